@@ -1,0 +1,149 @@
+"""Command line of the benchmarks; ``python -m bench --help`` explains it."""
+
+import argparse
+import sys
+import traceback
+
+from . import environment, report
+from .cases import families, select
+from .controls import Controls, available_cpus
+from .harness import Settings, run_case
+from .verify import WrongResult
+
+INTERRUPTED = 130
+
+
+def main(arguments=None) -> int:
+    """Run the chosen benchmarks and print a table for each.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The command line, ``sys.argv[1:]`` if not given.
+
+    Returns
+    -------
+    int
+        0, also where bars are missed; 1 if a contender failed or computed something wrong, or
+        with ``--check`` if a bar was missed; 130 if the user stopped the run.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        cases = select(families(), options.names)
+    except ValueError as error:
+        parser.error(str(error))
+    settings = Settings.quick() if options.quick else Settings()
+    if settings.largest is not None:
+        cases = reduce(cases, settings.largest)
+    if options.list:
+        print(report.list_cases(cases))
+        return 0
+
+    facts = environment.describe()
+    if options.isa is not None and options.isa not in facts["fastdrop"]["isa_available"]:
+        available = ", ".join(facts["fastdrop"]["isa_available"])
+        parser.error(f"argument --isa: this machine has {available}, got {options.isa!r}")
+    print(*environment.lines(facts), sep="\n")
+    for warning in environment.warnings(facts):
+        print(f"warning: {warning}")
+    print("time ratio: fastdrop's time divided by the contender's", flush=True)
+
+    results, failures = [], []
+    interrupted = _run(cases, options, settings, results, failures)
+    print()
+    if interrupted:
+        print("interrupted; so far:")
+    print(report.summary(results, failures))
+    if options.json:
+        report.write_json(options.json, facts, settings, results, failures)
+    if interrupted:
+        return INTERRUPTED
+    missed = any(one.met is False for result in results for one in result.judged())
+    return 1 if failures or (options.check and missed) else 0
+
+
+def reduce(cases, largest):
+    """Return the cases with at most `largest` elements, each name once."""
+    reduced = {}
+    full = {case.name for case in cases}
+    for case in cases:
+        small = case.reduced(largest)
+        if small is case or small.name not in full:
+            reduced.setdefault(small.name, small)
+    return list(reduced.values())
+
+
+def _run(cases, options, settings, results, failures):
+    """Run the cases, fill both lists, and return whether the user stopped it."""
+    try:
+        with Controls(options.isa) as controls:
+            for case in cases:
+                for threads in options.threads:
+                    if case.threads is not None and threads not in case.threads:
+                        continue
+                    result = _run_one(case, threads, settings, controls, failures)
+                    if result is None:
+                        continue
+                    results.append(result)
+                    print(f"\n{report.table(result)}", flush=True)
+                    if result.interrupted:
+                        return True
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _run_one(case, threads, settings, controls, failures):
+    """Return the case's result; None if it failed, which is told at once and in the end."""
+    try:
+        return run_case(case, threads, settings, controls)
+    except WrongResult as error:
+        failures.append(f"WRONG RESULT, not timed: {error}")
+    except Exception as error:
+        traceback.print_exc()
+        failures.append(f"{case.name}, {threads} threads: {type(error).__name__}: {error}")
+    print(f"\n*** {failures[-1]}", file=sys.stderr, flush=True)
+    return None
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Time fastdrop and its rivals in turn, in one process, and print the ratios. "
+        "Every result is verified before it is timed.",
+    )
+    parser.add_argument(
+        "names", nargs="*", help="a family, or a part of a case's name; everything if not given"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds, and at most 2^20 elements"
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--threads",
+        type=_threads,
+        default=tuple(range(1, min(2, available_cpus()) + 1)),
+        metavar="N[,N]",
+        help="numbers of threads, one after the other (default: 1,2)",
+    )
+    parser.add_argument("--isa", metavar="NAME", help="instruction set to force upon fastdrop")
+    parser.add_argument("--list", action="store_true", help="only list the cases and their bars")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with status 1 if a bar is missed"
+    )
+    return parser
+
+
+def _threads(text):
+    try:
+        counts = tuple(int(count) for count in text.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1:
+        raise argparse.ArgumentTypeError(f"expected counts such as 1,2, got {text!r}")
+    return counts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

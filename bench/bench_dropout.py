@@ -1,0 +1,309 @@
+"""Dropout forward and backward, shared masks, exact counts, small calls, two threads."""
+
+import functools
+import math
+
+import numpy
+
+import fastdrop
+
+from . import rivals, verify
+from .cases import RATES, SEED, Bar, Case, Contender, Skipped, needs
+from .controls import available_cpus
+
+__all__ = ["CASES"]
+
+SIZES = tuple(1 << k for k in range(10, 27, 2))
+# Only the bound takes part at the other sizes: some rivals need seconds there.
+SIZES_OF_RIVALS = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
+LARGEST = SIZES[-1]
+
+
+def _normal(shape, dtype=numpy.float32):
+    """Return normal numbers, none of them zero."""
+    x = numpy.random.default_rng(SEED).standard_normal(shape, dtype=numpy.float32)
+    x[x == 0] = 1
+    return x.astype(dtype, copy=False)
+
+
+def _rows(n):
+    """Return a shape of n elements as rows of units."""
+    units = 1024 if n >= 1 << 16 else 32
+    return (n // units, units)
+
+
+def _images(n):
+    """Return a shape of n elements as N x C x H x W."""
+    channels, side = (64, 16) if n >= 1 << 16 else (8, 4)
+    return (n // (channels * side * side), channels, side, side)
+
+
+def _own_forward(x, rate, out, *, name="fastdrop", threads=None, **options):
+    """Return fastdrop's contender for dropout of x, into out or if that is None a new array."""
+    stream = fastdrop.MaskStream(SEED)
+    return Contender(
+        name,
+        run=lambda: fastdrop.dropout(x, rate, rng=stream, out=out, **options),
+        check=lambda result: verify.check_forward(
+            result, x, stream, seed=SEED, rate=rate, **options
+        ),
+        calls="fastdrop.dropout",
+        threads=threads,
+    )
+
+
+# --- Forward -----------------------------------------------------------------------------------
+
+
+def _forward_out(n, *, rate, with_rivals, dtype=numpy.float32):
+    x = _normal(n, dtype)
+    out = numpy.zeros_like(x)
+    made = [_own_forward(x, rate, out), rivals.copyto(x, out)]
+    return made + (rivals.every_rival(x, rate, out) if with_rivals else [])
+
+
+def _forward_new(n, *, rate):
+    x = _normal(n)
+    return [_own_forward(x, rate, None), rivals.copy(x), rivals.numpy_expression(x, rate)]
+
+
+def _forward_out_bars(size, rate):
+    even = rate == 0.5
+    if size == LARGEST:
+        return [Bar("copyto", at_most=0.75 if even else 1.1, threads=1)]
+    if size == 1 << 24:
+        torch = ("torch F.dropout", "torch native_dropout")
+        return [
+            Bar("NumPy expression", times_faster=10, threads=1),
+            Bar("NumPy raw bytes", times_faster=4, threads=1),
+            Bar(torch, times_faster=40, threads=1),
+        ]
+    if 1 << 16 <= size <= 1 << 20:
+        return [Bar("copyto", at_most=2.2 if even else 4)]
+    return []
+
+
+def _forward_cases():
+    for rate in RATES:
+        for size in SIZES:
+            yield Case(
+                f"forward-out/{rate}",
+                size,
+                functools.partial(_forward_out, rate=rate, with_rivals=size in SIZES_OF_RIVALS),
+                calls="fastdrop.dropout",
+                bars=_forward_out_bars(size, rate),
+            )
+        for size in (1 << 20, LARGEST):
+            yield Case(
+                f"forward/{rate}",
+                size,
+                functools.partial(_forward_new, rate=rate),
+                calls="fastdrop.dropout",
+                bars=[Bar("copy", at_most=1.15, threads=1)],
+            )
+    for dtype in ("float64", "float16"):
+        yield Case(
+            f"forward-out-{dtype}/0.5",
+            1 << 20,
+            functools.partial(_forward_out, rate=0.5, with_rivals=False, dtype=dtype),
+            calls="fastdrop.dropout",
+        )
+
+
+# --- Masks that rows, groups of rows or pixels share, exact counts -----------------------------
+
+
+def _shared(n, *, rate, kind):
+    if kind == "channel":
+        x, options = _normal(_images(n)), {"shared_axes": (2, 3)}
+        mask_shape = (*x.shape[:2], 1, 1)
+    else:
+        x, options = _normal(_rows(n)), {"rows_per_mask": "batch" if kind == "unit" else 32}
+        mask_shape = (1, x.shape[1])
+    out = numpy.zeros_like(x)
+    made = [_own_forward(x, rate, out, **options), rivals.copyto(x, out)]
+    if kind == "channel":
+        made.append(rivals.torch_feature_dropout(x, rate))
+    if kind != "group":
+        made.append(rivals.numpy_expression(x, rate, out, mask_shape))
+    return made
+
+
+def _exact_count(n, *, rate):
+    x = _normal(_rows(n))
+    out = numpy.zeros_like(x)
+    keep = math.floor((1 - rate) * x.shape[1] + 0.5 + 1e-6)
+    generator = numpy.random.default_rng(SEED)
+    scale = numpy.float32(x.shape[1] / keep)
+
+    def partition():
+        order = generator.random(x.shape, dtype=numpy.float32).argpartition(keep - 1, axis=1)
+        kept = numpy.zeros(x.shape, bool)
+        numpy.put_along_axis(kept, order[:, :keep], True, axis=1)
+        numpy.multiply(x, kept, out=out)
+        return numpy.multiply(out, scale, out=out)
+
+    def check_partition(result):
+        verify.check_rival(result, x, keep / x.shape[1])
+        counts = numpy.count_nonzero(result, axis=1)
+        verify.require((counts == keep).all(), "a row does not keep the exact count")
+
+    return [
+        _own_forward(x, rate, out, exact_count=True),
+        rivals.copyto(x, out),
+        Contender("NumPy argpartition", partition, check_partition, "numpy.ndarray.argpartition"),
+    ]
+
+
+def _shared_cases():
+    for rate in (0.5, 0.2):
+        for kind in ("unit", "group", "channel"):
+            for size in (1 << 20, LARGEST):
+                yield Case(
+                    f"{kind}-mask/{rate}",
+                    size,
+                    functools.partial(_shared, rate=rate, kind=kind),
+                    calls="fastdrop.dropout",
+                    bars=_forward_out_bars(size, rate),
+                )
+        for size in (1 << 16, 1 << 20):
+            yield Case(
+                f"exact-count/{rate}",
+                size,
+                functools.partial(_exact_count, rate=rate),
+                calls="fastdrop.dropout",
+            )
+
+
+# --- Backward, and a given mask ----------------------------------------------------------------
+
+
+def _given_mask(n, *, rate, backward):
+    x = _normal(n)
+    out = numpy.zeros_like(x)
+    stream = fastdrop.MaskStream(SEED)
+    mask = stream.draw(x.shape, rate=rate)
+    kept = mask.to_array(dtype=bool)
+    scale = numpy.float32(mask.scale)
+    factors = numpy.where(kept, scale, numpy.float32(0))
+
+    def check_own(result):
+        verify.check_mask(mask, x.shape, seed=SEED, draw=0, keep_prob=1 - rate)
+        verify.check_masked(result, x, mask.bits, x.shape, 1 / (1 - rate))
+
+    def check(result):
+        # A product of a negative number and 0 is -0.0, which adding 0 turns into +0.0.
+        verify.check_masked(result + numpy.float32(0), x, mask.bits, x.shape, scale)
+
+    def by_bytes():
+        numpy.multiply(x, kept, out=out)
+        return numpy.multiply(out, scale, out=out)
+
+    if backward:
+        run, calls = (lambda: fastdrop.dropout_backward(x, mask, out=out)), "dropout_backward"
+    else:
+        run, calls = (lambda: fastdrop.apply_mask(x, mask, out=out)), "apply_mask"
+    return [
+        Contender("fastdrop", run, check_own, f"fastdrop.{calls}"),
+        rivals.copyto(x, out),
+        Contender("NumPy byte mask", by_bytes, check, "numpy.multiply"),
+        Contender(
+            "NumPy float mask",
+            lambda: numpy.multiply(x, factors, out=out),
+            check,
+            "numpy.multiply",
+        ),
+        _torch_backward(x, kept, scale, check),
+    ]
+
+
+@needs("torch", "torch native_dropout_backward")
+def _torch_backward(x, kept, scale, check):
+    import torch
+
+    grad, mask, factor = torch.from_numpy(x), torch.from_numpy(kept), float(scale)
+    return Contender(
+        "torch native_dropout_backward",
+        run=lambda: torch.ops.aten.native_dropout_backward(grad, mask, factor),
+        check=lambda result: check(result.numpy()),
+        calls="torch.ops.aten.native_dropout_backward",
+    )
+
+
+def _given_mask_cases():
+    limits = {LARGEST: 0.75, 1 << 20: 1.6}
+    for rate, sizes in ((0.5, SIZES), (0.2, (1 << 20, LARGEST))):
+        for size in sizes:
+            bars = [Bar("NumPy byte mask", at_most=1)]
+            if size in limits:
+                bars.append(Bar("copyto", at_most=limits[size]))
+            yield Case(
+                f"backward/{rate}",
+                size,
+                functools.partial(_given_mask, rate=rate, backward=True),
+                calls="fastdrop.dropout_backward",
+                bars=bars,
+            )
+    for size in SIZES_OF_RIVALS:
+        yield Case(
+            "apply/0.5",
+            size,
+            functools.partial(_given_mask, rate=0.5, backward=False),
+            calls="fastdrop.apply_mask",
+        )
+
+
+# --- Small calls, two threads ------------------------------------------------------------------
+
+
+def _small_call(n, *, with_stream):
+    x = _normal(n)
+    if with_stream:
+        own = _own_forward(x, 0.5, None)
+    else:
+        own = Contender(
+            "fastdrop",
+            run=lambda: fastdrop.dropout(x, 0.5, rng=None),
+            check=lambda result: verify.check_forward(result, x, None, seed=None, rate=0.5),
+            calls="fastdrop.dropout",
+        )
+    return [own, rivals.numpy_expression(x, 0.5), rivals.torch_functional(x, 0.5)]
+
+
+def _two_threads(n, *, rate):
+    x = _normal(n)
+    out = numpy.zeros_like(x)
+    two, one = "fastdrop, 2 threads", "fastdrop, 1 thread"
+    if available_cpus() < 2:
+        first = Skipped(two, "this process may use one processor only")
+    else:
+        first = _own_forward(x, rate, out, name=two, threads=2)
+    return [first, _own_forward(x, rate, out, name=one, threads=1), rivals.copyto(x, out)]
+
+
+def _call_cases():
+    for kind, with_stream in (("stream", True), ("none", False)):
+        yield Case(
+            f"small-call/rng-{kind}",
+            1 << 10,
+            functools.partial(_small_call, with_stream=with_stream),
+            calls="fastdrop.dropout",
+            bars=[Bar(at_most=3e-6), Bar("NumPy expression", at_most=0.35)],
+        )
+    for rate in RATES:
+        yield Case(
+            f"two-threads/{rate}",
+            1 << 22,
+            functools.partial(_two_threads, rate=rate),
+            calls="fastdrop.dropout",
+            bars=[Bar("fastdrop, 1 thread", times_faster=1.6, contender="fastdrop, 2 threads")],
+            threads=(2,),
+        )
+
+
+CASES = [
+    *_forward_cases(),
+    *_shared_cases(),
+    *_given_mask_cases(),
+    *_call_cases(),
+]

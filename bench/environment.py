@@ -1,0 +1,135 @@
+"""What a measurement depends on: machine, instruction set, BLAS, versions, variables, load."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+
+from .controls import available_cpus
+
+__all__ = ["describe", "lines", "torch_generator", "warnings"]
+
+# Distributions whose version is told where they are installed.
+PACKAGES = ("numpy", "numba", "torch", "keras", "thinc", "scipy")
+
+
+def describe() -> dict:
+    """Return what a measurement here depends on, ready for JSON."""
+    return {
+        "fastdrop": _fastdrop(),
+        "cpu": _cpu_model(),
+        "cpus": available_cpus(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "blas": _blas(),
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(("FASTDROP_", "OPENBLAS_", "OMP_", "MKL_", "GOMP_"))
+        },
+    }
+
+
+def lines(facts: dict) -> list[str]:
+    """Return the description as lines for a terminal."""
+    fastdrop = facts["fastdrop"]
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    load = "" if facts["load"] is None else f", load {facts['load']:.1f}"
+    blas = "; ".join(
+        f"{one['library']} {one['version']}, {one['kernels'] or 'unknown'} kernels"
+        for one in facts["blas"]
+    )
+    return [
+        f"fastdrop  {fastdrop['version']}, backend {fastdrop['backend']}, "
+        f"{fastdrop['isa_used']} of {', '.join(fastdrop['isa_available'])}, "
+        f"OpenMP {'yes' if fastdrop['openmp'] else 'no'}, {fastdrop['compiler']}",
+        f"CPU       {facts['cpu']}, {facts['cpus']} usable{load}",
+        f"BLAS      {blas or 'unknown: threadpoolctl is not installed'}",
+        f"versions  Python {facts['python']}, {packages}",
+    ]
+
+
+def warnings(facts: dict) -> list[str]:
+    """Return what makes these measurements not comparable with the bars."""
+    found = []
+    openblas = [name for name in facts["variables"] if name.startswith("OPENBLAS_")]
+    if openblas:
+        found.append(
+            f"{', '.join(openblas)} set: NumPy's BLAS is not at its best choice of kernels and "
+            "threads, so every ratio to a dense product is another one"
+        )
+    if not facts["blas"]:
+        found.append("threadpoolctl is not installed: the threads of BLAS are not controlled")
+    if facts["load"] is not None and facts["load"] > 0.5:
+        found.append(f"the load is {facts['load']:.1f}: others use this machine")
+    return found
+
+
+def torch_generator() -> str:
+    """Say which generator torch's Bernoulli draws use on this CPU.
+
+    Its vectorised generator is MKL's, and used on Intel's processors only; anywhere else the
+    numbers are drawn one after the other, on one thread.
+    """
+    import torch
+
+    if torch.backends.mkl.is_available() and "intel" in _cpu_field("vendor_id").lower():
+        return "MKL's vectorised generator"
+    return "its serial generator, as on all but Intel CPUs"
+
+
+def _fastdrop():
+    import fastdrop
+    from fastdrop._backend import kernels
+
+    info = kernels.build_info()
+    return {
+        "version": fastdrop.__version__,
+        "backend": info["backend"],
+        "isa_used": info["isa_used"],
+        "isa_available": list(info["isa_available"]),
+        "openmp": info["openmp"],
+        "compiler": info["compiler"],
+    }
+
+
+def _blas():
+    """Return NumPy's BLAS as threadpoolctl sees it."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return []
+    return [
+        {
+            "library": library["internal_api"],
+            "version": library["version"],
+            "kernels": library.get("architecture"),
+        }
+        for library in ThreadpoolController().info()
+        if library["user_api"] == "blas"
+    ]
+
+
+def _version(package):
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model():
+    return _cpu_field("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_field(name):
+    """Return a field of Linux's description of the processor, "" where there is none."""
+    source = pathlib.Path("/proc/cpuinfo")
+    if sys.platform.startswith("linux") and source.exists():
+        for line in source.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return ""

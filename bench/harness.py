@@ -1,0 +1,338 @@
+"""Interleaved timing: every round times each contender once, in a rotated order.
+
+Machines drift, and shared ones more: times taken minutes apart do not compare. So all contenders
+of a case are timed within each round, a round's ratios are formed from that round's times, and
+what is reported is the median of the ratios over the rounds, with their quartiles.
+"""
+
+import dataclasses
+import gc
+import itertools
+import math
+import time
+
+import numpy
+
+from .cases import Bar, Case, Contender, Skipped
+from .controls import used_isa
+from .verify import WrongResult
+
+__all__ = ["BarResult", "Quartiles", "Result", "Settings", "run_case"]
+
+# A call that takes longer than this is timed without an untimed call just before it: it sees
+# little of what the previous contender left in the caches.
+PRIMED_BELOW = 10e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How much effort a run takes.
+
+    Parameters
+    ----------
+    rounds, fewest_rounds : int
+        Rounds per case, and how many there are at least when the time is up.
+    rounds_of_bytes : int
+        Rounds of a case measured in bytes, which jitter less than times.
+    seconds : float
+        Time per case, beyond which no further round is begun.
+    timing : float
+        Seconds that one timing takes at least; calls are repeated to reach it.
+    warm_up : int
+        Rounds that are thrown away.
+    pause : float
+        Seconds between contenders that use several threads. The idle threads of the previous
+        contender's pool spin for some milliseconds and would take a core from the next one.
+    largest : int, optional
+        Cases of more elements are reduced to this many.
+    """
+
+    rounds: int = 25
+    fewest_rounds: int = 7
+    rounds_of_bytes: int = 3
+    seconds: float = 6.0
+    timing: float = 5e-4
+    warm_up: int = 1
+    pause: float = 5e-3
+    largest: int | None = None
+
+    @classmethod
+    def quick(cls) -> "Settings":
+        """Return settings for a first look: fewer rounds, and nothing larger than 2^20."""
+        return cls(
+            rounds=7,
+            fewest_rounds=3,
+            rounds_of_bytes=1,
+            seconds=0.5,
+            timing=2e-4,
+            largest=1 << 20,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Quartiles:
+    """Median of some numbers, and their lower and upper quartile."""
+
+    lower: float
+    median: float
+    upper: float
+
+    @classmethod
+    def of(cls, values) -> "Quartiles":
+        """Return the quartiles of a sequence of numbers."""
+        return cls(*(float(value) for value in numpy.percentile(values, (25, 50, 75))))
+
+
+@dataclasses.dataclass(frozen=True)
+class BarResult:
+    """A bar, what was measured for it, and why it was not judged if it was not."""
+
+    bar: Bar
+    rival: str | None
+    measured: float | None
+    reason: str | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bar is met; None if it was not judged."""
+        return None if self.reason else self.bar.met_by(self.measured)
+
+
+@dataclasses.dataclass
+class Result:
+    """What was measured for a case at one number of threads.
+
+    Parameters
+    ----------
+    case : Case
+    threads : int
+    samples : dict of str to list of float
+        One number per round for each contender: seconds per call, or bytes.
+    repetitions : dict of str to int
+        Calls per timing.
+    contenders : dict of str to Contender
+    isa : dict of str to str or None
+        The instruction set that fastdrop had for each contender.
+    skipped : list of Skipped
+    interrupted : bool
+        Whether it was cut short by the user.
+    """
+
+    case: Case
+    threads: int
+    samples: dict[str, list[float]]
+    repetitions: dict[str, int]
+    contenders: dict[str, Contender]
+    isa: dict[str, str | None]
+    skipped: list[Skipped]
+    interrupted: bool = False
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds measured."""
+        return len(next(iter(self.samples.values()), ()))
+
+    @property
+    def own(self) -> str:
+        """The name of the first contender, with which the table compares the others."""
+        return next(iter(self.samples))
+
+    def spread(self, name) -> Quartiles:
+        """Return median and quartiles of a contender's times or bytes."""
+        return Quartiles.of(self.samples[name])
+
+    def ratio(self, name, rival) -> Quartiles:
+        """Return median and quartiles of the rounds' ratios of a contender to a rival."""
+        pairs = zip(self.samples[name], self.samples[rival], strict=True)
+        return Quartiles.of([ours / theirs if theirs else numpy.inf for ours, theirs in pairs])
+
+    def judged(self) -> list[BarResult]:
+        """Return the case's bars for this number of threads, with what was measured for them."""
+        return [self._judge(bar) for bar in self.case.bars if bar.threads in (None, self.threads)]
+
+    def _judge(self, bar):
+        if bar.contender not in self.samples:
+            return BarResult(bar, None, None, f"{bar.contender} was skipped")
+        isa = self.isa[bar.contender]
+        if bar.isa is not None and bar.isa != isa:
+            return BarResult(bar, None, None, f"stated for {bar.isa}, this is {isa or 'NumPy'}")
+        if bar.rival is None:
+            return BarResult(bar, None, self.spread(bar.contender).median)
+        rivals = [name for name in bar.rivals if name in self.samples]
+        if not rivals:
+            return BarResult(bar, None, None, f"{' and '.join(bar.rivals)} skipped")
+        rival = min(rivals, key=lambda name: self.spread(name).median)
+        ours, theirs = self.samples[bar.contender], self.samples[rival]
+        if bar.difference_at_most is not None:
+            differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+            return BarResult(bar, rival, Quartiles.of(differences).median)
+        ratio = self.ratio(bar.contender, rival).median
+        return BarResult(bar, rival, 1 / ratio if bar.times_faster is not None else ratio)
+
+
+def run_case(case, threads, settings, controls):
+    """Verify a case's contenders, and time them.
+
+    Parameters
+    ----------
+    case : Case
+    threads : int
+    settings : Settings
+    controls : controls.Controls
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    verify.WrongResult
+        If a contender computes something else; nothing is timed then.
+    ValueError
+        If two contenders have one name, or a bar names somebody who does not take part.
+    KeyboardInterrupt
+        If the user stops the run before the first round is complete; later, the result holds the
+        rounds until then.
+    """
+    made = list(case.build(case.size))
+    controls.refresh()
+    skipped = [one for one in made if isinstance(one, Skipped)]
+    contenders = [one for one in made if isinstance(one, Contender)]
+    _check_names(case, made)
+    runnable, isa = [], {}
+    for contender in contenders:
+        try:
+            _prepare(contender, threads, controls)
+        except ValueError as error:
+            if contender.isa is None:
+                raise
+            skipped.append(Skipped(contender.name, str(error)))
+            continue
+        runnable.append(contender)
+        isa[contender.name] = used_isa() if contender.calls.startswith("fastdrop") else None
+        _verify(case, contender)
+
+    result = Result(
+        case=case,
+        threads=threads,
+        samples={contender.name: [] for contender in runnable},
+        repetitions={contender.name: 1 for contender in runnable},
+        # Without what they hold on to: results are kept until the end, and arrays are large.
+        contenders={
+            contender.name: dataclasses.replace(contender, run=_gone, check=_gone)
+            for contender in runnable
+        },
+        isa=isa,
+        skipped=skipped,
+    )
+    if case.unit == "bytes":
+        settings = dataclasses.replace(settings, rounds=settings.rounds_of_bytes, warm_up=0)
+        measure = _count
+    else:
+        measure = _Timer(threads, settings, result.repetitions)
+    _run_rounds(result, runnable, settings, controls, measure)
+    return result
+
+
+def _run_rounds(result, contenders, settings, controls, measure):
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        began = None
+        for number in range(-settings.warm_up, settings.rounds):
+            if number == 0:
+                began = time.perf_counter()
+            late = number >= settings.fewest_rounds
+            if late and time.perf_counter() - began > settings.seconds:
+                break
+            samples = {}
+            for contender in _rotated(contenders, number):
+                _prepare(contender, result.threads, controls)
+                samples[contender.name] = measure(contender)
+            if number >= 0:
+                for name, sample in samples.items():
+                    result.samples[name].append(sample)
+            # Between the rounds, so that no contender pays for another's garbage.
+            gc.collect(0)
+    except KeyboardInterrupt:
+        if not result.rounds:
+            raise
+        result.interrupted = True
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _rotated(contenders, number):
+    """Return the order of a round: it begins one further each time, and runs to and fro."""
+    first = number % len(contenders)
+    order = contenders[first:] + contenders[:first]
+    return order if number % 2 == 0 else order[::-1]
+
+
+def _prepare(contender, threads, controls):
+    controls.apply(contender.threads or threads, contender.isa)
+
+
+def _check_names(case, made):
+    names = [one.name for one in made]
+    if len(set(names)) != len(names):
+        raise ValueError(f"{case.name}: two contenders have the same name")
+    for bar in case.bars:
+        for name in (bar.contender, *bar.rivals):
+            if name not in names:
+                raise ValueError(f"{case.name}: a bar names {name!r}, who does not take part")
+
+
+def _verify(case, contender):
+    try:
+        contender.check(contender.run())
+    except WrongResult as error:
+        raise WrongResult(f"{case.name}: {contender.name} is wrong: {error}") from error
+
+
+def _gone(*_):
+    raise RuntimeError("the case is over, and its data are gone")
+
+
+def _count(contender):
+    return float(contender.run())
+
+
+class _Timer:
+    """Time a contender's call, repeated often enough for the clock."""
+
+    def __init__(self, threads, settings, repetitions):
+        self._settings = settings
+        self._pause = settings.pause if threads > 1 else 0.0
+        self._repetitions = repetitions
+        self._primed = {}
+
+    def __call__(self, contender):
+        if contender.name not in self._primed:
+            self._calibrate(contender)
+        if self._pause:
+            time.sleep(self._pause)
+        if self._primed[contender.name]:
+            contender.run()
+        return _seconds(contender.run, self._repetitions[contender.name])
+
+    def _calibrate(self, contender):
+        """Choose the number of calls per timing, from ever longer trials."""
+        repetitions, target = 1, self._settings.timing
+        taken = _seconds(contender.run, 1)
+        while taken * repetitions < target:
+            # At most ten times more at a time: a first short trial says little.
+            wanted = math.ceil(target / max(taken, 1e-9))
+            repetitions = min(max(wanted, repetitions + 1), 10 * repetitions)
+            taken = _seconds(contender.run, repetitions)
+        self._repetitions[contender.name] = repetitions
+        self._primed[contender.name] = taken < PRIMED_BELOW
+
+
+def _seconds(run, repetitions):
+    """Return the seconds per call of `repetitions` calls."""
+    begin = time.perf_counter()
+    for _ in itertools.repeat(None, repetitions):
+        run()
+    return (time.perf_counter() - begin) / repetitions

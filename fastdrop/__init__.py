@@ -1,0 +1,33 @@
+"""Dropout for NumPy that makes training faster instead of slower.
+
+>>> import numpy, fastdrop
+>>> stream = fastdrop.MaskStream(0)
+>>> y, mask = fastdrop.dropout(numpy.ones((2, 4), numpy.float32), rate=0.5, rng=stream)
+>>> y
+array([[2., 2., 0., 0.],
+       [2., 0., 0., 0.]], dtype=float32)
+>>> fastdrop.dropout_backward(numpy.ones((2, 4), numpy.float32), mask)
+array([[2., 2., 0., 0.],
+       [2., 0., 0., 0.]], dtype=float32)
+"""
+
+from fastdrop._version import __version__
+from fastdrop.config import default_num_threads, get_num_threads, set_num_threads, show_config
+from fastdrop.functional import apply_mask, dropout, dropout_backward
+from fastdrop.mask import Mask
+from fastdrop.stream import MaskStream
+
+__all__ = [
+    "Mask",
+    "MaskStream",
+    "__version__",
+    "apply_mask",
+    "dropout",
+    "dropout_backward",
+    "get_num_threads",
+    "set_num_threads",
+    "show_config",
+]
+
+set_num_threads(default_num_threads())
+del default_num_threads

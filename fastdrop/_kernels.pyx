@@ -1,0 +1,202 @@
+"""The C kernels, bound: check nothing twice, release the GIL, call C.
+
+The functions are the twins of those in ``fastdrop.reference`` and take the same arguments. They
+are not public: callers have checked types, shapes, overlaps and alignment.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cimport numpy as cnp
+
+cnp.import_array()
+
+cdef extern from "fastdrop.h" nogil:
+    enum: FD_MAX_DIMENSIONS
+    ctypedef enum fd_dtype:
+        FD_FLOAT16
+        FD_FLOAT32
+        FD_FLOAT64
+    ctypedef struct fd_stream:
+        uint32_t key0
+        uint32_t key1
+        uint64_t draw
+    int fd_level_count()
+    const char *fd_level_name(int level)
+    int fd_level_available(int level)
+    int fd_select_level(int level)
+    ctypedef struct fd_kernels:
+        const char *name
+    const fd_kernels *fd_active_kernels()
+    int fd_has_openmp()
+    int fd_get_num_threads()
+    void fd_set_num_threads(int threads)
+    void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all,
+                           int dimensions, const int64_t *shape, const int64_t *starts,
+                           const int64_t *stops, uint8_t *bits)
+    int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
+                            const int64_t *shape, const int64_t *starts, const int64_t *stops,
+                            uint8_t *bits)
+    void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all,
+                            fd_dtype dtype, const void *x, void *out, int64_t n, double scale,
+                            uint8_t *bits)
+    void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,
+                       const int64_t *x_strides, char *out, const int64_t *out_strides,
+                       const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
+                       double scale)
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define FD_COMPILER "Clang " __clang_version__
+    #else
+    #define FD_COMPILER "GCC " __VERSION__
+    #endif
+    """
+    const char *FD_COMPILER
+
+
+cdef struct window_t:
+    int dimensions
+    int64_t shape[FD_MAX_DIMENSIONS]
+    int64_t starts[FD_MAX_DIMENSIONS]
+    int64_t stops[FD_MAX_DIMENSIONS]
+
+
+cdef int read_window(window_t *window, tuple shape, tuple starts, tuple stops) except -1:
+    cdef Py_ssize_t axis
+    window.dimensions = <int>len(shape)
+    for axis in range(window.dimensions):
+        window.shape[axis] = shape[axis]
+        window.starts[axis] = starts[axis]
+        window.stops[axis] = stops[axis]
+    return 0
+
+
+cdef inline fd_stream stream_of(uint32_t key0, uint32_t key1, uint64_t draw) noexcept:
+    cdef fd_stream stream
+    stream.key0 = key0
+    stream.key1 = key1
+    stream.draw = draw
+    return stream
+
+
+cdef inline fd_dtype dtype_of(cnp.ndarray x) except *:
+    cdef int number = cnp.PyArray_TYPE(x)
+    if number == cnp.NPY_FLOAT32:
+        return FD_FLOAT32
+    if number == cnp.NPY_FLOAT64:
+        return FD_FLOAT64
+    if number == cnp.NPY_FLOAT16:
+        return FD_FLOAT16
+    raise TypeError(f"x must be float16, float32 or float64, got {x.dtype}")
+
+
+cdef inline int split_threshold(object threshold, uint64_t *low) except -1:
+    """The lower 64 bits of T; returns whether T is 2^64."""
+    if threshold > 0xFFFFFFFFFFFFFFFF:
+        low[0] = 0
+        return 1
+    low[0] = threshold
+    return 0
+
+
+def draw_bernoulli(uint32_t key0, uint32_t key1, uint64_t draw, threshold, tuple shape,
+                   tuple starts, tuple stops, cnp.ndarray bits not None):
+    cdef window_t window
+    cdef uint64_t low
+    cdef int keep_all = split_threshold(threshold, &low)
+    cdef fd_stream stream = stream_of(key0, key1, draw)
+    cdef uint8_t *data = <uint8_t *>cnp.PyArray_DATA(bits)
+    read_window(&window, shape, starts, stops)
+    with nogil:
+        fd_draw_bernoulli(&stream, low, keep_all, window.dimensions, window.shape, window.starts,
+                          window.stops, data)
+
+
+def draw_exact_count(uint32_t key0, uint32_t key1, uint64_t draw, int64_t keep, tuple shape,
+                     tuple starts, tuple stops, cnp.ndarray bits not None):
+    cdef window_t window
+    cdef fd_stream stream = stream_of(key0, key1, draw)
+    cdef uint8_t *data = <uint8_t *>cnp.PyArray_DATA(bits)
+    cdef int failed
+    read_window(&window, shape, starts, stops)
+    with nogil:
+        failed = fd_draw_exact_count(&stream, keep, window.dimensions, window.shape,
+                                     window.starts, window.stops, data)
+    if failed:
+        raise MemoryError("no memory for the scratch rows of an exact-count mask")
+
+
+def dropout_forward(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64_t draw, threshold,
+                    double scale, cnp.ndarray bits not None, cnp.ndarray out not None):
+    cdef uint64_t low
+    cdef int keep_all = split_threshold(threshold, &low)
+    cdef fd_stream stream = stream_of(key0, key1, draw)
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef const void *source = cnp.PyArray_DATA(x)
+    cdef void *target = cnp.PyArray_DATA(out)
+    cdef uint8_t *data = <uint8_t *>cnp.PyArray_DATA(bits)
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    with nogil:
+        fd_dropout_forward(&stream, low, keep_all, dtype, source, target, n, scale, data)
+
+
+def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_shape,
+               int64_t rows_per_mask, double scale, cnp.ndarray out not None):
+    cdef int64_t shape[FD_MAX_DIMENSIONS]
+    cdef int64_t x_strides[FD_MAX_DIMENSIONS]
+    cdef int64_t out_strides[FD_MAX_DIMENSIONS]
+    cdef int64_t mask_strides[FD_MAX_DIMENSIONS]
+    cdef int dimensions = cnp.PyArray_NDIM(x)
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef int64_t stride = 1, extent
+    cdef int axis
+    for axis in range(dimensions - 1, -1, -1):
+        shape[axis] = cnp.PyArray_DIM(x, axis)
+        x_strides[axis] = cnp.PyArray_STRIDE(x, axis)
+        out_strides[axis] = cnp.PyArray_STRIDE(out, axis)
+        extent = mask_shape[axis]
+        mask_strides[axis] = 0 if extent == 1 else stride
+        stride *= extent
+    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
+    cdef char *target = <char *>cnp.PyArray_DATA(out)
+    cdef const uint8_t *data = <const uint8_t *>cnp.PyArray_DATA(bits)
+    with nogil:
+        fd_apply_mask(dtype, dimensions, shape, source, x_strides, target, out_strides, data,
+                      mask_strides, rows_per_mask, scale)
+
+
+def get_num_threads():
+    return fd_get_num_threads()
+
+
+def set_num_threads(n):
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"n must be an int, got {type(n).__name__}")
+    if not 1 <= n <= 4096:
+        raise ValueError(f"n must be between 1 and 4096, got {n}")
+    fd_set_num_threads(n)
+
+
+def select_isa(name):
+    cdef int level
+    names = [fd_level_name(level).decode() for level in range(fd_level_count())]
+    if name not in names:
+        raise ValueError(f"name must be one of {', '.join(names)}, got {name!r}")
+    if fd_select_level(names.index(name)) != 0:
+        raise ValueError(f"this machine does not have the instruction set {name!r}")
+
+
+def build_info():
+    cdef int level
+    return {
+        "isa_available": tuple(
+            fd_level_name(level).decode()
+            for level in range(fd_level_count())
+            if fd_level_available(level)
+        ),
+        "isa_used": fd_active_kernels().name.decode(),
+        "openmp": bool(fd_has_openmp()),
+        "compiler": FD_COMPILER.decode(),
+        "backend": "c",
+    }

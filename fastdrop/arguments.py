@@ -1,0 +1,174 @@
+"""Arguments that several functions take: checked, and said what they mean for a mask.
+
+Every error names the argument and the value.
+"""
+
+import math
+import operator
+
+__all__ = [
+    "MaskPlan",
+    "integer",
+    "inverse",
+    "keep_probability",
+    "mask_plan",
+    "real_number",
+    "threshold",
+    "window_bounds",
+]
+
+TWO_64 = 2.0**64
+MAX_ELEMENTS = (1 << 63) - 1
+
+
+class MaskPlan:
+    """How a mask is laid out for an array: its own shape, which axes share, rows per mask."""
+
+    __slots__ = ("rows_per_mask", "shape", "shared")
+
+    def __init__(self, shape, shared, rows_per_mask):
+        self.shape = shape
+        self.shared = shared
+        self.rows_per_mask = rows_per_mask
+
+    def exact_count(self, keep):
+        """Row axis, elements kept of each row, and scale of an exact-count mask.
+
+        Raises
+        ------
+        ValueError
+            If all axes are shared.
+        """
+        free = [axis for axis in range(len(self.shape)) if axis not in self.shared]
+        if not free:
+            raise ValueError("exact_count needs an axis that is not shared, all axes are shared")
+        n = self.shape[free[-1]]
+        kept = math.floor(keep * n + 0.5 + 1e-6)
+        return free[-1], kept, n / kept if kept else 0.0
+
+
+def mask_plan(shape, shared_axes, rows_per_mask):
+    """Validate what shapes a mask and return its `MaskPlan`."""
+    if not isinstance(shape, tuple):
+        shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
+    shape = tuple(integer(extent, "shape") for extent in shape)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"shape must not be negative, got {shape}")
+    shared = _shared_axes(shared_axes, len(shape))
+    if rows_per_mask != "batch" or not isinstance(rows_per_mask, str):
+        if isinstance(rows_per_mask, str):
+            raise ValueError(f"rows_per_mask must be an int or 'batch', got {rows_per_mask!r}")
+        rows_per_mask = integer(rows_per_mask, "rows_per_mask")
+        if rows_per_mask < 1:
+            raise ValueError(f"rows_per_mask must be at least 1, got {rows_per_mask}")
+    own = [1 if axis in shared else extent for axis, extent in enumerate(shape)]
+    if rows_per_mask != 1:
+        if not shape:
+            raise ValueError(f"rows_per_mask must be 1 for 0 dimensions, got {rows_per_mask!r}")
+        if 0 in shared:
+            raise ValueError(
+                f"rows_per_mask must be 1 where axis 0 is shared, got {rows_per_mask!r}"
+            )
+        if rows_per_mask == "batch":
+            own[0] = 1
+            shared = shared | {0}
+        else:
+            own[0] = -(-shape[0] // rows_per_mask)
+    if math.prod(own) > MAX_ELEMENTS:
+        raise ValueError(f"shape must have less than 2**63 elements, got {shape}")
+    return MaskPlan(tuple(own), shared, rows_per_mask)
+
+
+def _shared_axes(shared_axes, dimensions):
+    """The axes as a set of non-negative ints."""
+    axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
+    shared = set()
+    for given in axes:
+        axis = integer(given, "shared_axes")
+        if not -dimensions <= axis < dimensions:
+            raise ValueError(
+                f"shared_axes must be axes of {dimensions} dimensions, got {shared_axes}"
+            )
+        axis %= dimensions
+        if axis in shared:
+            raise ValueError(f"shared_axes must not name an axis twice, got {shared_axes}")
+        shared.add(axis)
+    return shared
+
+
+def window_bounds(window, shape):
+    """Starts and stops of a window, as tuples; slices mean what they mean to Python."""
+    slices = window if isinstance(window, tuple) else (window,)
+    if not all(isinstance(part, slice) for part in slices):
+        raise TypeError(f"window must be a tuple of slices, got {window!r}")
+    if len(slices) != len(shape):
+        raise ValueError(
+            f"window must have one slice for each of the mask's {len(shape)} axes, got {window!r}"
+        )
+    if any(part.step not in (None, 1) for part in slices):
+        raise ValueError(f"window must have slices of step 1, got {window!r}")
+    bounds = [part.indices(extent)[:2] for part, extent in zip(slices, shape, strict=True)]
+    return tuple(start for start, _ in bounds), tuple(max(pair) for pair in bounds)
+
+
+def keep_probability(rate, keep_prob):
+    """The probability to keep, from exactly one of the two.
+
+    Raises
+    ------
+    TypeError
+        If neither or both are given, or not a real number.
+    ValueError
+        If it is not in [0, 1].
+    """
+    if (rate is None) == (keep_prob is None):
+        both = "neither" if rate is None else "both"
+        raise TypeError(f"give exactly one of rate and keep_prob, got {both}")
+    name, value = ("rate", rate) if rate is not None else ("keep_prob", keep_prob)
+    if type(value) is not float:
+        value = real_number(value, name)
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return 1.0 - value if rate is not None else value
+
+
+def threshold(keep):
+    """The design's T: the keep probability in units of 2**-64, an int."""
+    return round(keep * TWO_64)
+
+
+def inverse(keep):
+    """The scale of a Bernoulli mask: 1 / keep_prob, 0 where nothing can be kept."""
+    return 1.0 / keep if threshold(keep) else 0.0
+
+
+def integer(value, name):
+    """An argument as an int.
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer.
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an int, got {value!r}") from None
+
+
+def real_number(value, name):
+    """An argument as a float.
+
+    Raises
+    ------
+    TypeError
+        If it is not a real number.
+    """
+    if isinstance(value, str | bytes | bool):
+        raise TypeError(f"{name} must be a real number, got {value!r}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, got {value!r}") from None

@@ -1,0 +1,272 @@
+"""What this installation can do, and how many threads it uses.
+
+The number of threads a process may use is smaller than the machine's number of cores more often
+than not: batch systems and containers restrict it by an affinity mask or a cgroup quota, and
+threads beyond that only take turns. `default_num_threads` reads both.
+"""
+
+import math
+import os
+import platform
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop._version import __version__
+
+__all__ = ["default_num_threads", "get_num_threads", "set_num_threads", "show_config"]
+
+# The kernels' own limit: a typing error should not ask the system for a million threads.
+MAX_THREADS = 4096
+
+
+def get_num_threads():
+    """Return the largest number of threads a kernel may use.
+
+    Returns
+    -------
+    int
+        At least 1. Always 1 in a build without OpenMP and with ``FASTDROP_BACKEND=numpy``.
+        Small arrays are handled by fewer threads, whatever this number.
+
+    See Also
+    --------
+    set_num_threads : change it.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> fastdrop.get_num_threads() >= 1
+    True
+    """
+    return kernels.get_num_threads()
+
+
+def set_num_threads(n):
+    """Set the largest number of threads a kernel may use, for the whole process.
+
+    Results never depend on this number: masks are the same bits on any number of threads.
+    NumPy's BLAS has its own number of threads, which this function leaves alone.
+
+    Parameters
+    ----------
+    n : int
+        From 1 to 4096. A build without OpenMP accepts it and goes on with one thread.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is out of range.
+
+    See Also
+    --------
+    get_num_threads : read it back.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> before = fastdrop.get_num_threads()
+    >>> fastdrop.set_num_threads(1)
+    >>> fastdrop.get_num_threads()
+    1
+    >>> fastdrop.set_num_threads(before)
+    """
+    kernels.set_num_threads(n)
+
+
+def default_num_threads(environ=None, root="/"):
+    """Return the number of threads to start with.
+
+    ``FASTDROP_NUM_THREADS`` decides where it is set. Otherwise it is the smallest of the number
+    of cores in the process's affinity mask, the cgroup's CPU quota rounded up (version 1 and 2,
+    all levels above the process included) and the first number of ``OMP_NUM_THREADS``.
+
+    Parameters
+    ----------
+    environ : mapping of str to str, optional
+        The environment; ``os.environ`` unless given.
+    root : str, optional
+        Where the file system with ``proc`` and ``sys`` begins; for tests.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If ``FASTDROP_NUM_THREADS`` is not an integer from 1 to 4096.
+
+    Examples
+    --------
+    >>> from fastdrop.config import default_num_threads
+    >>> default_num_threads({"FASTDROP_NUM_THREADS": "3"})
+    3
+    """
+    environ = os.environ if environ is None else environ
+    asked = environ.get("FASTDROP_NUM_THREADS", "").strip()
+    if asked:
+        if not (asked.isascii() and asked.isdigit() and 1 <= int(asked) <= MAX_THREADS):
+            raise ValueError(
+                f"FASTDROP_NUM_THREADS must be an integer from 1 to {MAX_THREADS}, got {asked!r}"
+            )
+        return int(asked)
+    limits = [_affinity(), _quota(root)]
+    # OpenMP allows one number per nesting level, "4,2"; ours is the outermost. What else the
+    # variable may hold is not ours to judge.
+    openmp = environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if openmp.isascii() and openmp.isdigit() and int(openmp) >= 1:
+        limits.append(int(openmp))
+    return max(1, min(limit for limit in limits if limit is not None))
+
+
+def _affinity():
+    """Number of cores the process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quota(root):
+    """CPU quota of the process's cgroup, in whole cores rounded up, or None without one."""
+    lines = _read(os.path.join(root, "proc/self/cgroup")).splitlines()
+    mount = os.path.join(root, "sys/fs/cgroup")
+    found = []
+    for line in lines:
+        # "0::/path" is version 2; "4:cpu,cpuacct:/path" names version 1's controllers.
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if not controllers:
+            for base in (mount, os.path.join(mount, "unified")):
+                found += [_quota_v2(directory) for directory in _upwards(base, path)]
+        elif "cpu" in controllers.split(","):
+            for base in {os.path.join(mount, "cpu"), os.path.join(mount, controllers)}:
+                found += [_quota_v1(directory) for directory in _upwards(base, path)]
+    cores = [quota for quota in found if quota is not None]
+    return max(1, math.ceil(min(cores))) if cores else None
+
+
+def _upwards(mount, path):
+    """The group's directory and all above it, up to the mount.
+
+    A container may see the path of its group on the host while its mount shows the group itself
+    as the root: then only the last directory exists, and it is the right one.
+    """
+    parts = [part for part in path.split("/") if part and part != ".."]
+    for length in range(len(parts), -1, -1):
+        yield os.path.join(mount, *parts[:length])
+
+
+def _quota_v2(directory):
+    quota, _, period = _read(os.path.join(directory, "cpu.max")).partition(" ")
+    return _cores(quota, period)
+
+
+def _quota_v1(directory):
+    quota = _read(os.path.join(directory, "cpu.cfs_quota_us"))
+    return _cores(quota, _read(os.path.join(directory, "cpu.cfs_period_us"))) if quota else None
+
+
+def _cores(quota, period):
+    """Quota over period, both in microseconds; None for "max", -1 and what is no number."""
+    try:
+        quota, period = int(quota), int(period)
+    except ValueError:
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _read(path):
+    """Text of a small file, empty where there is none to read."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def show_config(mode=None):
+    """Print what this installation can do and what it uses, or return it.
+
+    Parameters
+    ----------
+    mode : None or "dicts", optional
+        ``None`` prints; ``"dicts"`` returns a dictionary of dictionaries and prints nothing.
+
+    Returns
+    -------
+    dict or None
+        With ``mode="dicts"``: ``"fastdrop"`` (version, backend, compiler), ``"isa"`` (available,
+        used), ``"threads"`` (number, openmp), ``"python"`` (version, platform) and ``"numpy"``
+        (version, blas: name, version, configuration).
+
+    Raises
+    ------
+    ValueError
+        If `mode` is something else.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> sorted(fastdrop.show_config(mode="dicts"))
+    ['fastdrop', 'isa', 'numpy', 'python', 'threads']
+    """
+    if mode not in (None, "dicts"):
+        raise ValueError(f'mode must be None or "dicts", got {mode!r}')
+    config = _collect()
+    if mode == "dicts":
+        return config
+    print(_text(config))
+    return None
+
+
+def _collect():
+    build = kernels.build_info()
+    blas = numpy.show_config("dicts").get("Build Dependencies", {}).get("blas", {})
+    return {
+        "fastdrop": {
+            "version": __version__,
+            "backend": build["backend"],
+            "compiler": build["compiler"],
+        },
+        "isa": {"available": list(build["isa_available"]), "used": build["isa_used"]},
+        "threads": {"number": kernels.get_num_threads(), "openmp": build["openmp"]},
+        "python": {"version": platform.python_version(), "platform": platform.platform()},
+        "numpy": {
+            "version": numpy.__version__,
+            "blas": {
+                "name": blas.get("name", "unknown"),
+                "version": blas.get("version", "unknown"),
+                "configuration": blas.get("openblas configuration", ""),
+            },
+        },
+    }
+
+
+def _text(config):
+    backend = config["fastdrop"]["backend"]
+    number = config["threads"]["number"]
+    if backend == "numpy":
+        threads = f"{number} (the NumPy backend does not use threads)"
+    elif config["threads"]["openmp"]:
+        threads = f"{number} (OpenMP)"
+    else:
+        threads = f"{number} (this build has no OpenMP: it is single-threaded)"
+    blas = config["numpy"]["blas"]
+    lines = {
+        "backend": backend,
+        "instruction set": f"{config['isa']['used']}, of {', '.join(config['isa']['available'])}",
+        "threads": threads,
+        "compiler": config["fastdrop"]["compiler"],
+        "Python": f"{config['python']['version']}, {config['python']['platform']}",
+        "NumPy": config["numpy"]["version"],
+        "NumPy's BLAS": f"{blas['name']} {blas['version']}",
+    }
+    if blas["configuration"]:
+        lines[""] = blas["configuration"]
+    width = max(map(len, lines))
+    body = [f"  {name:{width}}  {value}" for name, value in lines.items()]
+    return "\n".join([f"fastdrop {config['fastdrop']['version']}", *body])

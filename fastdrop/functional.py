@@ -1,0 +1,273 @@
+"""Dropout as functions on arrays: forward, backward, and any mask applied to any array."""
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.arguments import (
+    inverse,
+    keep_probability,
+    mask_plan,
+    real_number,
+    threshold,
+)
+from fastdrop.mask import Mask
+from fastdrop.stream import as_stream
+
+__all__ = ["apply_mask", "dropout", "dropout_backward"]
+
+_FLOATS = frozenset(map(numpy.dtype, (numpy.float16, numpy.float32, numpy.float64)))
+_SCALE_AT = ("train", "test")
+# What shares_memory may spend on two odd layouts; beyond it they count as overlapping.
+_OVERLAP_WORK = 10_000
+
+
+def dropout(
+    x,
+    rate=None,
+    *,
+    keep_prob=None,
+    rng=None,
+    shared_axes=(),
+    rows_per_mask=1,
+    exact_count=False,
+    training=True,
+    scale_at="train",
+    out=None,
+):
+    """Drop elements of an array at random and scale the kept ones.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, any shape and layout
+    rate, keep_prob : float
+        Probability that an element is dropped, or kept, in [0, 1]; exactly one of the two.
+    rng : None, int, sequence of int, SeedSequence, MaskStream or numpy.random.Generator, optional
+        An int (or seeds) seeds a fresh stream: the same int gives the same mask every time, so in
+        a loop pass a `MaskStream`, which is advanced by one draw. A Generator seeds a fresh stream
+        with its next four words. None is one stream per process, seeded by the operating system.
+    shared_axes : int or tuple of int, optional
+        Axes along which one mask is shared (Keras: noise_shape, Flax: broadcast_dims).
+    rows_per_mask : int or "batch", optional
+        How many consecutive rows (axis 0) share one mask row; "batch": one set of units for all.
+    exact_count : bool, optional
+        Keep exactly ``floor(keep_prob * n + 0.5 + 1e-6)`` of each row's n elements.
+    training : bool, optional
+        False: nothing is drawn, and `x` itself is returned (with ``scale_at="test"`` a scaled
+        copy), with None for the mask.
+    scale_at : "train" or "test", optional
+        "train": kept values are multiplied by ``1 / keep_prob`` in training (inverted dropout).
+        "test": they stay as they are, and test-time values are multiplied by ``keep_prob`` [1]_.
+    out : numpy.ndarray, optional
+        Where the result goes; `x` itself, or an array that does not overlap it.
+
+    Returns
+    -------
+    y : numpy.ndarray, shape and dtype of `x`
+        Dropped elements are exactly +0.0, whatever they were (NaN and infinity too).
+    mask : Mask or None
+        What `dropout_backward` needs; one bit per element.
+
+    Raises
+    ------
+    TypeError
+        If `x` or `out` is of another dtype, or not exactly one of `rate` and `keep_prob` is given.
+    ValueError
+        If an argument is out of its range, or `out` overlaps `x` in part.
+
+    References
+    ----------
+    .. [1] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: a
+       simple way to prevent neural networks from overfitting", JMLR 15 (2014), section 4.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> stream = fastdrop.MaskStream(0)
+    >>> x = numpy.arange(8, dtype=numpy.float32)
+    >>> y, mask = fastdrop.dropout(x, rate=0.5, rng=stream)
+    >>> y
+    array([0., 2., 0., 0., 8., 0., 0., 0.], dtype=float32)
+    >>> fastdrop.dropout_backward(numpy.ones(8, numpy.float32), mask)
+    array([2., 2., 0., 0., 2., 0., 0., 0.], dtype=float32)
+    """
+    given, x = x, _floats(x, "x")
+    keep = keep_probability(rate, keep_prob)
+    if scale_at not in _SCALE_AT:
+        raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
+    plain = rows_per_mask == 1 and not exact_count and shared_axes == ()
+    plan = None if plain else mask_plan(x.shape, shared_axes, rows_per_mask)
+    if exact_count:
+        _, kept, inverse_keep = plan.exact_count(keep)
+        test_scale = 1 / inverse_keep if kept else 0.0
+    else:
+        inverse_keep, test_scale = inverse(keep), keep
+    if not training:
+        if scale_at == "test":
+            return _scaled(x, test_scale, out), None
+        if out is None:
+            return given, None
+        out = _output(out, x)
+        numpy.copyto(out, x)
+        return out, None
+    stream = as_stream(rng)
+    y = numpy.empty_like(x) if out is None else _output(out, x)
+    scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
+    if plain and x.flags.c_contiguous and y.flags.c_contiguous:
+        bits = numpy.empty((x.size + 7) >> 3, numpy.uint8)
+        kernels.dropout_forward(
+            x, stream._key0, stream._key1, stream._take(), threshold(keep), scale, bits, y
+        )
+        return y, Mask._new(bits, x.shape, 1, keep, scale)
+    mask = stream.draw(
+        x.shape,
+        keep_prob=keep,
+        shared_axes=shared_axes,
+        rows_per_mask=rows_per_mask,
+        exact_count=exact_count,
+    )
+    mask = Mask._new(mask._bits, mask._shape, mask._rows_per_mask, keep, scale)
+    return _applied(x, mask, scale, y), mask
+
+
+def dropout_backward(grad_y, mask, *, scale=None, out=None):
+    """Return the gradient of `dropout` with respect to its input.
+
+    Parameters
+    ----------
+    grad_y : array_like of float16, float32 or float64
+        Gradient with respect to the output.
+    mask : Mask or None
+        The forward pass's mask. None (nothing was dropped) only multiplies by `scale`.
+    scale : float, optional
+        The factor on kept values; ``mask.scale`` unless given, 1 without a mask.
+    out : numpy.ndarray, optional
+        Where the result goes; `grad_y` itself, or an array that does not overlap it.
+
+    Returns
+    -------
+    numpy.ndarray, shape and dtype of `grad_y`
+
+    Raises
+    ------
+    TypeError
+        If `grad_y` or `out` is of another dtype, or `mask` is neither a Mask nor None.
+    ValueError
+        If `mask` does not fit `grad_y`, or `out` overlaps `grad_y` in part.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> mask = fastdrop.Mask.from_array([True, False, True], keep_prob=0.5)
+    >>> fastdrop.dropout_backward(numpy.ones(3), mask)
+    array([2., 0., 2.])
+    """
+    grad_y = _floats(grad_y, "grad_y")
+    if mask is None:
+        return _scaled(grad_y, 1.0 if scale is None else real_number(scale, "scale"), out, "grad_y")
+    return _apply(grad_y, mask, scale, out, "grad_y")
+
+
+def apply_mask(x, mask, *, scale=None, out=None):
+    """Keep what a mask keeps, multiplied by its scale; everything else becomes +0.0.
+
+    Parameters
+    ----------
+    x : array_like of float16, float32 or float64, any layout
+    mask : Mask
+        Of the shape of `x`, or one that broadcasts to it, or with rows per mask.
+    scale : float, optional
+        The factor on kept values; ``mask.scale`` unless given.
+    out : numpy.ndarray, optional
+        Where the result goes; `x` itself, or an array that does not overlap it.
+
+    Returns
+    -------
+    numpy.ndarray, shape and dtype of `x`
+
+    Raises
+    ------
+    TypeError
+        If `x` or `out` is of another dtype, or `mask` is no Mask.
+    ValueError
+        If `mask` does not fit `x`, or `out` overlaps `x` in part.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> mask = fastdrop.MaskStream(0).draw((2, 4), rate=0.5, rows_per_mask="batch")
+    >>> fastdrop.apply_mask(numpy.ones((2, 4)), mask)
+    array([[2., 2., 0., 0.],
+           [2., 2., 0., 0.]])
+    """
+    return _apply(_floats(x, "x"), mask, scale, out, "x")
+
+
+def _apply(x, mask, scale, out, name):
+    if not isinstance(mask, Mask):
+        raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
+    scale = mask._scale if scale is None else real_number(scale, "scale")
+    mask._fit(x.shape, name)
+    y = numpy.empty_like(x) if out is None else _output(out, x, name)
+    return _applied(x, mask, scale, y, name)
+
+
+def _applied(x, mask, scale, y, name="x"):
+    mask_shape, rows_per_mask = mask._fit(x.shape, name)
+    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, y)
+    return y
+
+
+def _scaled(x, scale, out, name="x"):
+    """x times scale, in a new array or in `out`; no mask."""
+    y = numpy.empty_like(x) if out is None else _output(out, x, name)
+    numpy.multiply(x, x.dtype.type(scale), out=y)
+    return y
+
+
+def _floats(x, name):
+    """An argument as an aligned array of a dtype the kernels know."""
+    if type(x) is not numpy.ndarray:
+        x = numpy.asarray(x)
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"{name} must be float16, float32 or float64, got dtype {x.dtype}")
+    return x if x.flags.aligned else x.copy()
+
+
+def _output(out, x, name="x"):
+    """Check that `out` can take a result of the shape and dtype of `x` while `x` is read."""
+    if not isinstance(out, numpy.ndarray):
+        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    if out.dtype != x.dtype:
+        raise TypeError(f"out must have dtype {x.dtype}, that of {name}, got {out.dtype}")
+    if out.shape != x.shape:
+        raise ValueError(f"out must have shape {x.shape}, that of {name}, got {out.shape}")
+    flags = out.flags
+    if not (flags.writeable and flags.aligned):
+        raise ValueError("out must be writeable and aligned")
+    if not flags.forc and _overlaps_itself(out):
+        raise ValueError("out must not overlap itself")
+    if out is x:
+        return out
+    if numpy.may_share_memory(x, out) and not _same_place(x, out):
+        try:
+            overlap = numpy.shares_memory(x, out, max_work=_OVERLAP_WORK)
+        except numpy.exceptions.TooHardError:
+            overlap = True
+        if overlap:
+            raise ValueError(f"out must be {name} itself or not overlap it, it overlaps in part")
+    return out
+
+
+def _same_place(x, out):
+    return x.strides == out.strides and x.ctypes.data == out.ctypes.data
+
+
+def _overlaps_itself(array):
+    """Whether two elements may lie in one place: a layout not made by slicing and transposing."""
+    reach = array.itemsize
+    for stride, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if extent > 1:
+            if stride < reach:
+                return True
+            reach = stride * (extent - 1) + reach
+    return False

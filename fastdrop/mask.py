@@ -1,0 +1,239 @@
+"""`Mask`: which elements are kept, one bit each, and by what the kept ones are multiplied."""
+
+import math
+
+import numpy
+
+from fastdrop.arguments import real_number
+
+__all__ = ["Mask"]
+
+
+class Mask:
+    """Which elements of an array are kept: one bit per element.
+
+    Masks come from `MaskStream.draw`, `dropout` and `Mask.from_array`. They are immutable: the
+    same mask can serve the forward pass, the backward pass and the update.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        The mask's own shape: 1 on shared axes, one row per group of rows.
+    rows_per_mask : int or "batch"
+        How many consecutive rows of an array (axis 0) use one row of the mask.
+    keep_prob : float or None
+        The probability with which an element was kept; None if unknown.
+    scale : float
+        The factor on kept values.
+    bits : numpy.ndarray of uint8, shape (ceil(elements / 8),), read-only
+        Element ``e`` (C order) is bit ``e & 7`` of byte ``e >> 3``; 1 is kept. Unused bits are 0.
+    nbytes : int
+        Bytes of `bits`.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> mask = fastdrop.MaskStream(0).draw((2, 4), rate=0.5)
+    >>> mask
+    Mask(shape=(2, 4), rows_per_mask=1, keep_prob=0.5, scale=2.0)
+    >>> mask.to_array(dtype=int)
+    array([[1, 1, 0, 0],
+           [1, 0, 0, 0]])
+    >>> mask.count(), mask.nbytes
+    (3, 1)
+    """
+
+    __slots__ = ("_bits", "_keep_prob", "_rows_per_mask", "_scale", "_shape")
+
+    def __init__(self):
+        raise TypeError(
+            "masks are made by MaskStream.draw, dropout and Mask.from_array, not by Mask()"
+        )
+
+    @classmethod
+    def _new(cls, bits, shape, rows_per_mask, keep_prob, scale):
+        """Wrap packed bits that nobody else writes to."""
+        mask = cls.__new__(cls)
+        mask._bits = bits
+        mask._shape = shape
+        mask._rows_per_mask = rows_per_mask
+        mask._keep_prob = keep_prob
+        mask._scale = scale
+        return mask
+
+    @classmethod
+    def from_array(cls, a, keep_prob=None):
+        """Make a mask of an array's non-zero elements.
+
+        Parameters
+        ----------
+        a : array_like of bool, int or float, any shape
+            Non-zero is kept. Axes of length 1 broadcast when the mask is applied.
+        keep_prob : float, optional
+            In (0, 1]: kept values are multiplied by ``1 / keep_prob``. Without it the scale is 1.
+
+        Raises
+        ------
+        TypeError
+            If `a` holds something else than numbers.
+        ValueError
+            If `keep_prob` is not in (0, 1].
+
+        Examples
+        --------
+        >>> from fastdrop import Mask
+        >>> Mask.from_array([[True, False, True]], keep_prob=0.5).scale
+        2.0
+        """
+        array = numpy.asarray(a)
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"a must hold booleans or real numbers, got dtype {array.dtype}")
+        scale = 1.0
+        if keep_prob is not None:
+            keep_prob = float(keep_prob)
+            if not 0 < keep_prob <= 1:
+                raise ValueError(f"keep_prob must be in (0, 1], got {keep_prob}")
+            scale = 1 / keep_prob
+        bits = numpy.packbits(numpy.ravel(array != 0), bitorder="little")
+        return cls._new(bits, array.shape, 1, keep_prob, scale)
+
+    shape = property(lambda self: self._shape, doc="tuple of int: the mask's own shape.")
+    rows_per_mask = property(
+        lambda self: self._rows_per_mask, doc='int or "batch": rows that share a mask row.'
+    )
+    keep_prob = property(lambda self: self._keep_prob, doc="float or None.")
+    scale = property(lambda self: self._scale, doc="float: the factor on kept values.")
+    nbytes = property(lambda self: self._bits.nbytes, doc="int: bytes of the packed bits.")
+
+    @property
+    def bits(self):
+        """numpy.ndarray of uint8: the packed bits, read-only."""
+        bits = self._bits.view()
+        bits.flags.writeable = False
+        return bits
+
+    @property
+    def _size(self):
+        return math.prod(self._shape)
+
+    def count(self):
+        """Return the number of kept elements, an int."""
+        return int(numpy.bitwise_count(self._bits).sum(dtype=numpy.int64))
+
+    def indices(self):
+        """Return the C-order indices of the kept elements, ascending.
+
+        For a unit mask of shape ``(1, units)`` these are the active units.
+
+        Returns
+        -------
+        numpy.ndarray of intp, shape (count,)
+        """
+        return numpy.flatnonzero(self._flat())
+
+    def to_array(self, dtype=bool):
+        """Return the mask unpacked: an array of its own shape, 1 where kept, 0 where dropped."""
+        return self._flat().reshape(self._shape).astype(dtype, copy=False)
+
+    def _flat(self):
+        flat = numpy.unpackbits(self._bits, count=self._size, bitorder="little")
+        return flat.view(numpy.bool_)
+
+    def with_scale(self, s):
+        """Return the same mask with the factor `s` on kept values; the bits are shared.
+
+        Raises
+        ------
+        TypeError
+            If `s` is not a real number.
+        """
+        return Mask._new(
+            self._bits, self._shape, self._rows_per_mask, self._keep_prob, real_number(s, "s")
+        )
+
+    def __array__(self, dtype=None, copy=None):
+        if copy is False:
+            raise ValueError("a mask is packed: an array of it is always a copy")
+        return self.to_array(bool if dtype is None else dtype)
+
+    def __or__(self, other):
+        """Keep what either of two masks of the same layout keeps; scale 1."""
+        if not isinstance(other, Mask):
+            return NotImplemented
+        for name in ("shape", "rows_per_mask"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                raise ValueError(f"masks of different {name} cannot be joined: {ours}, {theirs}")
+        bits = self._bits | other._bits
+        return Mask._new(bits, self._shape, self._rows_per_mask, None, 1.0)
+
+    def __invert__(self):
+        """Keep exactly what this mask drops; scale 1."""
+        bits = ~self._bits
+        if self._size % 8:
+            bits[-1] &= (1 << self._size % 8) - 1
+        dropped = None if self._keep_prob is None else 1.0 - self._keep_prob
+        return Mask._new(bits, self._shape, self._rows_per_mask, dropped, 1.0)
+
+    def __eq__(self, other):
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return self._shape == other._shape and numpy.array_equal(self._bits, other._bits)
+
+    def __hash__(self):
+        return hash((self._shape, self._bits.tobytes()))
+
+    def __reduce__(self):
+        state = (self._bits.tobytes(), self._shape, self._rows_per_mask)
+        return _unpickle, (*state, self._keep_prob, self._scale)
+
+    def __repr__(self):
+        return (
+            f"Mask(shape={self._shape}, rows_per_mask={self._rows_per_mask!r}, "
+            f"keep_prob={self._keep_prob}, scale={self._scale})"
+        )
+
+    def _fit(self, shape, name="x"):
+        """The mask's shape and rows per mask as the kernels want them for an array of `shape`.
+
+        Raises
+        ------
+        ValueError
+            If the mask does not fit; `name` is the array's name in the message.
+        """
+        own, rows = self._shape, self._rows_per_mask
+        if own == shape and rows == 1:
+            return own, 1
+        missing = len(shape) - len(own)
+        fits = missing == 0 or (missing > 0 and rows == 1)
+        aligned = (1,) * missing + own
+        if fits and rows not in (1, "batch"):
+            fits = own[0] == -(-shape[0] // rows)
+            fits = fits and _broadcasts(own[1:], shape[1:])
+        else:
+            fits = fits and _broadcasts(aligned, shape)
+        if not fits:
+            raise ValueError(
+                f"mask of shape {own} with rows_per_mask={rows!r} does not fit {name} of shape "
+                f"{shape}"
+            )
+        return aligned, 1 if rows == "batch" else rows
+
+
+def _broadcasts(own, shape):
+    return all(mine in (1, theirs) for mine, theirs in zip(own, shape, strict=True))
+
+
+def _unpickle(data, shape, rows_per_mask, keep_prob, scale):
+    """Rebuild a pickled mask; what no mask can be is a ValueError."""
+    shape = tuple(int(extent) for extent in shape)
+    size = math.prod(shape)
+    if min(shape, default=0) < 0 or len(data) != -(-size // 8):
+        raise ValueError(f"a mask of shape {shape} does not have {len(data)} bytes of bits")
+    if rows_per_mask != "batch" and not (isinstance(rows_per_mask, int) and rows_per_mask >= 1):
+        raise ValueError(f"rows_per_mask must be an int from 1 or 'batch', got {rows_per_mask!r}")
+    bits = numpy.frombuffer(data, dtype=numpy.uint8).copy()
+    if size % 8:
+        bits[-1] &= (1 << size % 8) - 1
+    keep_prob = None if keep_prob is None else float(keep_prob)
+    return Mask._new(bits, shape, rows_per_mask, keep_prob, float(scale))

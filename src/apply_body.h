@@ -1,0 +1,134 @@
+/* apply_body.h: applying mask bits to one element type, R (f16, f32, f64), on one instruction set.
+ *
+ * Per vector: one load that multiplies, one selection, one store. In the cache the store port is
+ * the limit (32 bytes a cycle on current cores), beyond it memory is; bits are read 64 at a time
+ * and cost a shift a vector. Included once per element type, by dropout_body.h.
+ */
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define R_(name) JOIN(R, JOIN(_, name))
+
+/* Elements until `out` is aligned for streaming stores. */
+static inline int64_t R_(to_alignment)(const R_(element) *out, int64_t n)
+{
+    const int64_t width = (int64_t)(R_(lanes) * sizeof(R_(element)));
+    const int64_t head = (-(int64_t)(uintptr_t)out & (width - 1)) / (int64_t)sizeof(R_(element));
+    return head < n ? head : n;
+}
+
+/* At most 64 elements: whole vectors, then one by one. */
+static inline void R_(apply_rest)(const R_(element) *x, R_(element) *out, int64_t n,
+                                  const uint8_t *bits, int64_t bit, double scale)
+{
+    uint64_t word = fd_load_bits_part(bits, bit, n);
+    const R_(vector) s = R_(splat)(scale);
+    int64_t i = 0;
+    for (; i + R_(lanes) <= n; i += R_(lanes)) {
+        R_(store)(out + i, R_(keep)(R_(product)(x + i, s), word));
+        word >>= R_(lanes);
+    }
+    for (; i < n; i++, word >>= 1) {
+        out[i] = word & 1 ? R_(product_one)(x[i], scale) : (R_(element))0;
+    }
+}
+
+static inline void R_(apply_vectors)(const R_(element) *x, R_(element) *out, int64_t n,
+                                     const uint8_t *bits, int64_t bit, double scale,
+                                     const int streaming)
+{
+    const R_(vector) s = R_(splat)(scale);
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        uint64_t word = fd_load_bits(bits, bit + i);
+        for (int part = 0; part < 64; part += R_(lanes)) {
+            const R_(vector) v = R_(keep)(R_(product)(x + i + part, s), word);
+            if (streaming) {
+                R_(stream)(out + i + part, v);
+            } else {
+                R_(store)(out + i + part, v);
+            }
+            word >>= R_(lanes);
+        }
+    }
+    R_(apply_rest)(x + i, out + i, n - i, bits, bit + i, scale);
+}
+
+/* Not fenced. */
+static inline void R_(apply_any)(const R_(element) *x, R_(element) *out, int64_t n,
+                                 const uint8_t *bits, int64_t bit, double scale, int streaming)
+{
+    if (!streaming) {
+        R_(apply_vectors)(x, out, n, bits, bit, scale, 0);
+        return;
+    }
+    const int64_t head = R_(to_alignment)(out, n);
+    R_(apply_rest)(x, out, head, bits, bit, scale);
+    R_(apply_vectors)(x + head, out + head, n - head, bits, bit + head, scale, 1);
+}
+
+static void R_(apply_bits)(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
+                           double scale, int streaming)
+{
+    R_(apply_any)(x, out, n, bits, bit, scale, streaming);
+    if (streaming) {
+        fd_stream_fence();
+    }
+}
+
+static void R_(dropout)(const fd_stream *stream, uint64_t threshold, uint64_t first, int64_t n,
+                        const void *from, void *to, double scale, int streaming, uint8_t *bits)
+{
+    const R_(element) *x = from;
+    R_(element) *out = to;
+    for (int64_t done = 0; done < n; done += DROPOUT_CHUNK) {
+        const int64_t count = n - done < DROPOUT_CHUNK ? n - done : DROPOUT_CHUNK;
+        uint8_t *part = bits + done / 8;
+        /* memory fetches the start of the input while the multipliers make bits */
+        for (int64_t i = 0; i < count && i < PREFETCH_BYTES / (int64_t)sizeof *x;
+             i += 64 / (int64_t)sizeof *x) {
+            __builtin_prefetch(x + done + i);
+        }
+        bernoulli_bits(stream, threshold, first + (uint64_t)done, count, part);
+        R_(apply_any)(x + done, out + done, count, part, 0, scale, streaming);
+    }
+    if (streaming) {
+        fd_stream_fence();
+    }
+}
+
+static inline void R_(run_vectors)(const R_(element) *x, R_(element) *out, int64_t n, double scale,
+                                   const int streaming)
+{
+    const R_(vector) s = R_(splat)(scale);
+    int64_t i = 0;
+    for (; i + R_(lanes) <= n; i += R_(lanes)) {
+        const R_(vector) v = R_(product)(x + i, s);
+        if (streaming) {
+            R_(stream)(out + i, v);
+        } else {
+            R_(store)(out + i, v);
+        }
+    }
+    for (; i < n; i++) {
+        out[i] = R_(product_one)(x[i], scale);
+    }
+}
+
+static void R_(apply_run)(const void *from, void *to, int64_t n, double scale, int streaming)
+{
+    const R_(element) *x = from;
+    R_(element) *out = to;
+    if (!streaming) {
+        R_(run_vectors)(x, out, n, scale, 0);
+        return;
+    }
+    const int64_t head = R_(to_alignment)(out, n);
+    R_(run_vectors)(x, out, head, scale, 0);
+    R_(run_vectors)(x + head, out + head, n - head, scale, 1);
+    fd_stream_fence();
+}
+
+#undef R_
+#undef JOIN
+#undef JOIN_
+#undef R

@@ -1,0 +1,201 @@
+/* dropout.c: masks applied to arrays of any layout, cut into tasks for the threads. */
+#include "fastdrop.h"
+
+#include <string.h>
+
+#include "bits.h"
+#include "element.h"
+#include "threads.h"
+
+/* Elements of one task along the innermost axis: a multiple of 128, and enough that the fence
+ * behind streaming stores does not matter. */
+#define TASK (1 << 16)
+/* What a thread must have to do to be worth waking: about 10 microseconds of work. */
+#define MINIMUM_PER_THREAD (1 << 17)
+
+static const int64_t element_bytes[] = {2, 4, 8};
+
+/* Streaming stores save reading what is overwritten, but put the result into memory: worth it only
+ * where it would not have stayed in the cache, and not in place: there the lines are read anyway. */
+static int worth_streaming(const void *x, const void *out, int64_t bytes)
+{
+    return x != out && bytes > fd_last_level_cache_bytes();
+}
+
+void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
+                        const void *x, void *out, int64_t n, double scale, uint8_t *bits)
+{
+    const fd_kernels *kernels = fd_active_kernels();
+    const int64_t size = element_bytes[dtype];
+    const int streaming = worth_streaming(x, out, n * size);
+    if (keep_all || threshold == 0) {
+        const int64_t shape = n, start = 0, stride = size, mask_stride = 1;
+        fd_draw_bernoulli(stream, threshold, keep_all, 1, &shape, &start, &shape, bits);
+        fd_apply_mask(dtype, 1, &shape, x, &stride, out, &stride, bits, &mask_stride, 1, scale);
+        return;
+    }
+    const int64_t tasks = (n + TASK - 1) / TASK;
+    const int threads = fd_threads_for(n, MINIMUM_PER_THREAD);
+    FD_PARALLEL_FOR(threads)
+    for (int64_t task = 0; task < tasks; task++) {
+        const int64_t from = task * TASK;
+        kernels->dropout[dtype](stream, threshold, (uint64_t)from, n - from < TASK ? n - from : TASK,
+                                (const char *)x + from * size, (char *)out + from * size, scale,
+                                streaming, bits + from / 8);
+    }
+}
+
+/* A layout after merging: axes whose elements follow each other in x, out and mask alike. */
+typedef struct {
+    int axes;
+    int64_t shape[FD_MAX_DIMENSIONS];
+    int64_t x[FD_MAX_DIMENSIONS], out[FD_MAX_DIMENSIONS], mask[FD_MAX_DIMENSIONS];
+} layout;
+
+static void layout_append(layout *l, int64_t extent, int64_t x, int64_t out, int64_t mask)
+{
+    if (extent == 1) {
+        return;
+    }
+    const int last = l->axes - 1;
+    if (last >= 0 && l->x[last] == x * extent && l->out[last] == out * extent &&
+        l->mask[last] == mask * extent) {
+        l->shape[last] *= extent;
+        l->x[last] = x;
+        l->out[last] = out;
+        l->mask[last] = mask;
+        return;
+    }
+    l->shape[l->axes] = extent;
+    l->x[l->axes] = x;
+    l->out[l->axes] = out;
+    l->mask[l->axes] = mask;
+    l->axes++;
+}
+
+/* The innermost axis of a layout and the kernel that fits it. */
+typedef struct {
+    const fd_kernels *kernels;
+    fd_dtype dtype;
+    int64_t x, out, mask; /* strides */
+    const uint8_t *bits;
+    double scale;
+    int streaming;
+} inner_loop;
+
+#define STRIDED_LOOP(type, product)                                                  \
+    for (int64_t i = 0; i < n; i++) {                                                \
+        type value = 0;                                                              \
+        if (fd_test_bit(loop->bits, bit + i * loop->mask)) {                         \
+            value = product(*(const type *)(x + i * loop->x), loop->scale);          \
+        }                                                                            \
+        *(type *)(out + i * loop->out) = value;                                      \
+    }
+
+static void strided_inner(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
+{
+    switch (loop->dtype) {
+    case FD_FLOAT16:
+        STRIDED_LOOP(uint16_t, f16_product_one)
+        break;
+    case FD_FLOAT32:
+        STRIDED_LOOP(float, f32_product_one)
+        break;
+    default:
+        STRIDED_LOOP(double, f64_product_one)
+    }
+}
+
+static void run_inner(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
+{
+    const int64_t size = element_bytes[loop->dtype];
+    if (loop->x != size || loop->out != size || loop->mask > 1) {
+        strided_inner(loop, x, out, n, bit);
+    } else if (loop->mask == 1) {
+        loop->kernels->apply_bits[loop->dtype](x, out, n, loop->bits, bit, loop->scale,
+                                               loop->streaming);
+    } else if (fd_test_bit(loop->bits, bit)) {
+        loop->kernels->apply_run[loop->dtype](x, out, n, loop->scale, loop->streaming);
+    } else {
+        memset(out, 0, (size_t)(n * size));
+    }
+}
+
+static void apply_layout(const layout *l, const inner_loop *loop, const char *x, char *out,
+                         int64_t bit)
+{
+    const int inner_axis = l->axes - 1;
+    const int64_t length = l->axes ? l->shape[inner_axis] : 1;
+    int64_t runs = 1;
+    for (int axis = 0; axis < inner_axis; axis++) {
+        runs *= l->shape[axis];
+    }
+    const int64_t pieces = (length + TASK - 1) / TASK; /* of a run */
+    const int threads = fd_threads_for(runs * length, MINIMUM_PER_THREAD);
+    FD_PARALLEL_FOR(threads)
+    for (int64_t task = 0; task < runs * pieces; task++) {
+        int64_t run = task / pieces;
+        const int64_t from = task % pieces * TASK;
+        int64_t x_offset = from * loop->x, out_offset = from * loop->out;
+        int64_t at = bit + from * loop->mask;
+        for (int axis = inner_axis - 1; axis >= 0; axis--) {
+            const int64_t index = run % l->shape[axis];
+            run /= l->shape[axis];
+            x_offset += index * l->x[axis];
+            out_offset += index * l->out[axis];
+            at += index * l->mask[axis];
+        }
+        run_inner(loop, x + x_offset, out + out_offset, length - from < TASK ? length - from : TASK,
+                  at);
+    }
+}
+
+void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,
+                   const int64_t *x_strides, char *out, const int64_t *out_strides,
+                   const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
+                   double scale)
+{
+    int64_t total = 1;
+    for (int axis = 0; axis < dimensions; axis++) {
+        total *= shape[axis];
+    }
+    if (total == 0) {
+        return;
+    }
+    /* Full groups of rows, then the short last group, each a regular layout of its own. */
+    const int64_t rows = dimensions ? shape[0] : 1;
+    const int64_t full = rows / rows_per_mask, short_rows = rows % rows_per_mask;
+    for (int part = 0; part < 2; part++) {
+        const int64_t groups = part == 0 ? full : 1;
+        const int64_t group_rows = part == 0 ? rows_per_mask : short_rows;
+        if (groups == 0 || group_rows == 0) {
+            continue;
+        }
+        layout l = {.axes = 0};
+        int64_t first_row = 0, bit = 0;
+        if (dimensions) {
+            first_row = part == 0 ? 0 : full * rows_per_mask;
+            bit = part == 0 ? 0 : full * mask_strides[0];
+            layout_append(&l, groups, x_strides[0] * rows_per_mask, out_strides[0] * rows_per_mask,
+                          mask_strides[0]);
+            layout_append(&l, group_rows, x_strides[0], out_strides[0], 0);
+        }
+        for (int axis = 1; axis < dimensions; axis++) {
+            layout_append(&l, shape[axis], x_strides[axis], out_strides[axis], mask_strides[axis]);
+        }
+        const int inner = l.axes - 1;
+        const int64_t size = element_bytes[dtype];
+        const inner_loop loop = {
+            .kernels = fd_active_kernels(),
+            .dtype = dtype,
+            .x = inner >= 0 ? l.x[inner] : size,
+            .out = inner >= 0 ? l.out[inner] : size,
+            .mask = inner >= 0 ? l.mask[inner] : 0,
+            .bits = bits,
+            .scale = scale,
+            .streaming = worth_streaming(x, out, total * size),
+        };
+        apply_layout(&l, &loop, x + (dimensions ? first_row * x_strides[0] : 0),
+                     out + (dimensions ? first_row * out_strides[0] : 0), bit);
+    }
+}

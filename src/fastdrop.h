@@ -1,0 +1,151 @@
+/* fastdrop.h: the contract of every C kernel.
+ *
+ * Plain C11, no Python.h. Everything here works on raw memory that the caller has checked; nothing
+ * allocates unless it says so, nothing raises, and nothing depends on the number of threads.
+ *
+ * Words: an *element* is one entry of a mask in the mask's own C order; a *block* is 128
+ * consecutive elements, one Philox counter; a *digit* is one binary digit of an element's uniform
+ * number, most significant first. Masks are packed, bit `e & 7` of byte `e >> 3`.
+ */
+#ifndef FASTDROP_H
+#define FASTDROP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if !defined(__GNUC__) && !defined(__clang__)
+#error "fastdrop needs GCC or Clang: it uses their target pragmas and builtins"
+#endif
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "fastdrop's kernels read packed bits as little-endian words: big-endian machines are not supported"
+#endif
+
+#define FD_BLOCK 128          /* elements of one Philox counter */
+#define FD_BLOCK_BYTES 16     /* the same, packed */
+#define FD_MAX_DIMENSIONS 66  /* NumPy's 64, one for rows_per_mask, one to spare */
+
+typedef enum { FD_FLOAT16 = 0, FD_FLOAT32 = 1, FD_FLOAT64 = 2 } fd_dtype;
+
+/* One draw of one stream: the Philox key and the draw number, below 2^56. */
+typedef struct {
+    uint32_t key0, key1;
+    uint64_t draw;
+} fd_stream;
+
+/* ------------------------------------------------------------------------------------------
+ * Kernels: one table per instruction set, chosen once (dispatch.c). Single-threaded.
+ */
+typedef struct {
+    const char *name;
+
+    /* Bits of `blocks` whole blocks from block `first`, each element kept iff its uniform number
+     * times 2^64 is below `threshold` (0 < threshold < 2^64). Writes blocks * 16 bytes to `bits`
+     * (any alignment).
+     * Per block and digit: 16 multiplications 32x32->64; about 8.3 digits are needed on average
+     * at a general threshold, exactly one at 2^63. */
+    void (*bernoulli_blocks)(const fd_stream *stream, uint64_t first, int64_t blocks,
+                             uint64_t threshold, uint8_t *bits);
+
+    /* Digit number `digit` (0..63) of every element of `blocks` blocks from block `first`.
+     * Writes blocks * 16 bytes. */
+    void (*digit_blocks)(const fd_stream *stream, uint64_t first, int64_t blocks, int digit,
+                         uint8_t *bits);
+
+    /* Exact count: of the n elements from element `first` on, marks the `keep` with the smallest
+     * (uniform number, index), 0 < keep < n. Element i's bit is bit (first % 128) + i of
+     * `scratch`, whose size is fd_exact_scratch_bytes(n): the marks, then two rows of work space.
+     * Each digit halves the undecided; blocks without any are not drawn again. */
+    void (*exact_count_row)(const fd_stream *stream, uint64_t first, int64_t n, int64_t keep,
+                            uint8_t *scratch);
+
+    /* Draws the bits of n elements from element `first` on (a multiple of 128) and applies them,
+     * in chunks that stay in the L1 cache: bernoulli_blocks, then apply_bits. Writes (n + 7) / 8
+     * bytes of bits, the last one's unused bits zero. Threshold, aliasing, alignment, scale and
+     * streaming as below and above. */
+    void (*dropout[3])(const fd_stream *stream, uint64_t threshold, uint64_t first, int64_t n,
+                       const void *x, void *out, double scale, int streaming, uint8_t *bits);
+
+    /* out[i] = kept(i) ? x[i] * scale : +0.0 for i < n, where kept(i) is bit `bit + i` of `bits`.
+     * x, out: contiguous, aligned to their element; out may be x, else they do not overlap.
+     * Only bytes that hold a bit of the run are read. scale is cast to the element type.
+     * streaming != 0: non-temporal stores, fenced before return. */
+    void (*apply_bits[3])(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
+                          double scale, int streaming);
+
+    /* out[i] = x[i] * scale for i < n: a kept run. Aliasing and alignment as above. */
+    void (*apply_run[3])(const void *x, void *out, int64_t n, double scale, int streaming);
+} fd_kernels;
+
+/* Bytes of one packed row of n elements that starts anywhere in a block, and of three of them. */
+static inline int64_t fd_exact_row_bytes(int64_t n)
+{
+    return (n / FD_BLOCK + 2) * FD_BLOCK_BYTES;
+}
+
+static inline int64_t fd_exact_scratch_bytes(int64_t n)
+{
+    return 3 * fd_exact_row_bytes(n) + FD_BLOCK_BYTES;
+}
+
+extern const fd_kernels fd_kernels_baseline;
+#if defined(__x86_64__)
+extern const fd_kernels fd_kernels_avx2;
+extern const fd_kernels fd_kernels_avx512;
+#elif defined(__aarch64__)
+extern const fd_kernels fd_kernels_neon;
+#endif
+
+/* ------------------------------------------------------------------------------------------
+ * Dispatch (dispatch.c)
+ */
+const fd_kernels *fd_active_kernels(void);
+int fd_level_count(void);                  /* levels this build knows, worst first */
+const char *fd_level_name(int level);
+int fd_level_available(int level);         /* can this machine run it? */
+int fd_select_level(int level);            /* 0, or -1 if it cannot */
+int64_t fd_last_level_cache_bytes(void);   /* cache.c */
+
+/* ------------------------------------------------------------------------------------------
+ * Threads (threads.c). The number is a ceiling: work below a measured minimum stays on one
+ * thread, and so does everything in a process forked after threads were used.
+ */
+int fd_has_openmp(void);
+int fd_get_num_threads(void);
+void fd_set_num_threads(int threads);
+/* Threads for `work` units of which each thread should get at least `minimum`. */
+int fd_threads_for(int64_t work, int64_t minimum);
+
+/* ------------------------------------------------------------------------------------------
+ * Masks (mask.c), multi-threaded. Windows are [starts, stops) on every axis of the mask's own
+ * shape; `bits` gets ceil(elements / 8) bytes, the last byte's unused bits zero.
+ * Return 0, or -1 when memory for scratch rows could not be had (exact counts only).
+ */
+
+/* `threshold` is the design's T below 2^64; keep_all != 0 stands for T = 2^64. */
+void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all, int dimensions,
+                       const int64_t *shape, const int64_t *starts, const int64_t *stops,
+                       uint8_t *bits);
+
+/* Rows run along the last axis; each keeps its `keep` smallest (uniform, index). Scratch: three
+ * packed rows per thread. */
+int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
+                        const int64_t *shape, const int64_t *starts, const int64_t *stops,
+                        uint8_t *bits);
+
+/* ------------------------------------------------------------------------------------------
+ * Dropout (dropout.c), multi-threaded.
+ */
+
+/* Draws the mask of n contiguous elements into `bits` and applies it in the same pass. */
+void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
+                        const void *x, void *out, int64_t n, double scale, uint8_t *bits);
+
+/* Applies a packed mask to an array of any layout. `mask_strides` counts elements of the mask (0
+ * on a shared axis), the others bytes. Row i of axis 0 uses mask row i / rows_per_mask.
+ * Elements must be aligned; out may be x with the same strides, else they do not overlap. */
+void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,
+                   const int64_t *x_strides, char *out, const int64_t *out_strides,
+                   const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
+                   double scale);
+
+#endif

@@ -1,0 +1,47 @@
+/* simd.h: the few vector operations the kernel bodies are written in.
+ *
+ * One header per instruction set defines the same names. A source file sets FD_SIMD_HEADER through
+ * its instruction set, includes this, then the bodies.
+ *
+ *   FD_WORD_LANES          64-bit lanes of a fd_words vector
+ *   fd_words               a vector of 64-bit lanes; Philox words live in the low halves
+ *   words_set(u64), words_and/or/andnot(a, b) (andnot: a & ~b), words_any(a)
+ *   words_xor(a, b), words_xor3(a, b, c)
+ *   words_multiply(a, b)   low 32 bits times low 32 bits, 64-bit product; upper halves ignored
+ *   words_high(a)          a >> 32
+ *   words_pack(low, high)  low's low halves below, high's low halves above
+ *   words_lane_numbers()   which block (or digit) of a group each lane holds, so that
+ *   words_store(p, a, b)   stores packed pairs (words 0 1 in a, 2 3 in b) as FD_WORD_LANES
+ *                          consecutive 16-byte blocks
+ *   words_add(a, b)
+ *
+ * and for R in f16, f32, f64 (R_element: the C type, R_lanes per vector, R_vector):
+ *   R_splat(double scale)  scale as the element type
+ *   R_product(p, s)        load, times s
+ *   R_keep(v, u64 bits)    lane i if bit i of bits, else +0.0 (higher bits are ignored)
+ *   R_store(p, v), R_stream(p, v)   any alignment; aligned to sizeof(vector), non-temporal
+ *   fd_stream_fence()
+ *
+ * (R_product_one, for one element, is in element.h.)
+ */
+#ifndef FASTDROP_SIMD_H
+#define FASTDROP_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "element.h"
+
+#if defined(FD_ISA_AVX512)
+#include "simd_avx512.h"
+#elif defined(FD_ISA_AVX2)
+#include "simd_avx2.h"
+#elif defined(FD_ISA_NEON)
+#include "simd_neon.h"
+#elif defined(__SSE2__)
+#include "simd_sse2.h"
+#else
+#include "simd_scalar.h"
+#endif
+
+#endif

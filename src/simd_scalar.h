@@ -1,0 +1,49 @@
+/* simd_scalar.h: one lane, for machines without a vector unit we know. */
+#define FD_WORD_LANES 1
+typedef uint64_t fd_words;
+
+static inline fd_words words_set(uint64_t value) { return value; }
+static inline fd_words words_add(fd_words a, fd_words b) { return a + b; }
+static inline fd_words words_and(fd_words a, fd_words b) { return a & b; }
+static inline fd_words words_or(fd_words a, fd_words b) { return a | b; }
+static inline fd_words words_andnot(fd_words a, fd_words b) { return a & ~b; }
+static inline fd_words words_xor(fd_words a, fd_words b) { return a ^ b; }
+static inline fd_words words_xor3(fd_words a, fd_words b, fd_words c) { return a ^ b ^ c; }
+static inline fd_words words_multiply(fd_words a, fd_words b)
+{
+    return (a & 0xffffffffu) * (b & 0xffffffffu);
+}
+static inline fd_words words_high(fd_words a) { return a >> 32; }
+static inline int words_any(fd_words a) { return a != 0; }
+static inline fd_words words_pack(fd_words low, fd_words high)
+{
+    return (low & 0xffffffffu) | high << 32;
+}
+static inline fd_words words_lane_numbers(void) { return 0; }
+static inline void words_store(uint8_t *to, fd_words a, fd_words b)
+{
+    memcpy(to, &a, 8);
+    memcpy(to + 8, &b, 8);
+}
+
+#define f32_element float
+#define f32_lanes 1
+typedef float f32_vector;
+static inline f32_vector f32_splat(double s) { return (float)s; }
+static inline f32_vector f32_product(const float *p, f32_vector s) { return *p * s; }
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits) { return bits & 1 ? v : 0.0f; }
+static inline void f32_store(float *p, f32_vector v) { *p = v; }
+static inline void f32_stream(float *p, f32_vector v) { *p = v; }
+
+#define f64_element double
+#define f64_lanes 1
+typedef double f64_vector;
+static inline f64_vector f64_splat(double s) { return s; }
+static inline f64_vector f64_product(const double *p, f64_vector s) { return *p * s; }
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits) { return bits & 1 ? v : 0.0; }
+static inline void f64_store(double *p, f64_vector v) { *p = v; }
+static inline void f64_stream(double *p, f64_vector v) { *p = v; }
+
+#include "simd_half_one.h"
+
+static inline void fd_stream_fence(void) {}

@@ -1,0 +1,75 @@
+/* simd_sse2.h: the x86-64 baseline. Halves go one by one: SSE2 has no conversion. */
+#include <emmintrin.h>
+
+#define FD_WORD_LANES 2
+typedef __m128i fd_words;
+
+static inline fd_words words_set(uint64_t value) { return _mm_set1_epi64x((long long)value); }
+static inline fd_words words_add(fd_words a, fd_words b) { return _mm_add_epi64(a, b); }
+static inline fd_words words_and(fd_words a, fd_words b) { return _mm_and_si128(a, b); }
+static inline fd_words words_or(fd_words a, fd_words b) { return _mm_or_si128(a, b); }
+static inline fd_words words_andnot(fd_words a, fd_words b) { return _mm_andnot_si128(b, a); }
+static inline fd_words words_xor(fd_words a, fd_words b) { return _mm_xor_si128(a, b); }
+static inline fd_words words_multiply(fd_words a, fd_words b) { return _mm_mul_epu32(a, b); }
+static inline fd_words words_high(fd_words a) { return _mm_srli_epi64(a, 32); }
+static inline int words_any(fd_words a)
+{
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(a, _mm_setzero_si128())) != 0xffff;
+}
+
+static inline fd_words words_xor3(fd_words a, fd_words b, fd_words c)
+{
+    return words_xor(words_xor(a, b), c);
+}
+
+static inline fd_words words_pack(fd_words low, fd_words high)
+{
+    return _mm_or_si128(_mm_and_si128(low, _mm_set1_epi64x(0xffffffff)),
+                        _mm_slli_epi64(high, 32));
+}
+
+static inline fd_words words_lane_numbers(void) { return _mm_set_epi64x(1, 0); }
+
+static inline void words_store(uint8_t *to, fd_words a, fd_words b)
+{
+    _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi64(a, b));
+    _mm_storeu_si128((__m128i *)(to + 16), _mm_unpackhi_epi64(a, b));
+}
+
+#define f32_element float
+#define f32_lanes 4
+typedef __m128 f32_vector;
+static inline f32_vector f32_splat(double s) { return _mm_set1_ps((float)s); }
+static inline f32_vector f32_product(const float *p, f32_vector s)
+{
+    return _mm_mul_ps(_mm_loadu_ps(p), s);
+}
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    return _mm_and_ps(v, _mm_castsi128_ps(_mm_cmpeq_epi32(hit, lane)));
+}
+static inline void f32_store(float *p, f32_vector v) { _mm_storeu_ps(p, v); }
+static inline void f32_stream(float *p, f32_vector v) { _mm_stream_ps(p, v); }
+
+#define f64_element double
+#define f64_lanes 2
+typedef __m128d f64_vector;
+static inline f64_vector f64_splat(double s) { return _mm_set1_pd(s); }
+static inline f64_vector f64_product(const double *p, f64_vector s)
+{
+    return _mm_mul_pd(_mm_loadu_pd(p), s);
+}
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(2, 2, 1, 1); /* a double's mask is two equal words */
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    return _mm_and_pd(v, _mm_castsi128_pd(_mm_cmpeq_epi32(hit, lane)));
+}
+static inline void f64_store(double *p, f64_vector v) { _mm_storeu_pd(p, v); }
+static inline void f64_stream(double *p, f64_vector v) { _mm_stream_pd(p, v); }
+
+#include "simd_half_one.h"
+
+static inline void fd_stream_fence(void) { _mm_sfence(); }

@@ -1,0 +1,129 @@
+"""Fixtures: every instruction set, several thread counts, kernels beside their twins."""
+
+import math
+
+import numpy
+import pytest
+
+from fastdrop import _kernels, reference
+
+ISA_LEVELS = _kernels.build_info()["isa_available"]
+
+
+@pytest.fixture(params=ISA_LEVELS)
+def each_isa(request):
+    """Run the test once on every instruction set this machine has."""
+    before = _kernels.build_info()["isa_used"]
+    _kernels.select_isa(request.param)
+    yield request.param
+    _kernels.select_isa(before)
+
+
+@pytest.fixture
+def restore_threads():
+    """Put the number of threads back after the test."""
+    before = _kernels.get_num_threads()
+    yield
+    _kernels.set_num_threads(before)
+
+
+@pytest.fixture(params=[1, 2, 5])
+def each_thread_count(request, restore_threads):
+    """Run the test on one thread, on two, and on a number that is not a power of two."""
+    _kernels.set_num_threads(request.param)
+    return request.param
+
+
+class Twins:
+    """Runs a kernel beside its twin in `fastdrop.reference` and insists on the same result."""
+
+    KEY = (0xB0F478BE, 0xDB2CD7E7)
+
+    def __init__(self):
+        self._expected = {}
+
+    def bernoulli(self, draw, threshold, shape, starts=None, stops=None, key=KEY):
+        return self._draw("draw_bernoulli", key, draw, threshold, shape, starts, stops)
+
+    def exact_count(self, draw, keep, shape, starts=None, stops=None, key=KEY):
+        return self._draw("draw_exact_count", key, draw, keep, shape, starts, stops)
+
+    def _draw(self, name, key, draw, parameter, shape, starts, stops):
+        starts = (0,) * len(shape) if starts is None else starts
+        stops = shape if stops is None else stops
+        arguments = (*key, draw, parameter, shape, starts, stops)
+        n = math.prod(stop - start for start, stop in zip(starts, stops, strict=True))
+        size = (n + 7) // 8
+        # The twin is slow; every instruction set and thread count is compared with one result.
+        if (name, arguments) not in self._expected:
+            expected = numpy.full(size, 0xA5, dtype=numpy.uint8)
+            getattr(reference, name)(*arguments, expected)
+            self._expected[name, arguments] = expected
+        bits = numpy.full(size + 24, 0xA5, dtype=numpy.uint8)
+        getattr(_kernels, name)(*arguments, bits)
+        numpy.testing.assert_array_equal(
+            bits[:size], self._expected[name, arguments], err_msg=f"{name}{arguments}"
+        )
+        assert (bits[size:] == 0xA5).all(), f"{name}{arguments} wrote past the mask"
+        return bits[:size]
+
+    @staticmethod
+    def apply(x, bits, mask_shape, rows_per_mask, scale, out):
+        """Apply with both; `out` is `x` itself or an array that receives the kernel's result."""
+        expected = numpy.empty(x.shape, x.dtype)
+        reference.apply_mask(x, bits, mask_shape, rows_per_mask, scale, expected)
+        _kernels.apply_mask(x, bits, mask_shape, rows_per_mask, scale, out)
+        assert_identical(out, expected)
+
+    def forward(self, x, draw, threshold, scale, out):
+        """Draw and apply with both; `out` as in `apply`."""
+        size = (x.size + 7) // 8
+        expected = numpy.empty_like(x)
+        expected_bits = self.bernoulli(draw, threshold, x.shape)
+        reference.apply_mask(x, expected_bits, x.shape, 1, scale, expected)
+        bits = numpy.full(size + 24, 0xA5, dtype=numpy.uint8)
+        _kernels.dropout_forward(x, *self.KEY, draw, threshold, scale, bits, out)
+        numpy.testing.assert_array_equal(bits[:size], expected_bits)
+        assert_identical(out, expected)
+
+
+@pytest.fixture(scope="session")
+def twins():
+    return Twins()
+
+
+def assert_identical(actual, expected):
+    """Same shape, dtype, NaN positions, and same bytes elsewhere: -0.0 is not +0.0."""
+    assert actual.shape == expected.shape
+    assert actual.dtype == expected.dtype
+    actual, expected = numpy.ascontiguousarray(actual), numpy.ascontiguousarray(expected)
+    numpy.testing.assert_array_equal(actual, expected)
+    numbers = ~numpy.isnan(expected)
+    numpy.testing.assert_array_equal(numpy.signbit(actual[numbers]), numpy.signbit(expected[numbers]))
+
+
+def layouts(shape, dtype, seed=0):
+    """Yield (name, array) pairs: arrays of one shape and the same values in many layouts."""
+    values = numpy.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    flipped = (..., *(slice(None, None, -1) for _ in shape))
+    doubled = (..., *(slice(1, 2 * size, 2) for size in shape))
+    reverse_order = tuple(range(len(shape)))[::-1]
+    rotated_order = tuple(numpy.roll(numpy.arange(len(shape)), 1).tolist())
+
+    yield "C", values.copy()
+    yield "Fortran", values.copy(order="F")
+    yield "transposed view", values.transpose(reverse_order).copy().transpose(reverse_order)
+    yield (
+        "rotated axes",
+        values.transpose(rotated_order).copy().transpose(numpy.argsort(rotated_order)),
+    )
+    strided = numpy.zeros(tuple(2 * size for size in shape), dtype)
+    strided[doubled] = values
+    yield "every second element", strided[doubled]
+    yield "negative strides", values[flipped].copy()[flipped]
+    if shape:
+        wide = numpy.zeros((*shape[:-1], shape[-1] + 5), dtype)
+        wide[..., 3 : 3 + shape[-1]] = values
+        yield "part of longer rows", wide[..., 3 : 3 + shape[-1]]
+        backwards = values[..., ::-1].copy()
+        yield "last axis backwards", backwards[..., ::-1]

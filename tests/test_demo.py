@@ -1,0 +1,166 @@
+"""The demo, run as a user runs it: table, sentences, picture, Ctrl-C, missing packages."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("sklearn", reason="the demo needs the extra 'demo'")
+pytest.importorskip("tqdm", reason="the demo needs the extra 'demo'")
+
+COMMAND = [sys.executable, "-m", "fastdrop", "demo"]
+TINY = ["--hidden", "16", "--epochs", "3", "--seeds", "2"]
+ROW = re.compile(
+    r"^(no dropout|dropout [\d.]+) +([\d.]+) % +([\d.]+) %.* +(-?[\d.]+) +[\d.]+ +(\d+)$"
+)
+
+
+def run(*arguments, environment=None):
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | (environment or {}),
+    )
+
+
+def rows(output):
+    """The table's rows: name, training accuracy, test accuracy, gap, runs."""
+    return [match.groups() for match in map(ROW.match, output.splitlines()) if match]
+
+
+def test_table_and_sentences():
+    done = run(*TINY)
+    assert done.returncode == 0, done.stderr
+    table = rows(done.stdout)
+    assert [row[0] for row in table] == ["no dropout", "dropout 0.5"]
+    for _, training, test, gap, runs in table:
+        assert 0 <= float(test) <= 100
+        assert float(gap) == pytest.approx(float(training) - float(test), abs=0.11)
+        assert runs == "2"
+    sentences = done.stdout.strip().splitlines()[-2:]
+    assert sentences[0].startswith("Without dropout the network knows")
+    assert sentences[1].startswith("So ")
+    assert "epoch" in done.stderr  # the progress bar
+
+
+def test_the_same_seed_gives_the_same_table():
+    first, second, other = (rows(run(*TINY, "--seed", seed).stdout) for seed in ("5", "5", "6"))
+    assert first == second
+    assert first != other
+
+
+def test_options_reach_the_training():
+    done = run("--hidden", "8", "--epochs", "1", "--seeds", "1", "--rate", "0.25")
+    assert [row[0] for row in rows(done.stdout)] == ["no dropout", "dropout 0.25"]
+    assert [row[4] for row in rows(done.stdout)] == ["1", "1"]
+    done = run("--hidden", "8", "--epochs", "1", "--seeds", "1", "--rate", "0")
+    assert [row[0] for row in rows(done.stdout)] == ["no dropout"]
+    assert done.returncode == 0
+
+
+def test_plot(tmp_path):
+    pytest.importorskip("matplotlib", reason="--plot needs the extra 'demo'")
+    picture = tmp_path / "curves.png"
+    done = run(*TINY, "--plot", str(picture))
+    assert done.returncode == 0, done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in done.stdout
+
+
+@pytest.mark.parametrize("name", ["nowhere/curves.png", "curves.xyz"])
+def test_plot_that_cannot_be_written_ends_before_the_training(tmp_path, name):
+    pytest.importorskip("matplotlib", reason="--plot needs the extra 'demo'")
+    done = run(*TINY, "--plot", str(tmp_path / name))
+    assert done.returncode == 1
+    assert "--plot" in done.stderr
+    assert "epoch" not in done.stderr
+    assert done.stdout == ""
+
+
+def interrupt(after, arguments):
+    """Start the demo, press Ctrl-C once `after` stands on the progress bar, return the result."""
+    child = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell that runs the tests in the background makes children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    bar = b""
+    while after not in bar:
+        part = os.read(child.stderr.fileno(), 4096)
+        assert part, bar.decode()
+        bar += part
+    child.send_signal(signal.SIGINT)
+    output, errors = child.communicate(timeout=60)
+    return child.returncode, output.decode(), (bar + errors).decode()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise on Windows")
+def test_interrupted_run_prints_the_table_so_far():
+    code, output, errors = interrupt(b"seed 1,", ["--hidden", "64", "--seeds", "1000"])
+    assert code == 130
+    assert re.search(r"Interrupted after [1-9]\d* of 2000 networks", output)
+    assert [row[0] for row in rows(output)] == ["no dropout", "dropout 0.5"]
+    assert "Traceback" not in errors
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals work otherwise on Windows")
+def test_interrupted_before_there_is_anything_to_compare():
+    code, output, errors = interrupt(b"seed 0,", ["--hidden", "64", "--epochs", "100000"])
+    assert code == 130
+    assert "Interrupted after 0 of 10 networks" in output
+    assert rows(output) == []
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--rate", "1", "must be in [0, 1), got 1"),
+        ("--rate", "-0.5", "must be in [0, 1), got -0.5"),
+        ("--rate", "nan", "must be in [0, 1), got nan"),
+        ("--rate", "half", "invalid float value: 'half'"),
+        ("--epochs", "0", "must be at least 1, got 0"),
+        ("--hidden", "0", "must be at least 1, got 0"),
+        ("--seeds", "0", "must be at least 1, got 0"),
+        ("--seed", "-1", "must be at least 0, got -1"),
+        ("--hidden", "many", "invalid int value: 'many'"),
+    ],
+)
+def test_bad_options(option, value, message):
+    done = run(option + "=" + value)
+    assert done.returncode == 2
+    assert f"argument {option}: {message}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "distribution"),
+    [("sklearn", "scikit-learn"), ("tqdm", "tqdm"), ("matplotlib", "matplotlib")],
+)
+def test_missing_package_is_named_with_the_line_that_installs_it(module, distribution):
+    # A None in sys.modules is what an import of a missing module looks like.
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from fastdrop.__main__ import main\n"
+        "sys.exit(main(['demo', '--plot', 'curves.png']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert f"The demo needs {distribution}." in done.stderr
+    assert "pip install 'fastdrop-numpy[demo]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--version"], 0), ([], 2)])
+def test_command_line(arguments, code):
+    done = subprocess.run(
+        [sys.executable, "-m", "fastdrop", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert "fastdrop" in done.stdout + done.stderr

@@ -1,0 +1,261 @@
+"""Every C kernel against its NumPy twin, bit for bit, on every instruction set and thread count."""
+
+import numpy
+import pytest
+from conftest import assert_identical, layouts
+
+from fastdrop import _kernels, reference
+
+SIZES = (0, 1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 257, 511, 513, 1023, 1025)
+SIZES += (2047, 2048, 2049, 8191, 8193, 16385)
+THRESHOLDS = {
+    "nothing": 0,
+    "one in 2^64": 1,
+    "a quarter": 1 << 62,
+    "a half": 1 << 63,
+    "three quarters": 3 << 62,
+    "a third": reference.bernoulli_threshold(1 / 3),
+    "0.9": reference.bernoulli_threshold(0.9),
+    "just above a half": (1 << 63) + 1,
+    "just below a half": (1 << 63) - 1,
+    "all but one in 2^64": (1 << 64) - 1,
+    "everything": 1 << 64,
+}
+DTYPES = (numpy.float16, numpy.float32, numpy.float64)
+
+
+def random_bits(n, seed=0, ones=0.5):
+    """Packed random bits, with room behind them that kernels may read but must not heed."""
+    kept = numpy.random.default_rng(seed).random(n) < ones
+    padded = numpy.full((n + 7) // 8 + 24, 0xFF, dtype=numpy.uint8)
+    packed = numpy.packbits(kept, bitorder="little")
+    padded[: packed.size] = packed
+    return padded[: packed.size]
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+@pytest.mark.parametrize("draw", [0, 2**32 + 7, 2**56 - 1])
+def test_bernoulli_sizes(each_isa, each_thread_count, twins, draw, name):
+    for size in SIZES:
+        twins.bernoulli(draw, THRESHOLDS[name], (size,))
+
+
+@pytest.mark.parametrize("key", [(0, 0), (2**32 - 1, 2**32 - 1), (1, 2**31)])
+def test_bernoulli_keys(each_isa, twins, key):
+    twins.bernoulli(3, THRESHOLDS["a third"], (1025,), key=key)
+
+
+WINDOWS = [
+    ((300,), (0,), (1,)),
+    ((300,), (127,), (129,)),
+    ((300,), (5,), (5,)),
+    ((4000,), (128,), (3840,)),
+    ((4000,), (1,), (3999,)),
+    ((1, 1000), (0, 3), (1, 997)),
+    ((50, 7), (3, 0), (49, 7)),
+    ((50, 130), (3, 1), (50, 130)),
+    ((50, 130), (0, 129), (50, 130)),
+    ((50, 128), (10, 0), (20, 128)),
+    ((9, 5, 33), (2, 1, 0), (8, 4, 33)),
+    ((9, 5, 33), (2, 1, 3), (8, 4, 30)),
+    ((9, 33, 5), (0, 4, 0), (9, 5, 5)),
+    ((3, 4, 5, 6), (1, 0, 2, 1), (3, 4, 5, 5)),
+    ((2**31, 2**31), (2**31 - 3, 2**31 - 200), (2**31, 2**31)),
+    ((2**62,), (2**62 - 1025,), (2**62,)),
+    ((2**20, 3, 2**30), (2**20 - 1, 1, 2**30 - 40), (2**20, 3, 2**30 - 1)),
+]
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=str)
+def test_bernoulli_windows(each_isa, each_thread_count, twins, window):
+    for name in ("a half", "a third", "everything"):
+        twins.bernoulli(1, THRESHOLDS[name], *window)
+
+
+# Large enough for five threads: an element of a half costs less, so it takes more of them.
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [
+        ("a half", ((5_300_003,), (0,), (5_300_003,))),
+        ("a third", ((700_001,), (0,), (700_001,))),
+        ("a third", ((900_001,), (77,), (900_000,))),
+        ("0.9", ((3, 500, 1000), (1, 7, 3), (3, 490, 998))),
+        ("a third", ((500, 13, 131), (0, 1, 0), (500, 12, 131))),
+    ],
+)
+def test_bernoulli_split_over_threads(each_isa, each_thread_count, twins, name, window):
+    twins.bernoulli(2, THRESHOLDS[name], *window)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 20, 31, 33, 64, 127, 128, 129, 257, 1025])
+def test_exact_count_rows(each_isa, each_thread_count, twins, length):
+    for keep in sorted({0, 1, length // 3, length // 2, length - 1, length}):
+        bits = twins.exact_count(4, keep, (9, length))
+        rows = numpy.unpackbits(bits, count=9 * length, bitorder="little").reshape(9, length)
+        assert (rows.sum(axis=1) == keep).all()
+
+
+@pytest.mark.parametrize("window", [window for window in WINDOWS if window[0][-1] < 5000], ids=str)
+def test_exact_count_windows(each_isa, each_thread_count, twins, window):
+    twins.exact_count(2**40, window[0][-1] // 3, *window)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (3, 0, 4)])
+def test_empty_draws(each_isa, twins, shape):
+    twins.bernoulli(0, THRESHOLDS["a third"], shape)
+    twins.exact_count(0, shape[-1] // 2, shape)
+
+
+def test_draw_without_axes(each_isa, twins):
+    ones = sum(int(twins.bernoulli(draw, THRESHOLDS["a half"], ())[0]) for draw in range(64))
+    assert 0 < ones < 64
+
+
+def test_exact_count_split_over_threads(each_isa, each_thread_count, twins):
+    twins.exact_count(0, 100, (1001, 257))
+    twins.exact_count(1, 70_000, (3, 100_003), (0, 5), (3, 100_000))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_forward_sizes(each_isa, each_thread_count, twins, dtype, in_place):
+    for size in SIZES:
+        x = numpy.random.default_rng(size).standard_normal(size).astype(dtype)
+        for name in ("a half", "a third", "0.9", "nothing", "everything"):
+            values = x.copy()
+            out = values if in_place else numpy.full_like(values, 7)
+            twins.forward(values, 1, THRESHOLDS[name], 1 / 0.9, out)
+            assert in_place or (values == x).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_forward_split_over_threads(each_isa, each_thread_count, twins, dtype):
+    x = numpy.random.default_rng(0).standard_normal((701, 1031)).astype(dtype)
+    twins.forward(x, 1, THRESHOLDS["a third"], 3.0, numpy.empty_like(x))
+    twins.forward(x, 1, THRESHOLDS["a third"], 3.0, x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_forward_at_every_alignment(each_isa, twins, dtype):
+    """Neither x nor out begins at a multiple of a vector's width, nor do they agree."""
+    for x_offset in range(0, 17, 3):
+        for out_offset in (0, 1, 5):
+            x = numpy.random.default_rng(0).standard_normal(1100).astype(dtype)[x_offset:][:1050]
+            buffer = numpy.full(1100, 7, dtype)
+            twins.forward(x, 1, THRESHOLDS["a third"], 1.5, buffer[out_offset:][:1050])
+            assert (buffer[:out_offset] == 7).all()
+            assert (buffer[out_offset + 1050 :] == 7).all()
+
+
+def test_larger_than_a_core_s_share_of_cache(each_isa, twins):
+    """40 MB: on most machines more than the last-level cache, so that stores are streamed."""
+    x = numpy.random.default_rng(0).standard_normal(10_000_019, dtype=numpy.float32)
+    bits = random_bits(x.size)
+    out = numpy.full(x.size + 3, 7, numpy.float32)
+    twins.apply(x, bits, x.shape, 1, 2.0, out[3:])
+    twins.forward(x, 0, THRESHOLDS["a half"], 2.0, x)
+
+
+MASK_SHAPES = [
+    ((40, 33), (40, 33), 1),
+    ((40, 33), (1, 33), 1),
+    ((40, 33), (40, 1), 1),
+    ((40, 33), (1, 1), 1),
+    ((40, 33), (5, 33), 8),
+    ((40, 33), (6, 33), 7),
+    ((40, 33), (1, 33), 64),
+    ((40, 33), (6, 1), 7),
+    ((257,), (257,), 1),
+    ((257,), (1,), 1),
+    ((257,), (3,), 100),
+    ((), (), 1),
+    ((0,), (0,), 1),
+    ((4, 0, 3), (4, 0, 3), 1),
+    ((4, 0, 3), (1, 0, 1), 1),
+    ((6, 5, 4, 3), (6, 5, 1, 1), 1),
+    ((6, 5, 4, 3), (1, 5, 1, 3), 1),
+    ((6, 5, 4, 3), (6, 1, 4, 1), 1),
+    ((6, 5, 4, 3), (2, 5, 1, 1), 4),
+    ((6, 5, 4, 3), (6, 5, 4, 3), 1),
+    ((3, 9, 130), (3, 1, 130), 1),
+    ((2, 3, 1, 2, 1, 3, 2), (2, 1, 1, 2, 1, 3, 1), 1),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "mask_shape", "rows"), MASK_SHAPES)
+def test_apply_layouts(each_isa, twins, dtype, shape, mask_shape, rows):
+    bits = random_bits(int(numpy.prod(mask_shape)), seed=1)
+    for _, x in layouts(shape, dtype):
+        for _, out in layouts(shape, dtype, seed=9):
+            twins.apply(x, bits, mask_shape, rows, 1.25, out)
+        twins.apply(x, bits, mask_shape, rows, 1.25, x)
+
+
+def test_apply_writes_nothing_between_the_elements_of_a_view(each_isa, twins):
+    buffer = numpy.full((80, 66), 7, numpy.float32)
+    twins.apply(
+        numpy.ones((40, 33), numpy.float32), random_bits(1320), (40, 33), 1, 2.0, buffer[::2, 1::2]
+    )
+    assert (buffer[1::2] == 7).all()
+    assert (buffer[:, ::2] == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "mask_shape", "rows"),
+    [
+        ((1031, 701), (1031, 701), 1),
+        ((1031, 701), (1, 701), 1),
+        ((1031, 701), (1031, 1), 1),
+        ((1031, 701), (104, 701), 10),
+        ((7, 100_003), (2, 100_003), 5),
+        ((12, 64, 31, 33), (12, 64, 1, 1), 1),
+        ((12, 64, 31, 33), (12, 1, 31, 33), 1),
+        ((800_001,), (800_001,), 1),
+    ],
+)
+def test_apply_split_over_threads(each_isa, each_thread_count, twins, shape, mask_shape, rows):
+    bits = random_bits(int(numpy.prod(mask_shape)), seed=2)
+    x = numpy.random.default_rng(0).standard_normal(shape, dtype=numpy.float32)
+    twins.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x))
+    twins.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x.T).T)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_values_are_selected_not_multiplied(each_isa, twins, dtype):
+    limits = numpy.finfo(dtype)
+    special = [numpy.nan, -numpy.nan, numpy.inf, -numpy.inf, -0.0, 0.0, limits.max, limits.min]
+    special += [limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal, 1.0, -3.0]
+    x = numpy.resize(numpy.array(special, dtype), 13 * 11)
+    for scale in (1.0, 2.0, 0.0, 1 / 3, -1.5, float(limits.max), numpy.inf, numpy.nan):
+        for ones in (0.0, 0.5, 1.0):
+            bits = random_bits(x.size, ones=ones)
+            out = numpy.empty_like(x)
+            twins.apply(x, bits, x.shape, 1, scale, out)
+            dropped = numpy.unpackbits(bits, count=x.size, bitorder="little") == 0
+            assert_identical(out[dropped], numpy.zeros(int(dropped.sum()), dtype))
+        twins.apply(x, random_bits(1, ones=1.0), (1,), 1, scale, numpy.empty_like(x))
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 1.25, 1 / 0.9, 1 / 3, 1e-3, 6e-8, 1000.0, 1e9])
+def test_every_float16_value(each_isa, twins, scale):
+    x = numpy.arange(2**16, dtype=numpy.uint16).view(numpy.float16)
+    twins.apply(x, random_bits(x.size, ones=1.0), x.shape, 1, scale, numpy.empty_like(x))
+    strided = numpy.zeros((2**16, 2), numpy.float16)
+    twins.apply(x, random_bits(x.size, ones=1.0), x.shape, 1, scale, strided[:, 1])
+
+
+def test_both_have_the_same_names():
+    for name in ("draw_bernoulli", "draw_exact_count", "dropout_forward", "apply_mask"):
+        assert callable(getattr(_kernels, name))
+        assert callable(getattr(reference, name))
+    assert _kernels.build_info().keys() == reference.build_info().keys()
+
+
+def test_thread_counts(restore_threads):
+    for count in (1, 2, 5, 64):
+        _kernels.set_num_threads(count)
+        expected = count if _kernels.build_info()["openmp"] else 1
+        assert _kernels.get_num_threads() == expected
+    reference.set_num_threads(5)
+    assert reference.get_num_threads() == 1
