@@ -13,6 +13,11 @@ import time
 
 import numpy
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 from .cases import Bar, Case, Contender, Skipped
 from .controls import used_isa
 from .verify import WrongResult
@@ -116,6 +121,8 @@ class Result:
     skipped : list of Skipped
     interrupted : bool
         Whether it was cut short by the user.
+    preempted : int or None
+        How often the system took a processor away from this process meanwhile, where it tells.
     """
 
     case: Case
@@ -126,11 +133,18 @@ class Result:
     isa: dict[str, str | None]
     skipped: list[Skipped]
     interrupted: bool = False
+    preempted: int | None = None
 
     @property
     def rounds(self) -> int:
         """The number of rounds measured."""
         return len(next(iter(self.samples.values()), ()))
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether others took a processor away in more than one of ten timings."""
+        timings = self.rounds * len(self.samples)
+        return self.preempted is not None and 10 * self.preempted > max(timings, 10)
 
     @property
     def own(self) -> str:
@@ -230,8 +244,15 @@ def run_case(case, threads, settings, controls):
         measure = _count
     else:
         measure = _Timer(threads, settings, result.repetitions)
-    _run_rounds(result, runnable, settings, controls, measure)
+    if runnable:
+        before = _preemptions()
+        _run_rounds(result, runnable, settings, controls, measure)
+        result.preempted = None if before is None else _preemptions() - before
     return result
+
+
+def _preemptions():
+    return resource and resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
 
 
 def _run_rounds(result, contenders, settings, controls, measure):
@@ -258,6 +279,9 @@ def _run_rounds(result, contenders, settings, controls, measure):
         if not result.rounds:
             raise
         result.interrupted = True
+        complete = min(len(samples) for samples in result.samples.values())
+        for samples in result.samples.values():
+            del samples[complete:]
     finally:
         if collecting:
             gc.enable()

@@ -44,6 +44,8 @@ def table(result) -> str:
         for name, contender in result.contenders.items()
         if contender.note
     ]
+    if result.disturbed:
+        lines.append(f"  disturbed: others took a processor away {result.preempted} times")
     lines += [f"  skipped: {one.name}: {one.reason}" for one in result.skipped]
     return "\n".join(lines)
 
@@ -110,6 +112,7 @@ def _as_dict(result):
         "unit": result.case.unit,
         "rounds": result.rounds,
         "interrupted": result.interrupted,
+        "preempted": result.preempted,
         "contenders": [
             {
                 "name": name,

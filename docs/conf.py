@@ -21,6 +21,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+# Attributes as a list in the class: the properties have entries of their own.
+napoleon_use_ivar = True
 
 html_theme = "alabaster"
 html_theme_options = {"description": "Dropout for NumPy, in C", "page_width": "62em"}

@@ -74,7 +74,7 @@ def mask_plan(shape, shared_axes, rows_per_mask):
             shared = shared | {0}
         else:
             own[0] = -(-shape[0] // rows_per_mask)
-    if math.prod(own) > MAX_ELEMENTS:
+    if max(math.prod(own), *own, 0) > MAX_ELEMENTS:
         raise ValueError(f"shape must have less than 2**63 elements, got {shape}")
     return MaskPlan(tuple(own), shared, rows_per_mask)
 
@@ -97,7 +97,7 @@ def _shared_axes(shared_axes, dimensions):
 
 
 def window_bounds(window, shape):
-    """Starts and stops of a window, as tuples; slices mean what they mean to Python."""
+    """Starts and stops of a window, as tuples; negative ends count from the end."""
     slices = window if isinstance(window, tuple) else (window,)
     if not all(isinstance(part, slice) for part in slices):
         raise TypeError(f"window must be a tuple of slices, got {window!r}")
@@ -107,8 +107,19 @@ def window_bounds(window, shape):
         )
     if any(part.step not in (None, 1) for part in slices):
         raise ValueError(f"window must have slices of step 1, got {window!r}")
-    bounds = [part.indices(extent)[:2] for part, extent in zip(slices, shape, strict=True)]
+    try:
+        bounds = [part.indices(extent)[:2] for part, extent in zip(slices, shape, strict=True)]
+    except TypeError:
+        raise TypeError(f"window must have slices of integers, got {window!r}") from None
+    if any(_beyond(part, extent) for part, extent in zip(slices, shape, strict=True)):
+        raise ValueError(f"window must lie within the mask's shape {shape}, got {window!r}")
     return tuple(start for start, _ in bounds), tuple(max(pair) for pair in bounds)
+
+
+def _beyond(part, extent):
+    """Whether a slice names an end that an axis does not have, which slicing would cut off."""
+    ends = [end for end in (part.start, part.stop) if end is not None]
+    return any(not -extent <= operator.index(end) <= extent for end in ends)
 
 
 def keep_probability(rate, keep_prob):

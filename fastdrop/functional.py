@@ -4,7 +4,6 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import (
-    inverse,
     keep_probability,
     mask_plan,
     real_number,
@@ -94,13 +93,15 @@ def dropout(
     keep = keep_probability(rate, keep_prob)
     if scale_at not in _SCALE_AT:
         raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
-    plain = rows_per_mask == 1 and not exact_count and shared_axes == ()
+    per_sample = type(rows_per_mask) is int and rows_per_mask == 1
+    plain = per_sample and not exact_count and shared_axes == ()
     plan = None if plain else mask_plan(x.shape, shared_axes, rows_per_mask)
     if exact_count:
         _, kept, inverse_keep = plan.exact_count(keep)
         test_scale = 1 / inverse_keep if kept else 0.0
     else:
-        inverse_keep, test_scale = inverse(keep), keep
+        limit = threshold(keep)
+        inverse_keep, test_scale = 1.0 / keep if limit else 0.0, keep
     if not training:
         if scale_at == "test":
             return _scaled(x, test_scale, out), None
@@ -112,10 +113,10 @@ def dropout(
     stream = as_stream(rng)
     y = numpy.empty_like(x) if out is None else _output(out, x)
     scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
-    if plain and x.flags.c_contiguous and y.flags.c_contiguous:
+    if plain and x.flags.c_contiguous and y.flags.carray:
         bits = numpy.empty((x.size + 7) >> 3, numpy.uint8)
         kernels.dropout_forward(
-            x, stream._key0, stream._key1, stream._take(), threshold(keep), scale, bits, y
+            x, stream._key0, stream._key1, stream._take(), limit, scale, bits, y
         )
         return y, Mask._new(bits, x.shape, 1, keep, scale)
     mask = stream.draw(
@@ -213,7 +214,10 @@ def _apply(x, mask, scale, out, name):
 
 def _applied(x, mask, scale, y, name="x"):
     mask_shape, rows_per_mask = mask._fit(x.shape, name)
-    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, y)
+    target = y if y.flags.aligned else numpy.empty_like(x)
+    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, target)
+    if target is not y:
+        numpy.copyto(y, target)
     return y
 
 
@@ -242,8 +246,8 @@ def _output(out, x, name="x"):
     if out.shape != x.shape:
         raise ValueError(f"out must have shape {x.shape}, that of {name}, got {out.shape}")
     flags = out.flags
-    if not (flags.writeable and flags.aligned):
-        raise ValueError("out must be writeable and aligned")
+    if not flags.writeable:
+        raise ValueError("out must be writeable, got a read-only array")
     if not flags.forc and _overlaps_itself(out):
         raise ValueError("out must not overlap itself")
     if out is x:

@@ -4,7 +4,7 @@ import math
 
 import numpy
 
-from fastdrop.arguments import real_number
+from fastdrop.arguments import inverse, keep_probability, real_number
 
 __all__ = ["Mask"]
 
@@ -70,14 +70,14 @@ class Mask:
         a : array_like of bool, int or float, any shape
             Non-zero is kept. Axes of length 1 broadcast when the mask is applied.
         keep_prob : float, optional
-            In (0, 1]: kept values are multiplied by ``1 / keep_prob``. Without it the scale is 1.
+            In [0, 1]: kept values are multiplied by ``1 / keep_prob``. Without it the scale is 1.
 
         Raises
         ------
         TypeError
             If `a` holds something else than numbers.
         ValueError
-            If `keep_prob` is not in (0, 1].
+            If `keep_prob` is not in [0, 1].
 
         Examples
         --------
@@ -90,10 +90,8 @@ class Mask:
             raise TypeError(f"a must hold booleans or real numbers, got dtype {array.dtype}")
         scale = 1.0
         if keep_prob is not None:
-            keep_prob = float(keep_prob)
-            if not 0 < keep_prob <= 1:
-                raise ValueError(f"keep_prob must be in (0, 1], got {keep_prob}")
-            scale = 1 / keep_prob
+            keep_prob = keep_probability(None, keep_prob)
+            scale = inverse(keep_prob)
         bits = numpy.packbits(numpy.ravel(array != 0), bitorder="little")
         return cls._new(bits, array.shape, 1, keep_prob, scale)
 
@@ -108,9 +106,8 @@ class Mask:
     @property
     def bits(self):
         """numpy.ndarray of uint8: the packed bits, read-only."""
-        bits = self._bits.view()
-        bits.flags.writeable = False
-        return bits
+        self._bits.flags.writeable = False  # here, not for every mask: few are ever looked at
+        return self._bits.view()
 
     @property
     def _size(self):

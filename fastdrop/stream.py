@@ -124,7 +124,7 @@ class MaskStream:
         with _lock:
             position = self._position
             if position >= END:
-                raise OverflowError("position 2**56 is past the stream's last draw")
+                raise ValueError("position must be below 2**56 to draw, the stream is used up")
             self._position = position + 1
         return position
 
@@ -169,9 +169,8 @@ class MaskStream:
         Raises
         ------
         TypeError, ValueError
-            For an argument that cannot be, by name; the position then stays.
-        OverflowError
-            When all 2**56 draws are used up.
+            For an argument that cannot be, by name, and when all 2**56 draws are used up; the
+            position then stays.
 
         Examples
         --------

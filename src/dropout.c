@@ -5,7 +5,6 @@
 
 #include "bits.h"
 #include "element.h"
-#include "threads.h"
 
 /* Elements of one task along the innermost axis: a multiple of 128, and enough that the fence
  * behind streaming stores does not matter. */
@@ -22,27 +21,41 @@ static int worth_streaming(const void *x, const void *out, int64_t bytes)
     return x != out && bytes > fd_last_level_cache_bytes();
 }
 
+typedef struct {
+    const fd_kernels *kernels;
+    const fd_stream *stream;
+    uint64_t threshold;
+    fd_dtype dtype;
+    const char *x;
+    char *out;
+    int64_t n;
+    double scale;
+    int streaming;
+    uint8_t *bits;
+} forward_pass;
+
+static void forward_part(const void *context, int64_t task)
+{
+    const forward_pass *f = context;
+    const int64_t from = task * TASK, bytes = from * element_bytes[f->dtype];
+    f->kernels->dropout[f->dtype](f->stream, f->threshold, (uint64_t)from,
+                                  f->n - from < TASK ? f->n - from : TASK, f->x + bytes,
+                                  f->out + bytes, f->scale, f->streaming, f->bits + from / 8);
+}
+
 void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
                         const void *x, void *out, int64_t n, double scale, uint8_t *bits)
 {
-    const fd_kernels *kernels = fd_active_kernels();
     const int64_t size = element_bytes[dtype];
-    const int streaming = worth_streaming(x, out, n * size);
     if (keep_all || threshold == 0) {
         const int64_t shape = n, start = 0, stride = size, mask_stride = 1;
         fd_draw_bernoulli(stream, threshold, keep_all, 1, &shape, &start, &shape, bits);
         fd_apply_mask(dtype, 1, &shape, x, &stride, out, &stride, bits, &mask_stride, 1, scale);
         return;
     }
-    const int64_t tasks = (n + TASK - 1) / TASK;
-    const int threads = fd_threads_for(n, MINIMUM_PER_THREAD);
-    FD_PARALLEL_FOR(threads)
-    for (int64_t task = 0; task < tasks; task++) {
-        const int64_t from = task * TASK;
-        kernels->dropout[dtype](stream, threshold, (uint64_t)from, n - from < TASK ? n - from : TASK,
-                                (const char *)x + from * size, (char *)out + from * size, scale,
-                                streaming, bits + from / 8);
-    }
+    const forward_pass f = {fd_active_kernels(), stream, threshold, dtype, x, out, n, scale,
+                            worth_streaming(x, out, n * size), bits};
+    fd_parallel(fd_threads_for(n, MINIMUM_PER_THREAD), (n + TASK - 1) / TASK, forward_part, &f);
 }
 
 /* A layout after merging: axes whose elements follow each other in x, out and mask alike. */
@@ -121,33 +134,44 @@ static void run_inner(const inner_loop *loop, const char *x, char *out, int64_t 
     }
 }
 
+typedef struct {
+    const layout *l;
+    const inner_loop *loop;
+    const char *x;
+    char *out;
+    int64_t bit;
+    int64_t length, pieces; /* of the innermost axis */
+} layout_pass;
+
+static void layout_part(const void *context, int64_t task)
+{
+    const layout_pass *p = context;
+    const layout *l = p->l;
+    const inner_loop *loop = p->loop;
+    int64_t run = task / p->pieces;
+    const int64_t from = task % p->pieces * TASK, left = p->length - from;
+    int64_t x = from * loop->x, out = from * loop->out, bit = p->bit + from * loop->mask;
+    for (int axis = l->axes - 2; axis >= 0; axis--) {
+        const int64_t index = run % l->shape[axis];
+        run /= l->shape[axis];
+        x += index * l->x[axis];
+        out += index * l->out[axis];
+        bit += index * l->mask[axis];
+    }
+    run_inner(loop, p->x + x, p->out + out, left < TASK ? left : TASK, bit);
+}
+
 static void apply_layout(const layout *l, const inner_loop *loop, const char *x, char *out,
                          int64_t bit)
 {
-    const int inner_axis = l->axes - 1;
-    const int64_t length = l->axes ? l->shape[inner_axis] : 1;
+    const int64_t length = l->axes ? l->shape[l->axes - 1] : 1;
     int64_t runs = 1;
-    for (int axis = 0; axis < inner_axis; axis++) {
+    for (int axis = 0; axis < l->axes - 1; axis++) {
         runs *= l->shape[axis];
     }
-    const int64_t pieces = (length + TASK - 1) / TASK; /* of a run */
-    const int threads = fd_threads_for(runs * length, MINIMUM_PER_THREAD);
-    FD_PARALLEL_FOR(threads)
-    for (int64_t task = 0; task < runs * pieces; task++) {
-        int64_t run = task / pieces;
-        const int64_t from = task % pieces * TASK;
-        int64_t x_offset = from * loop->x, out_offset = from * loop->out;
-        int64_t at = bit + from * loop->mask;
-        for (int axis = inner_axis - 1; axis >= 0; axis--) {
-            const int64_t index = run % l->shape[axis];
-            run /= l->shape[axis];
-            x_offset += index * l->x[axis];
-            out_offset += index * l->out[axis];
-            at += index * l->mask[axis];
-        }
-        run_inner(loop, x + x_offset, out + out_offset, length - from < TASK ? length - from : TASK,
-                  at);
-    }
+    const layout_pass p = {l, loop, x, out, bit, length, (length + TASK - 1) / TASK};
+    fd_parallel(fd_threads_for(runs * length, MINIMUM_PER_THREAD), runs * p.pieces, layout_part,
+                &p);
 }
 
 void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,

@@ -114,6 +114,9 @@ int fd_get_num_threads(void);
 void fd_set_num_threads(int threads);
 /* Threads for `work` units of which each thread should get at least `minimum`. */
 int fd_threads_for(int64_t work, int64_t minimum);
+/* Runs tasks 0 .. tasks - 1, each thread a contiguous range of them. */
+typedef void (*fd_task)(const void *context, int64_t task);
+void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context);
 
 /* ------------------------------------------------------------------------------------------
  * Masks (mask.c), multi-threaded. Windows are [starts, stops) on every axis of the mask's own

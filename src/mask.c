@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "bits.h"
-#include "threads.h"
 
 /* Output elements of one task. A multiple of 8: no two tasks write to one byte. */
 #define TASK (1 << 16)
@@ -90,17 +89,28 @@ static void draw_run(const fd_kernels *kernels, const fd_stream *stream, uint64_
     }
 }
 
-/* Output elements [from, to) of the window, `from` a multiple of 8. */
-static void draw_window_part(const fd_kernels *kernels, const fd_stream *stream,
-                             uint64_t threshold, const window_runs *w, int64_t from, int64_t to,
-                             uint8_t *bits)
+typedef struct {
+    const fd_kernels *kernels;
+    const fd_stream *stream;
+    uint64_t threshold;
+    const window_runs *window;
+    int64_t total;
+    uint8_t *bits;
+} bernoulli_draw;
+
+/* Output elements of one task; a task starts at a whole byte. */
+static void draw_window_part(const void *context, int64_t task)
 {
+    const bernoulli_draw *d = context;
+    const window_runs *w = d->window;
+    int64_t from = task * TASK;
+    const int64_t to = from + TASK < d->total ? from + TASK : d->total;
     while (from < to) {
         const int64_t run = from / w->length, offset = from % w->length;
         const int64_t left = w->length - offset;
         const int64_t take = left < to - from ? left : to - from;
         const uint64_t element = window_row(w, run) + (uint64_t)(w->first + offset);
-        draw_run(kernels, stream, threshold, element, take, bits, from);
+        draw_run(d->kernels, d->stream, d->threshold, element, take, d->bits, from);
         from += take;
     }
 }
@@ -118,28 +128,34 @@ void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all
         }
         return;
     }
-    const fd_kernels *kernels = fd_active_kernels();
+    const bernoulli_draw draw = {fd_active_kernels(), stream, threshold, &w, total, bits};
     const int one_digit = threshold == (uint64_t)1 << 63;
     const int threads =
         fd_threads_for(total, one_digit ? MINIMUM_ONE_DIGIT : MINIMUM_MANY_DIGITS);
-    const int64_t tasks = (total + TASK - 1) / TASK;
-    FD_PARALLEL_FOR(threads)
-    for (int64_t task = 0; task < tasks; task++) {
-        const int64_t to = (task + 1) * TASK < total ? (task + 1) * TASK : total;
-        draw_window_part(kernels, stream, threshold, &w, task * TASK, to, bits);
-    }
+    fd_parallel(threads, (total + TASK - 1) / TASK, draw_window_part, &draw);
 }
 
-/* Rows [from, to) of the window, `from` a multiple of 8. */
-static void draw_exact_rows(const fd_kernels *kernels, const fd_stream *stream, int64_t keep,
-                            const window_runs *w, int64_t from, int64_t to, uint8_t *scratch,
-                            uint8_t *bits)
+typedef struct {
+    const fd_kernels *kernels;
+    const fd_stream *stream;
+    int64_t keep;
+    const window_runs *window;
+    int64_t parts;  /* one per thread */
+    uint8_t *scratch, *bits;
+} exact_draw;
+
+/* One thread's share of the rows, from a multiple of 8 on: its output starts at a whole byte. */
+static void draw_exact_rows(const void *context, int64_t part)
 {
-    const int64_t n = w->last_shape;
-    for (int64_t row = from; row < to; row++) {
+    const exact_draw *d = context;
+    const window_runs *w = d->window;
+    const int64_t eighths = (w->outer + 7) / 8, n = w->last_shape;
+    const int64_t end = eighths * (part + 1) / d->parts * 8;
+    uint8_t *scratch = d->scratch + part * fd_exact_scratch_bytes(n);
+    for (int64_t row = eighths * part / d->parts * 8; row < end && row < w->outer; row++) {
         const uint64_t element = window_row(w, row);
-        kernels->exact_count_row(stream, element, n, keep, scratch);
-        fd_copy_bits(scratch, (int64_t)(element % FD_BLOCK) + w->first, bits, row * w->length,
+        d->kernels->exact_count_row(d->stream, element, n, d->keep, scratch);
+        fd_copy_bits(scratch, (int64_t)(element % FD_BLOCK) + w->first, d->bits, row * w->length,
                      w->length);
     }
 }
@@ -157,22 +173,13 @@ int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
         }
         return 0;
     }
-    const fd_kernels *kernels = fd_active_kernels();
-    const int64_t tasks = (w.outer + 7) / 8;
-    int threads = fd_threads_for(w.outer * w.last_shape, MINIMUM_EXACT);
-    threads = threads < tasks ? threads : (int)tasks;
-    const int64_t scratch_bytes = fd_exact_scratch_bytes(w.last_shape);
-    uint8_t *scratch = malloc((size_t)(scratch_bytes * threads));
+    const int threads = fd_threads_for(w.outer * w.last_shape, MINIMUM_EXACT);
+    uint8_t *scratch = malloc((size_t)(fd_exact_scratch_bytes(w.last_shape) * threads));
     if (scratch == NULL) {
         return -1;
     }
-    FD_PARALLEL_FOR(threads)
-    for (int thread = 0; thread < threads; thread++) {
-        const int64_t first = tasks * thread / threads * 8;
-        const int64_t end = tasks * (thread + 1) / threads * 8;
-        draw_exact_rows(kernels, stream, keep, &w, first, end < w.outer ? end : w.outer,
-                        scratch + scratch_bytes * thread, bits);
-    }
+    const exact_draw draw = {fd_active_kernels(), stream, keep, &w, threads, scratch, bits};
+    fd_parallel(threads, threads, draw_exact_rows, &draw);
     free(scratch);
     return 0;
 }

@@ -64,3 +64,19 @@ int fd_threads_for(int64_t work, int64_t minimum)
     return 1;
 #endif
 }
+
+void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context)
+{
+    if (threads <= 1) { /* an OpenMP region costs half a microsecond even on one thread */
+        for (int64_t task = 0; task < tasks; task++) {
+            run(context, task);
+        }
+        return;
+    }
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t task = 0; task < tasks; task++) {
+        run(context, task);
+    }
+#endif
+}

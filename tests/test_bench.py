@@ -1,0 +1,445 @@
+"""The benchmarks' harness, on contenders of known speed and a clock that they move themselves."""
+
+import json
+
+import numpy
+import pytest
+
+from bench import __main__ as command
+from bench import cases, environment, harness, report, verify
+from bench.cases import Bar, Case, Contender, Skipped
+from bench.controls import Controls
+from bench.harness import Settings, run_case
+
+
+class Clock:
+    """Stands in for the module `time`: it moves when a contender works or somebody sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.slept = []
+
+    def perf_counter(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(harness, "time", clock)
+    return clock
+
+
+def accept(result):
+    verify.require(result == "right", f"{result} is not right")
+
+
+def worker(clock, name, seconds, *, log=None, result="right", **options):
+    """Return a contender that takes this long, by the clock given."""
+
+    def run():
+        clock.now += seconds
+        if log is not None:
+            log.append(name)
+        return result
+
+    return Contender(name, run, accept, calls="fake.run", **options)
+
+
+def case_of(*contenders, **options):
+    """Return a case with these contenders."""
+    return Case("work", 1000, lambda size: contenders, calls="fake.run", **options)
+
+
+def run(case, threads=1, **effort):
+    settings = Settings(**{"rounds": 6, "seconds": 1e9, **effort})
+    with Controls() as controls:
+        return run_case(case, threads, settings, controls)
+
+
+# --- Timing ------------------------------------------------------------------------------------
+
+
+def test_known_speeds_are_measured(clock):
+    result = run(case_of(worker(clock, "fastdrop", 2e-5), worker(clock, "rival", 8e-5)))
+    assert result.spread("fastdrop").median == pytest.approx(2e-5)
+    assert result.ratio("fastdrop", "rival").median == pytest.approx(0.25)
+    assert result.ratio("fastdrop", "fastdrop").median == pytest.approx(1)
+
+
+def test_faster_work_is_measured_as_faster_on_the_real_clock():
+    def work(name, n):
+        array = numpy.ones(n)
+        return Contender(name, lambda: array.sum() and "right", accept, calls="numpy.sum")
+
+    result = run(case_of(work("fastdrop", 100), work("rival", 1_000_000)))
+    assert result.ratio("fastdrop", "rival").median < 1
+
+
+@pytest.mark.parametrize("seconds", [3e-8, 1e-6, 7e-4, 0.02])
+def test_calls_are_repeated_until_a_timing_is_long_enough(clock, seconds):
+    result = run(case_of(worker(clock, "fastdrop", seconds)), timing=5e-4)
+    repetitions = result.repetitions["fastdrop"]
+    assert repetitions * seconds >= 5e-4 * (1 - 1e-9)
+    assert repetitions == 1 or repetitions * seconds < 20 * 5e-4
+
+
+def test_every_round_times_everybody_once_and_the_order_changes(clock):
+    log = []
+    names = ["fastdrop", "a", "b"]
+    long = [worker(clock, name, 0.02, log=log) for name in names]
+    result = run(case_of(*long), rounds=6, warm_up=0)
+    assert {len(samples) for samples in result.samples.values()} == {6}
+    verified, calibrated = 3, 3
+    # The first round calibrates each contender just before it times it.
+    first, rest = log[verified:][: 2 * calibrated], log[verified + 2 * calibrated :]
+    assert first[::2] == first[1::2]
+    orders = [tuple(first[::2])] + [tuple(rest[i : i + 3]) for i in range(0, len(rest), 3)]
+    assert all(sorted(order) == sorted(names) for order in orders)
+    assert {order[0] for order in orders} == set(names)
+    assert len(set(orders)) > 3
+
+
+def test_time_runs_out_after_the_fewest_rounds(clock):
+    result = run(case_of(worker(clock, "fastdrop", 1.0)), rounds=50, fewest_rounds=4, seconds=2)
+    assert result.rounds == 4
+
+
+def test_threads_of_one_contender_rest_before_the_next(clock):
+    contender = worker(clock, "fastdrop", 1e-3)
+    run(case_of(contender), threads=1)
+    assert not clock.slept
+    run(case_of(contender), threads=2, pause=0.004)
+    assert set(clock.slept) == {0.004}
+
+
+def test_garbage_collection_is_off_while_timing_and_on_again(clock):
+    import gc
+
+    seen = []
+
+    def look():
+        seen.append(gc.isenabled())
+        clock.now += 1.0
+        return "right"
+
+    run(case_of(Contender("fastdrop", look, accept, calls="fake.look")))
+    assert not any(seen[1:])
+    assert gc.isenabled()
+
+
+def test_bytes_are_taken_as_returned():
+    sizes = iter([100.0, 100.0, 300.0, 200.0])
+    contender = Contender("fastdrop", lambda: next(sizes), lambda result: None, calls="fake.run")
+    result = run(case_of(contender, unit="bytes"), rounds_of_bytes=3)
+    assert result.samples["fastdrop"] == [100.0, 300.0, 200.0]
+
+
+# --- Verification, interruption ----------------------------------------------------------------
+
+
+def test_a_wrong_result_stops_the_case_before_anything_is_timed(clock):
+    log = []
+    wrong = worker(clock, "rival", 1e-3, log=log, result="left")
+    with pytest.raises(verify.WrongResult, match="work/1000: rival is wrong: left is not right"):
+        run(case_of(worker(clock, "fastdrop", 1e-3, log=log), wrong))
+    assert log == ["fastdrop", "rival"]
+
+
+def test_an_interrupted_case_keeps_its_complete_rounds(clock):
+    calls = []
+
+    def stops():
+        calls.append(None)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        clock.now += 1.0
+        return "right"
+
+    rival = Contender("rival", stops, accept, calls="fake.stops")
+    result = run(case_of(worker(clock, "fastdrop", 1.0), rival), rounds=50)
+    assert result.interrupted
+    assert {len(samples) for samples in result.samples.values()} == {result.rounds}
+    assert 0 < result.rounds < 8
+    assert "interrupted" in report.table(result)
+
+
+def test_an_interruption_before_the_first_round_is_passed_on(clock):
+    def stops():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(case_of(Contender("fastdrop", stops, accept, calls="fake.stops")))
+
+
+def test_a_result_does_not_hold_on_to_the_data(clock):
+    result = run(case_of(worker(clock, "fastdrop", 1e-3)))
+    with pytest.raises(RuntimeError, match="data are gone"):
+        result.contenders["fastdrop"].run()
+
+
+def test_two_contenders_cannot_share_a_name(clock):
+    with pytest.raises(ValueError, match="the same name"):
+        run(case_of(worker(clock, "fastdrop", 1.0), worker(clock, "fastdrop", 1.0)))
+
+
+def test_a_bar_must_name_somebody_who_takes_part(clock):
+    with pytest.raises(ValueError, match="'nobody'"):
+        run(case_of(worker(clock, "fastdrop", 1.0), bars=[Bar("nobody", at_most=1)]))
+
+
+@pytest.mark.parametrize(("preempted", "told"), [(0, False), (1, False), (5, True), (None, False)])
+def test_a_busy_machine_is_told(clock, preempted, told):
+    result = run(case_of(worker(clock, "fastdrop", 1e-3)))
+    result.preempted = preempted
+    assert ("took a processor away 5 times" in report.table(result)) is told
+
+
+# --- Bars --------------------------------------------------------------------------------------
+
+RIVALS = {"slow": 8e-3, "slower": 16e-3}
+
+
+@pytest.mark.parametrize(
+    ("bar", "measured", "met"),
+    [
+        (Bar("slow", at_most=0.5, isa=None), 0.25, True),
+        (Bar("slow", at_most=0.2, isa=None), 0.25, False),
+        (Bar("slow", times_faster=3, isa=None), 4, True),
+        (Bar("slow", times_faster=5, isa=None), 4, False),
+        (Bar("slower", difference_at_most=-0.013, isa=None), -0.014, True),
+        (Bar("slower", difference_at_most=-0.015, isa=None), -0.014, False),
+        (Bar(at_most=3e-3, isa=None), 2e-3, True),
+        (Bar(at_most=1e-3, isa=None), 2e-3, False),
+        (Bar(("slower", "slow"), times_faster=5, isa=None), 4, False),
+        (Bar(("slower", "missing"), times_faster=5, isa=None), 8, True),
+        (Bar("slow", at_most=3, contender="slower", isa=None), 2, True),
+    ],
+)
+def test_bars_are_judged(clock, bar, measured, met):
+    rivals = [worker(clock, name, seconds) for name, seconds in RIVALS.items()]
+    missing = Skipped("missing", "it is not installed")
+    result = run(case_of(worker(clock, "fastdrop", 2e-3), *rivals, missing, bars=[bar]))
+    (judged,) = result.judged()
+    assert judged.measured == pytest.approx(measured)
+    assert judged.met is met
+    word = "met" if met else "MISSED"
+    assert word in report.table(result)
+    assert ("missed: work/1000" in report.summary([result], [])) is not met
+
+
+def test_a_bar_for_another_instruction_set_or_a_missing_rival_is_not_judged(clock):
+    missing = Skipped("missing", "it is not installed")
+    bars = [Bar(at_most=1, isa="other"), Bar("missing", at_most=1, isa=None)]
+    result = run(case_of(worker(clock, "fastdrop", 1e-3), missing, bars=bars))
+    assert [judged.met for judged in result.judged()] == [None, None]
+    text = report.table(result)
+    assert "stated for other" in text
+    assert "missing skipped" in text
+    assert "skipped: missing: it is not installed" in text
+    assert "0 of 0 bars met" in report.summary([result], [])
+
+
+def test_a_bar_for_another_number_of_threads_is_left_out(clock):
+    case = case_of(worker(clock, "fastdrop", 1e-3), bars=[Bar(at_most=1, isa=None, threads=2)])
+    assert run(case, threads=1).judged() == []
+    assert len(run(case, threads=2).judged()) == 1
+
+
+@pytest.mark.parametrize(
+    "limits", [{}, {"at_most": 1, "times_faster": 1}, {"rival": None, "times_faster": 2}]
+)
+def test_a_bar_has_one_limit(limits):
+    with pytest.raises(ValueError, match="a bar"):
+        Bar(**{"rival": "rival", **limits})
+
+
+# --- Threads and instruction sets --------------------------------------------------------------
+
+
+def test_everybody_gets_the_same_number_of_threads_and_it_is_put_back():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    import fastdrop
+
+    def state():
+        libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").info()
+        return fastdrop.get_num_threads(), {library["num_threads"] for library in libraries}
+
+    seen = {}
+
+    def look(name):
+        def run():
+            seen[name] = state()
+            return "right"
+
+        return run
+
+    before = state()
+    contenders = [
+        Contender("fastdrop", look("fastdrop"), accept, calls="fake.look"),
+        Contender("alone", look("alone"), accept, calls="fake.look", threads=1),
+    ]
+    run(case_of(*contenders), threads=2, rounds=1, fewest_rounds=1)
+    assert seen["alone"] == (1, {1})
+    assert seen["fastdrop"] == (2, {2})
+    assert state() == before
+
+
+def test_a_contender_with_an_instruction_set_of_its_own():
+    from fastdrop._backend import kernels
+
+    used = kernels.build_info()["isa_used"]
+    forced = kernels.build_info()["isa_available"][0]
+    seen = []
+
+    def look():
+        seen.append(kernels.build_info()["isa_used"])
+        return "right"
+
+    contenders = [
+        Contender("fastdrop", look, accept, calls="fake.look"),
+        Contender("forced", look, accept, calls="fake.look", isa=forced),
+        Contender("impossible", look, accept, calls="fake.look", isa="abacus"),
+    ]
+    result = run(case_of(*contenders), rounds=1, fewest_rounds=1)
+    assert set(seen) == {used, forced}
+    assert [one.name for one in result.skipped if one.name == "impossible"]
+    assert kernels.build_info()["isa_used"] == used
+
+
+# --- Choice of cases ---------------------------------------------------------------------------
+
+
+def test_selection_by_family_and_by_part_of_a_name():
+    def make(family, work):
+        return Case(work, 1024, lambda size: [], calls="fake.run", family=family)
+
+    found = {
+        "dropout": [make("dropout", "forward"), make("dropout", "backward")],
+        "step": [make("step", "dropout-net")],
+    }
+
+    def names(*chosen):
+        return [case.name for case in cases.select(found, chosen)]
+
+    assert names() == ["dropout/forward/2^10", "dropout/backward/2^10", "step/dropout-net/2^10"]
+    assert names("dropout") == ["dropout/forward/2^10", "dropout/backward/2^10"]
+    assert names("forward", "net") == ["dropout/forward/2^10", "step/dropout-net/2^10"]
+    with pytest.raises(ValueError, match="'nothing'"):
+        names("nothing")
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "label"),
+    [
+        (1 << 20, 1 << 12, "2^12"),
+        (1000, 1 << 12, "1000"),
+        ((128, 1024), 1 << 12, "64x64"),
+        ((8, 1024), 1 << 12, "8x64"),
+    ],
+)
+def test_reduced_cases_are_named_after_their_size_and_have_no_bars(size, largest, label):
+    case = Case("work", size, lambda size: [], calls="fake.run", bars=[Bar(at_most=1)])
+    small = case.reduced(largest)
+    assert small.name == f"work/{label}"
+    assert bool(small.bars) is (small.size == size)
+
+
+def test_a_reduced_case_that_exists_already_is_left_out():
+    several = [Case("work", 1 << k, lambda size: [], calls="fake.run") for k in (10, 12, 14, 16)]
+    assert [case.name for case in command.reduce(several, 1 << 12)] == ["work/2^10", "work/2^12"]
+    assert [case.name for case in command.reduce(several[2:], 1 << 12)] == ["work/2^12"]
+
+
+def test_a_missing_package_is_a_skipped_contender():
+    @cases.needs("no_such_package", "rival")
+    def make():
+        raise AssertionError
+
+    assert make() == Skipped("rival", "no_such_package is not installed")
+
+
+# --- Command line ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake_families(monkeypatch, clock):
+    """Let the command line run two fake cases, and return them."""
+    good = worker(clock, "fastdrop", 1e-3), worker(clock, "rival", 2e-3)
+    bad = worker(clock, "fastdrop", 1e-3, result="wrong")
+    found = {
+        "good": [case_of(*good, bars=[Bar("rival", at_most=0.1, isa=None)], family="good")],
+        "bad": [case_of(bad, family="bad")],
+    }
+    monkeypatch.setattr(command, "families", lambda: found)
+    return found
+
+
+def test_the_command_prints_a_table_and_writes_json(fake_families, capsys, tmp_path):
+    path = tmp_path / "results.json"
+    assert command.main(["good", "--quick", "--threads", "1", "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "good/work/1000" in text
+    assert "<= 0.1 x rival: 0.5, MISSED" in text
+    assert "0 of 1 bars met" in text
+    document = json.loads(path.read_text())
+    (result,) = document["results"]
+    assert [contender["name"] for contender in result["contenders"]] == ["fastdrop", "rival"]
+    assert result["contenders"][1]["ratio"]["median"] == pytest.approx(0.5)
+    assert result["bars"][0]["met"] is False
+    assert document["environment"]["packages"]["numpy"] == numpy.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["good"], 0), (["good", "--check"], 1), (["bad"], 1), (["good", "bad"], 1)],
+)
+def test_exit_status(fake_families, capsys, arguments, status):
+    assert command.main([*arguments, "--quick", "--threads", "1"]) == status
+    if "bad" in arguments:
+        captured = capsys.readouterr()
+        assert "WRONG RESULT, not timed: bad/work/1000: fastdrop is wrong" in captured.err
+        assert "FAILED: WRONG RESULT" in captured.out
+
+
+def test_list_names_cases_and_bars(fake_families, capsys):
+    assert command.main(["--list"]) == 0
+    text = capsys.readouterr().out
+    assert text.split("\n")[:2] == ["good/work/1000", "    fastdrop <= 0.1 x rival"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["--threads", "0"], ["--threads", "many"], ["--isa", "abacus"]]
+)
+def test_wrong_arguments_are_told(fake_families, capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(arguments)
+    assert stopped.value.code == 2
+    assert arguments[-1] in capsys.readouterr().err
+
+
+def test_ctrl_c_prints_what_there_is(fake_families, clock, monkeypatch, capsys):
+    def stops():
+        raise KeyboardInterrupt
+
+    stopping = Contender("fastdrop", stops, accept, calls="fake.stops")
+    fake_families["stop"] = [case_of(stopping, family="stop")]
+    assert command.main(["good", "stop", "--quick", "--threads", "1"]) == 130
+    text = capsys.readouterr().out
+    assert "good/work/1000" in text
+    assert "interrupted; so far:" in text
+    assert "0 of 1 bars met" in text
+
+
+def test_variables_that_bind_openblas_are_warned_about(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    facts = environment.describe()
+    assert any("OPENBLAS_CORETYPE" in warning for warning in environment.warnings(facts))
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    facts = environment.describe()
+    assert not any("OPENBLAS" in warning for warning in environment.warnings(facts))
+    assert all(environment.lines(facts))

@@ -1,0 +1,203 @@
+"""Every case of every bench family at a tiny size: does it do what its name says?
+
+The audit runs in a process of its own, since some rivals start thread pools of theirs when they
+are imported, which the other tests should not have to live with.
+"""
+
+import concurrent.futures
+import contextlib
+import importlib
+import multiprocessing
+import types
+import unittest.mock
+
+import numpy
+import pytest
+
+from bench import cases, verify
+from bench.__main__ import reduce
+from bench.controls import Controls
+from bench.harness import Settings, run_case
+
+SIZE = 1 << 10
+FAMILIES = cases.families()
+CASES = {case.name: case for family in FAMILIES.values() for case in reduce(family, SIZE)}
+EFFORT = Settings(
+    rounds=1, fewest_rounds=1, rounds_of_bytes=1, timing=1e-6, warm_up=0, pause=0, seconds=0
+)
+
+
+# --- In the process of its own -----------------------------------------------------------------
+
+
+def resolve(dotted):
+    """Return the owner of a dotted name and the last part, or None if it is nobody's attribute."""
+    parts = dotted.split(".")
+    for length in range(len(parts) - 1, 0, -1):
+        with contextlib.suppress(ImportError):
+            owner = importlib.import_module(".".join(parts[:length]))
+            for part in parts[length:-1]:
+                owner = getattr(owner, part, None)
+            return (owner, parts[-1]) if hasattr(owner, parts[-1]) else None
+    return None
+
+
+def recorded_calls(contender):
+    """Run a contender once; return the arguments its function got, None if it cannot be watched."""
+    place = resolve(contender.calls)
+    if place is None:
+        return None
+    owner, name = place
+    original, calls = getattr(owner, name), []
+
+    def recorder(*args, **kwargs):
+        calls.append((args, kwargs))
+        return original(*args, **kwargs)
+
+    try:
+        patch = unittest.mock.patch.object(owner, name, recorder)
+        patch.start()
+    except TypeError:  # a method of a type written in C
+        return None
+    try:
+        contender.run()
+    finally:
+        patch.stop()
+    return calls
+
+
+def corrupted(result):
+    """Return a copy of a contender's result that is wrong."""
+    if isinstance(result, tuple):
+        return (corrupted(result[0]), *result[1:])
+    if isinstance(result, float | int):
+        return float("nan")
+    if isinstance(result, str):
+        return "neither True nor False"
+    if isinstance(result, numpy.ndarray):
+        wrong = result.copy()
+        if wrong.dtype == bool:
+            wrong[...] = True
+        else:
+            wrong.flat[-1] += 1
+        return wrong
+    if hasattr(result, "bits"):
+        bits = result.bits.copy()
+        bits[0] ^= 1
+        return types.SimpleNamespace(shape=result.shape, bits=bits)
+    return types.SimpleNamespace(numpy=lambda: corrupted(result.numpy()))
+
+
+def audit(name):
+    """Return what is wrong with a case, as a list of sentences."""
+    case = CASES[name]
+    problems = []
+    for contender in case.build(case.size):
+        if isinstance(contender, cases.Skipped):
+            continue
+        label = f"{name}, {contender.name}"
+        code = contender.run.__code__
+        if contender.calls.rpartition(".")[2] not in code.co_names + code.co_freevars:
+            problems.append(f"{label}: does not mention {contender.calls}")
+        calls = recorded_calls(contender)
+        if calls == []:
+            problems.append(f"{label}: does not call {contender.calls}")
+        if contender.name.startswith("fastdrop"):
+            if contender.calls != case.calls:
+                problems.append(f"{label}: calls {contender.calls}, not {case.calls}")
+            if not calls or len(calls) != 1:
+                problems.append(f"{label}: {contender.calls} is not called once: {calls}")
+            elif case.family in EXPECTED:
+                problems += [
+                    f"{label}: {what} is {got!r}, not {expected!r}"
+                    for what, got, expected in EXPECTED[case.family](case, *calls[0])
+                    if got != expected
+                ]
+        result = contender.run()
+        contender.check(result)
+        try:
+            contender.check(corrupted(result))
+        except verify.WrongResult:
+            continue
+        problems.append(f"{label}: a wrong result passes")
+    with Controls() as controls:
+        threads = (case.threads or (1,))[0]
+        result = run_case(case, threads, EFFORT, controls)
+    if result.own != "fastdrop" and not result.own.startswith("fastdrop, "):
+        problems.append(f"{name}: fastdrop is not the first contender")
+    if result.rounds != 1:
+        problems.append(f"{name}: {result.rounds} rounds")
+    return problems
+
+
+# --- What the names of the cases promise, as (what, got, expected) -----------------------------
+
+OPTIONS = {
+    "unit-mask": {"rows_per_mask": "batch"},
+    "group-mask": {"rows_per_mask": 32},
+    "channel-mask": {"shared_axes": (2, 3)},
+    "exact-count": {"exact_count": True},
+}
+
+
+def dropout_arguments(case, args, kwargs):
+    """Compare the arguments of fastdrop's call with a name such as ``forward-out/0.5/2^10``."""
+    kind, _, rate = case.work.partition("/")
+    x = args[0]
+    yield "the size", x.size, case.size
+    dtype = kind.removeprefix("forward-out-") if kind.startswith("forward-out-") else "float32"
+    yield "the dtype", str(x.dtype), dtype
+    yield "whether there is out=", kwargs.get("out") is not None, kind not in NEW_ARRAY
+    if kind in ("backward", "apply"):
+        yield "the rate", round(1 - args[1].keep_prob, 9), float(rate)
+        return
+    yield "the rate", args[1], 0.5 if kind == "small-call" else float(rate)
+    options = {name: value for name, value in kwargs.items() if name not in ("rng", "out")}
+    yield "the kind of mask", options, OPTIONS.get(kind, {})
+    if kind == "small-call":
+        yield "whether there is a stream", kwargs["rng"] is not None, rate == "rng-stream"
+
+
+NEW_ARRAY = ("forward", "small-call")
+
+
+def mask_arguments(case, args, kwargs):
+    yield "the size", numpy.prod(args[1]), case.size
+    yield "the rate", kwargs["rate"], float(case.work.partition("/")[2])
+
+
+def footprint_arguments(case, args, kwargs):
+    if case.work != "import":
+        yield "the work", args[0], case.work.partition("/")[2].replace("-", "_")
+        yield "the size", args[1], case.size
+
+
+EXPECTED = {
+    "dropout": dropout_arguments,
+    "mask": mask_arguments,
+    "footprint": footprint_arguments,
+}
+
+
+# --- The tests ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def auditor():
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_case_does_what_its_name_says(auditor, name):
+    assert auditor.submit(audit, name).result() == []
+
+
+def test_names_are_unique():
+    names = [case.name for family in FAMILIES.values() for case in family]
+    assert len(set(names)) == len(names)
+
+
+def test_every_family_says_what_its_names_promise():
+    assert set(EXPECTED) == set(FAMILIES)
