@@ -15,7 +15,8 @@ def table(result) -> str:
     """
     threads = f"{result.threads} thread{'s' if result.threads > 1 else ''}"
     stopped = ", interrupted" if result.interrupted else ""
-    lines = [f"{result.case.name}  ({threads}, {result.rounds} rounds{stopped})"]
+    rounds = f"{result.rounds} round{'s' if result.rounds != 1 else ''}"
+    lines = [f"{result.case.name}  ({threads}, {rounds}{stopped})"]
     judged = result.judged()
     rows = [HEADINGS]
     for name in result.samples:

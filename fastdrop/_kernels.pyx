@@ -43,6 +43,42 @@ cdef extern from "fastdrop.h" nogil:
                        const int64_t *x_strides, char *out, const int64_t *out_strides,
                        const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
                        double scale)
+    ctypedef struct fd_units:
+        const uint8_t *bits
+        int64_t bit
+        int64_t length
+    int64_t fd_count_units(const fd_units *units)
+    void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
+                   const fd_units *columns, void *out)
+    void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
+                    double scale, const void *bias, double bias_scale, int accumulate, void *out,
+                    int64_t stride)
+    ctypedef struct skip_operand:
+        const void *data
+        int64_t stride
+        int64_t rows
+        int64_t depth
+        int transposed
+        int skip_zeros
+        const uint8_t *bits
+        int64_t rows_per_mask
+    ctypedef struct skip_weights:
+        const void *data
+        int64_t stride
+        int64_t depth
+        int64_t columns
+        int transposed
+    ctypedef struct skip_result:
+        void *data
+        int64_t stride
+        int64_t columns
+        double scale
+        double bias_scale
+        const void *bias
+        const uint8_t *bits
+        int64_t rows_per_mask
+    int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
+                           const skip_result *result)
 
 cdef extern from *:
     """
@@ -164,6 +200,88 @@ def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_sha
     with nogil:
         fd_apply_mask(dtype, dimensions, shape, source, x_strides, target, out_strides, data,
                       mask_strides, rows_per_mask, scale)
+
+
+cdef inline const uint8_t *bits_of(cnp.ndarray bits) noexcept:
+    return NULL if bits is None else <const uint8_t *>cnp.PyArray_DATA(bits)
+
+
+cdef inline fd_units units_of(cnp.ndarray bits, int64_t offset, int64_t length) noexcept:
+    cdef fd_units units
+    units.bits = bits_of(bits)
+    units.bit = offset
+    units.length = length
+    return units
+
+
+cdef inline int64_t stride_of(cnp.ndarray x, int axis) noexcept:
+    """Stride in elements."""
+    return cnp.PyArray_STRIDE(x, axis) // cnp.PyArray_ITEMSIZE(x)
+
+
+def gather(cnp.ndarray x not None, cnp.ndarray row_bits, int64_t row_offset,
+           cnp.ndarray column_bits, int64_t column_offset, cnp.ndarray out not None):
+    cdef fd_units rows = units_of(row_bits, row_offset, cnp.PyArray_DIM(x, 0))
+    cdef fd_units columns = units_of(column_bits, column_offset, cnp.PyArray_DIM(x, 1))
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef int64_t stride = stride_of(x, 0)
+    cdef const void *source = cnp.PyArray_DATA(x)
+    cdef void *target = cnp.PyArray_DATA(out)
+    with nogil:
+        fd_gather(dtype, source, stride, &rows, &columns, target)
+
+
+def scatter(cnp.ndarray x not None, cnp.ndarray row_bits, int64_t row_offset,
+            cnp.ndarray column_bits, int64_t column_offset, double scale, cnp.ndarray bias,
+            double bias_scale, bint accumulate, cnp.ndarray out not None):
+    cdef fd_units rows = units_of(row_bits, row_offset, cnp.PyArray_DIM(out, 0))
+    cdef fd_units columns = units_of(column_bits, column_offset, cnp.PyArray_DIM(out, 1))
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef int64_t stride = stride_of(out, 0)
+    cdef const void *source = cnp.PyArray_DATA(x)
+    cdef const void *added = NULL if bias is None else cnp.PyArray_DATA(bias)
+    cdef void *target = cnp.PyArray_DATA(out)
+    with nogil:
+        fd_scatter(dtype, source, &rows, &columns, scale, added, bias_scale, accumulate, target,
+                   stride)
+
+
+def skip_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64_t rows_per_mask,
+                bint skip_zeros, cnp.ndarray w not None, double scale, cnp.ndarray bias,
+                double bias_scale, cnp.ndarray out_bits, int64_t out_rows_per_mask,
+                cnp.ndarray out not None):
+    cdef skip_operand operand
+    cdef skip_weights weights
+    cdef skip_result result
+    cdef fd_dtype dtype = dtype_of(x)
+    operand.data = cnp.PyArray_DATA(x)
+    operand.stride = stride_of(x, 1 if transposed else 0)
+    operand.rows = cnp.PyArray_DIM(x, 0)
+    operand.depth = cnp.PyArray_DIM(x, 1)
+    operand.transposed = transposed
+    operand.skip_zeros = skip_zeros
+    operand.bits = bits_of(bits)
+    operand.rows_per_mask = rows_per_mask
+    weights.data = cnp.PyArray_DATA(w)
+    weights.depth = cnp.PyArray_DIM(w, 0)
+    weights.columns = cnp.PyArray_DIM(w, 1)
+    # An axis of one element is as contiguous as one likes.
+    weights.transposed = weights.columns > 1 and stride_of(w, 1) != 1
+    weights.stride = stride_of(w, 1 if weights.transposed else 0)
+    result.data = cnp.PyArray_DATA(out)
+    result.stride = stride_of(out, 0)
+    result.columns = weights.columns
+    result.scale = scale
+    result.bias = NULL if bias is None else cnp.PyArray_DATA(bias)
+    result.bias_scale = bias_scale
+    result.bits = bits_of(out_bits)
+    result.rows_per_mask = out_rows_per_mask
+    cdef int64_t stored
+    with nogil:
+        stored = fd_skip_matmul(dtype, &operand, &weights, &result)
+    if stored < 0:
+        raise MemoryError("no memory for the lists of non-zeros of a matrix product")
+    return stored
 
 
 def get_num_threads():

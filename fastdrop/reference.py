@@ -318,16 +318,16 @@ def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
     """
     n = math.prod(mask_shape)
     _check_bits(bits, n)
-    kept = numpy.unpackbits(bits[: (n + 7) // 8], count=n, bitorder="little").astype(bool)
-    kept = kept.reshape(mask_shape)
+    dropped = numpy.unpackbits(~bits[: (n + 7) // 8], count=n, bitorder="little")
+    dropped = dropped.view(bool).reshape(mask_shape)
     if rows_per_mask > 1:
-        kept = numpy.repeat(kept, rows_per_mask, axis=0)[: x.shape[0]]
+        dropped = numpy.repeat(dropped, rows_per_mask, axis=0)[: x.shape[0]]
     # A dropped value may overflow or be a signalling NaN: its product is thrown away.
     with numpy.errstate(all="ignore"):
         working_type = numpy.promote_types(x.dtype, numpy.float32)
         factor = working_type.type(x.dtype.type(scale))
         numpy.multiply(x, factor, out=out, dtype=working_type, casting="same_kind")
-    numpy.copyto(out, 0, where=~kept)
+    numpy.copyto(out, 0, where=dropped)
 
 
 def get_num_threads():

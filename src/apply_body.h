@@ -4,9 +4,7 @@
  * the limit (32 bytes a cycle on current cores), beyond it memory is; bits are read 64 at a time
  * and cost a shift a vector. Included once per element type, by dropout_body.h.
  */
-#define JOIN_(a, b) a##b
-#define JOIN(a, b) JOIN_(a, b)
-#define R_(name) JOIN(R, JOIN(_, name))
+#include "join.h"
 
 /* Elements until `out` is aligned for streaming stores. */
 static inline int64_t R_(to_alignment)(const R_(element) *out, int64_t n)
@@ -128,7 +126,4 @@ static void R_(apply_run)(const void *from, void *to, int64_t n, double scale, i
     fd_stream_fence();
 }
 
-#undef R_
-#undef JOIN
-#undef JOIN_
-#undef R
+#include "unjoin.h"

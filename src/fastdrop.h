@@ -13,11 +13,81 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "skip.h"
+
 #if !defined(__GNUC__) && !defined(__clang__)
 #error "fastdrop needs GCC or Clang: it uses their target pragmas and builtins"
+/* ------------------------------------------------------------------------------------------
+ * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
+ * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
+ */
+
+/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
+typedef struct {
+    const uint8_t *bits;
+    int64_t bit, length;
+} fd_units;
+
+int64_t fd_count_units(const fd_units *units);
+
+/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
+void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
+               const fd_units *columns, void *out);
+
+/* The reverse, of contiguous x: see the kernel; rows that are not active become +0.0, with
+ * accumulate they are not touched. */
+void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
+                double scale, const void *bias, double bias_scale, int accumulate, void *out,
+                int64_t stride);
+
+/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
+ * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
+ * nothing of use). */
+int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
+                       const skip_result *result);
+
+/* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
+ * slot is one buffer, overwritten by the next request for it. */
+enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
+void *fd_workspace(int slot, size_t bytes);
+
 #endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "fastdrop's kernels read packed bits as little-endian words: big-endian machines are not supported"
+/* ------------------------------------------------------------------------------------------
+ * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
+ * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
+ */
+
+/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
+typedef struct {
+    const uint8_t *bits;
+    int64_t bit, length;
+} fd_units;
+
+int64_t fd_count_units(const fd_units *units);
+
+/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
+void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
+               const fd_units *columns, void *out);
+
+/* The reverse, of contiguous x: see the kernel; rows that are not active become +0.0, with
+ * accumulate they are not touched. */
+void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
+                double scale, const void *bias, double bias_scale, int accumulate, void *out,
+                int64_t stride);
+
+/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
+ * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
+ * nothing of use). */
+int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
+                       const skip_result *result);
+
+/* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
+ * slot is one buffer, overwritten by the next request for it. */
+enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
+void *fd_workspace(int slot, size_t bytes);
+
 #endif
 
 #define FD_BLOCK 128          /* elements of one Philox counter */
@@ -74,6 +144,35 @@ typedef struct {
 
     /* out[i] = x[i] * scale for i < n: a kept run. Aliasing and alignment as above. */
     void (*apply_run[3])(const void *x, void *out, int64_t n, double scale, int streaming);
+
+    /* The kernels of matrix products have no half precision: entry FD_FLOAT16 is NULL. */
+
+    /* Writes the elements of x (one row, `columns` long) whose bits, from bit `bit` on, are set,
+     * side by side to `out`. May overwrite out[0 .. room). */
+    void (*gather[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit, void *out,
+                      int64_t room);
+
+    /* The reverse: out[j] = x[rank of j] * scale + bias[j] * bias_scale where bit j is set, else
+     * +0.0; with accumulate: out[j] += x[rank of j] * scale, out[j] otherwise as it was (rewritten).
+     * x[0 .. room) may be read. bias may be NULL. */
+    void (*scatter[3])(const void *x, int64_t room, int64_t columns, const uint8_t *bits,
+                       int64_t bit, double scale, const void *bias, double bias_scale,
+                       int accumulate, void *out);
+
+    /* The parts of a product that skips zeros; see skip_body.h. block_depth rows of a panel,
+     * panel_columns wide; lists of group_rows rows where rows share them. */
+    int64_t block_depth, panel_columns[3], group_rows;
+    void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first,
+                          skip_lists *lists);
+    void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
+                           const int32_t *rows_of_group, int64_t first, skip_lists *lists);
+    void (*skip_pack[3])(const skip_weights *w, int64_t first, int64_t column, void *panel);
+    void (*skip_rows[3])(const skip_lists *lists, const void *panel, void *tile,
+                         const skip_prefetch *next);
+    void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const void *panel, void *tile,
+                           const skip_prefetch *next);
+    void (*skip_store[3])(const skip_result *result, int64_t row, int64_t column,
+                          const void *tile_row);
 } fd_kernels;
 
 /* Bytes of one packed row of n elements that starts anywhere in a block, and of three of them. */
@@ -93,6 +192,40 @@ extern const fd_kernels fd_kernels_avx2;
 extern const fd_kernels fd_kernels_avx512;
 #elif defined(__aarch64__)
 extern const fd_kernels fd_kernels_neon;
+/* ------------------------------------------------------------------------------------------
+ * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
+ * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
+ */
+
+/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
+typedef struct {
+    const uint8_t *bits;
+    int64_t bit, length;
+} fd_units;
+
+int64_t fd_count_units(const fd_units *units);
+
+/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
+void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
+               const fd_units *columns, void *out);
+
+/* The reverse, of contiguous x: see the kernel; rows that are not active become +0.0, with
+ * accumulate they are not touched. */
+void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
+                double scale, const void *bias, double bias_scale, int accumulate, void *out,
+                int64_t stride);
+
+/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
+ * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
+ * nothing of use). */
+int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
+                       const skip_result *result);
+
+/* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
+ * slot is one buffer, overwritten by the next request for it. */
+enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
+void *fd_workspace(int slot, size_t bytes);
+
 #endif
 
 /* ------------------------------------------------------------------------------------------
@@ -150,5 +283,39 @@ void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const c
                    const int64_t *x_strides, char *out, const int64_t *out_strides,
                    const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
                    double scale);
+
+/* ------------------------------------------------------------------------------------------
+ * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
+ * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
+ */
+
+/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
+typedef struct {
+    const uint8_t *bits;
+    int64_t bit, length;
+} fd_units;
+
+int64_t fd_count_units(const fd_units *units);
+
+/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
+void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
+               const fd_units *columns, void *out);
+
+/* The reverse, of contiguous x: see the kernel; rows that are not active become +0.0, with
+ * accumulate they are not touched. */
+void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
+                double scale, const void *bias, double bias_scale, int accumulate, void *out,
+                int64_t stride);
+
+/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
+ * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
+ * nothing of use). */
+int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
+                       const skip_result *result);
+
+/* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
+ * slot is one buffer, overwritten by the next request for it. */
+enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
+void *fd_workspace(int slot, size_t bytes);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "dropout_body.h"
 #include "exact_body.h"
+#include "matmul_body.h"
 
 #define FD_JOIN_(a, b) a##b
 #define FD_JOIN(a, b) FD_JOIN_(a, b)
@@ -19,4 +20,15 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .dropout = {f16_dropout, f32_dropout, f64_dropout},
     .apply_bits = {f16_apply_bits, f32_apply_bits, f64_apply_bits},
     .apply_run = {f16_apply_run, f32_apply_run, f64_apply_run},
+    .gather = {NULL, f32_gather, f64_gather},
+    .scatter = {NULL, f32_scatter, f64_scatter},
+    .block_depth = BLOCK_DEPTH,
+    .panel_columns = {0, PANEL_VECTORS * f32_lanes, PANEL_VECTORS * f64_lanes},
+    .group_rows = GROUP_ROWS,
+    .skip_lists = {NULL, f32_skip_lists, f64_skip_lists},
+    .group_lists = {NULL, f32_group_lists, f64_group_lists},
+    .skip_pack = {NULL, f32_skip_pack, f64_skip_pack},
+    .skip_rows = {NULL, f32_skip_rows, f64_skip_rows},
+    .skip_groups = {NULL, f32_skip_groups, f64_skip_groups},
+    .skip_store = {NULL, f32_skip_store, f64_skip_store},
 };

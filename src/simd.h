@@ -22,6 +22,17 @@
  *   R_store(p, v), R_stream(p, v)   any alignment; aligned to sizeof(vector), non-temporal
  *   fd_stream_fence()
  *
+ * and for R in f32, f64, for the matrix products:
+ *   FD_VECTOR_REGISTERS
+ *   R_load(p), R_one(element), R_multiply(a, b)
+ *   R_multiply_add(a, b, c)   a * b + c, fused where there is an fma
+ *   R_nonzero(v)           bit i: lane i is not zero (NaN is not)
+ *   R_compress(p, v, bits) lanes of set bits side by side from p on; p[0 .. lanes) is overwritten
+ *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
+ *                          p[0 .. lanes) must be readable
+ *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]
+ *                          for i < R_lanes, d < R_transpose_depth
+ *
  * (R_product_one, for one element, is in element.h.)
  */
 #ifndef FASTDROP_SIMD_H

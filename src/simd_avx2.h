@@ -92,4 +92,104 @@ static inline void f16_stream(uint16_t *p, f16_vector v)
     _mm_stream_si128((__m128i *)p, f16_round(v));
 }
 
+/* For matrix products. */
+#define FD_VECTOR_REGISTERS 16
+
+static inline f32_vector f32_load(const float *p) { return _mm256_loadu_ps(p); }
+static inline f32_vector f32_one(float value) { return _mm256_set1_ps(value); }
+static inline f32_vector f32_multiply(f32_vector a, f32_vector b) { return _mm256_mul_ps(a, b); }
+static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+static inline uint64_t f32_nonzero(f32_vector v)
+{
+    return (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+}
+
+/* Bits to bytes of all ones, then the numbers of the set lanes side by side (or back). */
+static inline uint64_t fd_lane_bytes(uint64_t bits)
+{
+    return _pdep_u64(bits, 0x0101010101010101u) * 0xff;
+}
+static inline __m256i fd_compress_order(uint64_t bits)
+{
+    const uint64_t order = _pext_u64(0x0706050403020100u, fd_lane_bytes(bits));
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)order));
+}
+static inline __m256i fd_expand_order(uint64_t bits)
+{
+    const uint64_t order = _pdep_u64(0x0706050403020100u, fd_lane_bytes(bits));
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)order));
+}
+/* Bits of doubles to bits of their halves. */
+static inline uint64_t fd_pair_bits(uint64_t bits) { return _pdep_u64(bits, 0x55) * 3; }
+
+static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
+{
+    _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(v, fd_compress_order(bits & 0xff)));
+}
+static inline f32_vector f32_expand(const float *p, uint64_t bits)
+{
+    const __m256i order = fd_expand_order(bits & 0xff);
+    return f32_keep(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), order), bits);
+}
+
+#define f32_transpose_depth 4
+static inline __m256 f32_rows2(const float *p, int64_t stride)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)),
+                                _mm_loadu_ps(p + 4 * stride), 1);
+}
+static inline void f32_transpose(const float *p, int64_t stride, float *to, int64_t to_stride)
+{
+    const __m256 r0 = f32_rows2(p, stride), r1 = f32_rows2(p + stride, stride);
+    const __m256 r2 = f32_rows2(p + 2 * stride, stride), r3 = f32_rows2(p + 3 * stride, stride);
+    const __m256d a = _mm256_castps_pd(_mm256_unpacklo_ps(r0, r1));
+    const __m256d b = _mm256_castps_pd(_mm256_unpackhi_ps(r0, r1));
+    const __m256d c = _mm256_castps_pd(_mm256_unpacklo_ps(r2, r3));
+    const __m256d d = _mm256_castps_pd(_mm256_unpackhi_ps(r2, r3));
+    _mm256_storeu_ps(to, _mm256_castpd_ps(_mm256_unpacklo_pd(a, c)));
+    _mm256_storeu_ps(to + to_stride, _mm256_castpd_ps(_mm256_unpackhi_pd(a, c)));
+    _mm256_storeu_ps(to + 2 * to_stride, _mm256_castpd_ps(_mm256_unpacklo_pd(b, d)));
+    _mm256_storeu_ps(to + 3 * to_stride, _mm256_castpd_ps(_mm256_unpackhi_pd(b, d)));
+}
+
+static inline f64_vector f64_load(const double *p) { return _mm256_loadu_pd(p); }
+static inline f64_vector f64_one(double value) { return _mm256_set1_pd(value); }
+static inline f64_vector f64_multiply(f64_vector a, f64_vector b) { return _mm256_mul_pd(a, b); }
+static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector c)
+{
+    return _mm256_fmadd_pd(a, b, c);
+}
+static inline uint64_t f64_nonzero(f64_vector v)
+{
+    return (uint64_t)_mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NEQ_UQ));
+}
+static inline void f64_compress(double *p, f64_vector v, uint64_t bits)
+{
+    const __m256i order = fd_compress_order(fd_pair_bits(bits));
+    const __m256 moved = _mm256_permutevar8x32_ps(_mm256_castpd_ps(v), order);
+    _mm256_storeu_pd(p, _mm256_castps_pd(moved));
+}
+static inline f64_vector f64_expand(const double *p, uint64_t bits)
+{
+    const __m256 v = _mm256_castpd_ps(_mm256_loadu_pd(p));
+    const __m256 moved = _mm256_permutevar8x32_ps(v, fd_expand_order(fd_pair_bits(bits)));
+    return f64_keep(_mm256_castps_pd(moved), bits);
+}
+
+#define f64_transpose_depth 2
+static inline __m256d f64_rows2(const double *p, int64_t stride)
+{
+    return _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)),
+                                _mm_loadu_pd(p + 2 * stride), 1);
+}
+static inline void f64_transpose(const double *p, int64_t stride, double *to, int64_t to_stride)
+{
+    const __m256d r0 = f64_rows2(p, stride), r1 = f64_rows2(p + stride, stride);
+    _mm256_storeu_pd(to, _mm256_unpacklo_pd(r0, r1));
+    _mm256_storeu_pd(to + to_stride, _mm256_unpackhi_pd(r0, r1));
+}
+
 static inline void fd_stream_fence(void) { _mm_sfence(); }

@@ -91,4 +91,85 @@ static inline void f16_stream(uint16_t *p, f16_vector v)
     _mm256_stream_si256((__m256i *)p, f16_round(v));
 }
 
+/* For matrix products. */
+#define FD_VECTOR_REGISTERS 32
+
+static inline f32_vector f32_load(const float *p) { return _mm512_loadu_ps(p); }
+static inline f32_vector f32_one(float value) { return _mm512_set1_ps(value); }
+static inline f32_vector f32_multiply(f32_vector a, f32_vector b) { return _mm512_mul_ps(a, b); }
+static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+static inline uint64_t f32_nonzero(f32_vector v)
+{
+    return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+}
+static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
+{
+    /* in a register first: the form that stores is slow on some cores */
+    _mm512_storeu_ps(p, _mm512_maskz_compress_ps((__mmask16)bits, v));
+}
+static inline f32_vector f32_expand(const float *p, uint64_t bits)
+{
+    return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p));
+}
+
+#define f32_transpose_depth 4
+static inline __m512 f32_rows4(const float *p, int64_t stride)
+{
+    __m512 v = _mm512_castps128_ps512(_mm_loadu_ps(p));
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 4 * stride), 1);
+    v = _mm512_insertf32x4(v, _mm_loadu_ps(p + 8 * stride), 2);
+    return _mm512_insertf32x4(v, _mm_loadu_ps(p + 12 * stride), 3);
+}
+static inline void f32_transpose(const float *p, int64_t stride, float *to, int64_t to_stride)
+{
+    const __m512 r0 = f32_rows4(p, stride), r1 = f32_rows4(p + stride, stride);
+    const __m512 r2 = f32_rows4(p + 2 * stride, stride), r3 = f32_rows4(p + 3 * stride, stride);
+    const __m512d a = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1));
+    const __m512d b = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
+    const __m512d c = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3));
+    const __m512d d = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
+    _mm512_storeu_ps(to, _mm512_castpd_ps(_mm512_unpacklo_pd(a, c)));
+    _mm512_storeu_ps(to + to_stride, _mm512_castpd_ps(_mm512_unpackhi_pd(a, c)));
+    _mm512_storeu_ps(to + 2 * to_stride, _mm512_castpd_ps(_mm512_unpacklo_pd(b, d)));
+    _mm512_storeu_ps(to + 3 * to_stride, _mm512_castpd_ps(_mm512_unpackhi_pd(b, d)));
+}
+
+static inline f64_vector f64_load(const double *p) { return _mm512_loadu_pd(p); }
+static inline f64_vector f64_one(double value) { return _mm512_set1_pd(value); }
+static inline f64_vector f64_multiply(f64_vector a, f64_vector b) { return _mm512_mul_pd(a, b); }
+static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector c)
+{
+    return _mm512_fmadd_pd(a, b, c);
+}
+static inline uint64_t f64_nonzero(f64_vector v)
+{
+    return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+}
+static inline void f64_compress(double *p, f64_vector v, uint64_t bits)
+{
+    _mm512_storeu_pd(p, _mm512_maskz_compress_pd((__mmask8)bits, v));
+}
+static inline f64_vector f64_expand(const double *p, uint64_t bits)
+{
+    return _mm512_maskz_expand_pd((__mmask8)bits, _mm512_loadu_pd(p));
+}
+
+#define f64_transpose_depth 2
+static inline __m512d f64_rows2(const double *p, int64_t stride)
+{
+    __m512d v = _mm512_castpd128_pd512(_mm_loadu_pd(p));
+    v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 2 * stride), 1);
+    v = _mm512_insertf64x2(v, _mm_loadu_pd(p + 4 * stride), 2);
+    return _mm512_insertf64x2(v, _mm_loadu_pd(p + 6 * stride), 3);
+}
+static inline void f64_transpose(const double *p, int64_t stride, double *to, int64_t to_stride)
+{
+    const __m512d r0 = f64_rows2(p, stride), r1 = f64_rows2(p + stride, stride);
+    _mm512_storeu_pd(to, _mm512_unpacklo_pd(r0, r1));
+    _mm512_storeu_pd(to + to_stride, _mm512_unpackhi_pd(r0, r1));
+}
+
 static inline void fd_stream_fence(void) { _mm_sfence(); }

@@ -91,4 +91,34 @@ static inline void f16_store(uint16_t *p, f16_vector v)
 }
 static inline void f16_stream(uint16_t *p, f16_vector v) { f16_store(p, v); }
 
+/* For matrix products. */
+#define FD_VECTOR_REGISTERS 32
+
+static inline f32_vector f32_load(const float *p) { return vld1q_f32(p); }
+static inline f32_vector f32_one(float value) { return vdupq_n_f32(value); }
+static inline f32_vector f32_multiply(f32_vector a, f32_vector b) { return vmulq_f32(a, b); }
+static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector c)
+{
+    return vfmaq_f32(c, a, b);
+}
+static inline uint64_t f32_nonzero(f32_vector v)
+{
+    static const uint32_t numbers[4] = {1, 2, 4, 8};
+    return 15 & ~(uint64_t)vaddvq_u32(vandq_u32(vceqzq_f32(v), vld1q_u32(numbers)));
+}
+static inline f64_vector f64_load(const double *p) { return vld1q_f64(p); }
+static inline f64_vector f64_one(double value) { return vdupq_n_f64(value); }
+static inline f64_vector f64_multiply(f64_vector a, f64_vector b) { return vmulq_f64(a, b); }
+static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector c)
+{
+    return vfmaq_f64(c, a, b);
+}
+static inline uint64_t f64_nonzero(f64_vector v)
+{
+    static const uint64_t numbers[2] = {1, 2};
+    return 3 & ~vaddvq_u64(vandq_u64(vceqzq_f64(v), vld1q_u64(numbers)));
+}
+
+#include "simd_compress.h"
+
 static inline void fd_stream_fence(void) {}

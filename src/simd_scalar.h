@@ -46,4 +46,26 @@ static inline void f64_stream(double *p, f64_vector v) { *p = v; }
 
 #include "simd_half_one.h"
 
+/* For matrix products. */
+#define FD_VECTOR_REGISTERS 16
+
+static inline f32_vector f32_load(const float *p) { return *p; }
+static inline f32_vector f32_one(float value) { return value; }
+static inline f32_vector f32_multiply(f32_vector a, f32_vector b) { return a * b; }
+static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector c)
+{
+    return a * b + c;
+}
+static inline uint64_t f32_nonzero(f32_vector v) { return v != 0.0f; }
+static inline f64_vector f64_load(const double *p) { return *p; }
+static inline f64_vector f64_one(double value) { return value; }
+static inline f64_vector f64_multiply(f64_vector a, f64_vector b) { return a * b; }
+static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector c)
+{
+    return a * b + c;
+}
+static inline uint64_t f64_nonzero(f64_vector v) { return v != 0.0; }
+
+#include "simd_compress.h"
+
 static inline void fd_stream_fence(void) {}

@@ -72,4 +72,32 @@ static inline void f64_stream(double *p, f64_vector v) { _mm_stream_pd(p, v); }
 
 #include "simd_half_one.h"
 
+/* For matrix products. */
+#define FD_VECTOR_REGISTERS 16
+
+static inline f32_vector f32_load(const float *p) { return _mm_loadu_ps(p); }
+static inline f32_vector f32_one(float value) { return _mm_set1_ps(value); }
+static inline f32_vector f32_multiply(f32_vector a, f32_vector b) { return _mm_mul_ps(a, b); }
+static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector c)
+{
+    return _mm_add_ps(_mm_mul_ps(a, b), c);
+}
+static inline uint64_t f32_nonzero(f32_vector v)
+{
+    return (uint64_t)_mm_movemask_ps(_mm_cmpneq_ps(v, _mm_setzero_ps()));
+}
+static inline f64_vector f64_load(const double *p) { return _mm_loadu_pd(p); }
+static inline f64_vector f64_one(double value) { return _mm_set1_pd(value); }
+static inline f64_vector f64_multiply(f64_vector a, f64_vector b) { return _mm_mul_pd(a, b); }
+static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector c)
+{
+    return _mm_add_pd(_mm_mul_pd(a, b), c);
+}
+static inline uint64_t f64_nonzero(f64_vector v)
+{
+    return (uint64_t)_mm_movemask_pd(_mm_cmpneq_pd(v, _mm_setzero_pd()));
+}
+
+#include "simd_compress.h"
+
 static inline void fd_stream_fence(void) { _mm_sfence(); }

@@ -99,31 +99,54 @@ def assert_identical(actual, expected):
     actual, expected = numpy.ascontiguousarray(actual), numpy.ascontiguousarray(expected)
     numpy.testing.assert_array_equal(actual, expected)
     numbers = ~numpy.isnan(expected)
-    numpy.testing.assert_array_equal(numpy.signbit(actual[numbers]), numpy.signbit(expected[numbers]))
+    numpy.testing.assert_array_equal(
+        numpy.signbit(actual[numbers]), numpy.signbit(expected[numbers])
+    )
 
 
 def layouts(shape, dtype, seed=0):
     """Yield (name, array) pairs: arrays of one shape and the same values in many layouts."""
-    values = numpy.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    array = values(shape, dtype, seed)
     flipped = (..., *(slice(None, None, -1) for _ in shape))
     doubled = (..., *(slice(1, 2 * size, 2) for size in shape))
     reverse_order = tuple(range(len(shape)))[::-1]
     rotated_order = tuple(numpy.roll(numpy.arange(len(shape)), 1).tolist())
 
-    yield "C", values.copy()
-    yield "Fortran", values.copy(order="F")
-    yield "transposed view", values.transpose(reverse_order).copy().transpose(reverse_order)
+    yield "C", array.copy()
+    yield "Fortran", array.copy(order="F")
+    yield "transposed view", array.transpose(reverse_order).copy().transpose(reverse_order)
     yield (
         "rotated axes",
-        values.transpose(rotated_order).copy().transpose(numpy.argsort(rotated_order)),
+        array.transpose(rotated_order).copy().transpose(numpy.argsort(rotated_order)),
     )
     strided = numpy.zeros(tuple(2 * size for size in shape), dtype)
-    strided[doubled] = values
+    strided[doubled] = array
     yield "every second element", strided[doubled]
-    yield "negative strides", values[flipped].copy()[flipped]
+    yield "negative strides", array[flipped].copy()[flipped]
     if shape:
         wide = numpy.zeros((*shape[:-1], shape[-1] + 5), dtype)
-        wide[..., 3 : 3 + shape[-1]] = values
+        wide[..., 3 : 3 + shape[-1]] = array
         yield "part of longer rows", wide[..., 3 : 3 + shape[-1]]
-        backwards = values[..., ::-1].copy()
+        backwards = array[..., ::-1].copy()
         yield "last axis backwards", backwards[..., ::-1]
+
+
+def values(shape, dtype=numpy.float32, seed=0):
+    """Normally distributed numbers."""
+    return numpy.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def unaligned(array):
+    """A copy of a one-dimensional array that begins one byte off."""
+    raw = numpy.zeros(array.nbytes + 1, numpy.uint8)
+    copy = raw[1:].view(array.dtype)
+    copy[...] = array
+    return copy
+
+
+def selected(x, kept, scale):
+    """What the design calls select: kept values times scale, zeros elsewhere."""
+    with numpy.errstate(all="ignore"):
+        wide = numpy.promote_types(x.dtype, numpy.float32).type
+        product = (x.astype(wide) * wide(x.dtype.type(scale))).astype(x.dtype)
+    return numpy.where(kept, product, x.dtype.type(0))

@@ -1,25 +1,15 @@
-"""dropout, dropout_backward, apply_mask: what the functional layer promises."""
+"""dropout: training, test time, random numbers, layouts."""
+
+import os
+import tracemalloc
 
 import numpy
 import pytest
-from conftest import assert_identical, layouts
+from conftest import assert_identical, layouts, selected, unaligned, values
 
-import fastdrop
-from fastdrop import Mask, MaskStream, apply_mask, dropout, dropout_backward
+from fastdrop import MaskStream, apply_mask, dropout, dropout_backward
 
 DTYPES = (numpy.float16, numpy.float32, numpy.float64)
-
-
-def values(shape, dtype=numpy.float32, seed=0):
-    return numpy.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-def selected(x, kept, scale):
-    """What the design calls select: kept values times scale, zeros elsewhere."""
-    with numpy.errstate(all="ignore"):
-        wide = numpy.promote_types(x.dtype, numpy.float32).type
-        product = (x.astype(wide) * wide(x.dtype.type(scale))).astype(x.dtype)
-    return numpy.where(kept, product, x.dtype.type(0))
 
 
 # --- Training -----------------------------------------------------------------------------------
@@ -104,8 +94,7 @@ def test_exact_count_keeps_exactly_so_many():
     assert ((y != 0).sum(axis=1) == 128).all()
     assert mask.scale == 2
     y, mask = dropout(numpy.ones((32, 5)), 0.5, rng=0, exact_count=True)
-    assert (y.sum(axis=1) == pytest.approx(5.0)) if y.ndim == 0 else True
-    assert numpy.allclose(y.sum(axis=1), 5)
+    numpy.testing.assert_allclose(y.sum(axis=1), 5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -273,121 +262,27 @@ def test_rate_one_gives_zeros_and_zero_gradients():
         assert_identical(dropout_backward(x, mask), numpy.zeros_like(x))
         ones = numpy.ones((9, 9))
         expected = ones if scale_at == "train" else numpy.zeros_like(ones)
-        assert_identical(
-            dropout(ones, 1, training=False, scale_at=scale_at)[0], expected
-        )
+        assert_identical(dropout(ones, 1, training=False, scale_at=scale_at)[0], expected)
 
 
-# --- Backward and apply_mask --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"scale_at": "test"},
-        {"shared_axes": 1},
-        {"rows_per_mask": 3},
-        {"rows_per_mask": "batch", "exact_count": True},
-    ],
-    ids=str,
-)
-def test_the_gradient_equals_finite_differences(options):
-    x = values((7, 6), numpy.float64)
-    weights = values((7, 6), numpy.float64, seed=1)
-
-    def loss(inputs):
-        y, mask = dropout(inputs, 0.4, rng=3, **options)
-        return float((weights * y**2).sum()), y, mask
-
-    _, y, mask = loss(x)
-    grad = dropout_backward(2 * weights * y, mask)
-    step = 1e-6
-    for index in numpy.ndindex(x.shape):
-        shifted = [x.copy(), x.copy()]
-        shifted[0][index] += step
-        shifted[1][index] -= step
-        difference = (loss(shifted[0])[0] - loss(shifted[1])[0]) / (2 * step)
-        assert grad[index] == pytest.approx(difference, rel=1e-6, abs=1e-7)
+# --- Odd arrays, threads, memory ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_backward_without_a_mask_multiplies(each_isa, dtype):
-    grad = values((20, 33), dtype)
-    assert_identical(dropout_backward(grad, None), grad)
-    assert_identical(dropout_backward(grad, None, scale=0.7), selected(grad, True, 0.7))
-    out = numpy.empty_like(grad)
-    assert dropout_backward(grad, None, scale=0.7, out=out) is out
-    assert_identical(out, selected(grad, True, 0.7))
-
-
-@pytest.mark.parametrize("function", [apply_mask, dropout_backward])
-def test_another_scale_for_once(function):
-    x = values((20, 30))
-    mask = MaskStream(0).draw((20, 30), rate=0.5)
-    kept = mask.to_array()
-    assert_identical(function(x, mask), selected(x, kept, 2))
-    assert_identical(function(x, mask, scale=5), selected(x, kept, 5))
-    assert_identical(function(x, mask.with_scale(5)), selected(x, kept, 5))
-    assert_identical(function(x, mask, scale=0), selected(x, kept, 0))
-
-
-@pytest.mark.parametrize("function", [apply_mask, dropout_backward])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_out_of_any_layout(each_isa, function, dtype):
-    shape = (12, 7, 9)
-    mask = MaskStream(0).draw(shape, rate=0.5)
-    for _, x in layouts(shape, dtype):
-        expected = selected(x, mask.to_array(), 2)
-        for _, out in layouts(shape, dtype, seed=1):
-            assert function(x, mask, out=out) is out
-            assert_identical(out, expected)
-        assert function(x, mask, out=x) is x
-        assert_identical(x, expected)
-
-
-@pytest.mark.parametrize(
-    ("shape", "mask_shape"),
-    [
-        ((5, 4, 3), (3,)),
-        ((5, 4, 3), (4, 3)),
-        ((5, 4, 3), (4, 1)),
-        ((5, 4, 3), (1, 1, 1)),
-        ((5, 4, 3), ()),
-        ((5, 4, 3), (5, 1, 3)),
-        ((0, 3), (1, 3)),
-    ],
-)
-def test_a_mask_broadcasts_as_an_array_does(shape, mask_shape):
-    x = values(shape)
-    kept = numpy.random.default_rng(0).random(mask_shape) < 0.5
-    y = apply_mask(x, Mask.from_array(kept))
-    assert_identical(y, selected(x, numpy.broadcast_to(kept, shape), 1))
-
-
-def test_a_shared_mask_serves_batches_of_other_lengths():
-    mask = MaskStream(0).draw((128, 20), rate=0.5, rows_per_mask="batch")
-    for rows in (1, 100, 128, 500):
-        x = values((rows, 20))
-        assert_identical(apply_mask(x, mask), selected(x, mask.to_array(), 2))
-
-
-@pytest.mark.parametrize("bits_per_axis", [(), (3,), (0,)])
-def test_strange_shapes_go_through(bits_per_axis):
-    x = values(bits_per_axis)
-    y, mask = dropout(x, 0.5, rng=1)
-    assert dropout_backward(y, mask).shape == bits_per_axis
-
-
-def test_unaligned_arrays():
-    raw = numpy.zeros(4 * 101 + 1, numpy.uint8)
-    x = raw[1:].view(numpy.float32)
-    x[...] = values(101)
+@pytest.mark.parametrize("options", [{}, {"rows_per_mask": 2}], ids=str)
+def test_unaligned_arrays(each_isa, dtype, options):
+    x = unaligned(values(101, dtype))
     assert not x.flags.aligned
-    expected, mask = dropout(x.copy(), 0.5, rng=0)
-    assert_identical(dropout(x, 0.5, rng=0)[0], expected)
+    expected, mask = dropout(x.copy(), 0.5, rng=0, **options)
+    assert_identical(dropout(x, 0.5, rng=0, **options)[0], expected)
     assert_identical(apply_mask(x, mask), expected)
-    dropout(x, 0.5, rng=0, out=x)
+    assert_identical(dropout_backward(x, mask), expected)
+    aligned = values(101, dtype, seed=1)
+    assert_identical(
+        dropout(aligned, 0.5, rng=0, out=unaligned(aligned), **options)[0],
+        dropout(aligned, 0.5, rng=0, **options)[0],
+    )
+    assert dropout(x, 0.5, rng=0, out=x, **options)[0] is x
     assert_identical(x, expected)
 
 
@@ -395,13 +290,14 @@ def test_large_arrays_on_every_thread_count(each_isa, each_thread_count):
     x = values((1031, 701))
     y, mask = dropout(x, 0.3, rng=0)
     assert_identical(y, selected(x, mask.to_array(), 1 / 0.7))
-    assert_identical(dropout_backward(x.T, MaskStream(0).draw((701, 1031), rate=0.3)),
-                     dropout(x.T, 0.3, rng=0)[0])
+    turned = dropout(x.T, 0.3, rng=0)[0]
+    assert_identical(dropout_backward(x.T, MaskStream(0).draw((701, 1031), rate=0.3)), turned)
 
 
+@pytest.mark.skipif(
+    os.environ.get("FASTDROP_BACKEND") == "numpy", reason="the NumPy twins unpack the bits"
+)
 def test_memory_is_one_bit_per_element():
-    import tracemalloc
-
     x = values(4_000_000)
     out = numpy.empty_like(x)
     dropout(x, 0.5, rng=0, out=out)
@@ -412,8 +308,3 @@ def test_memory_is_one_bit_per_element():
     tracemalloc.stop()
     assert grad is out
     assert peak < mask.nbytes + 100_000
-
-
-def test_the_public_names():
-    for name in ("MaskStream", "Mask", "dropout", "dropout_backward", "apply_mask", "reference"):
-        assert hasattr(fastdrop, name)

@@ -2,7 +2,7 @@
 
 import numpy
 import pytest
-from conftest import assert_identical, layouts
+from conftest import assert_identical, layouts, values
 
 from fastdrop import _kernels, reference
 
@@ -25,12 +25,9 @@ DTYPES = (numpy.float16, numpy.float32, numpy.float64)
 
 
 def random_bits(n, seed=0, ones=0.5):
-    """Packed random bits, with room behind them that kernels may read but must not heed."""
+    """Packed random bits. Nothing stands behind them: a sanitizer sees who reads on."""
     kept = numpy.random.default_rng(seed).random(n) < ones
-    padded = numpy.full((n + 7) // 8 + 24, 0xFF, dtype=numpy.uint8)
-    packed = numpy.packbits(kept, bitorder="little")
-    padded[: packed.size] = packed
-    return padded[: packed.size]
+    return numpy.packbits(kept, bitorder="little")
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)
@@ -43,6 +40,23 @@ def test_bernoulli_sizes(each_isa, each_thread_count, twins, draw, name):
 @pytest.mark.parametrize("key", [(0, 0), (2**32 - 1, 2**32 - 1), (1, 2**31)])
 def test_bernoulli_keys(each_isa, twins, key):
     twins.bernoulli(3, THRESHOLDS["a third"], (1025,), key=key)
+
+
+def test_bernoulli_at_every_depth(each_isa, twins):
+    """Thresholds of 1 to 64 digits that agree with an element's number in all of them.
+
+    That element is undecided up to the last digit of the threshold, then dropped; with the next
+    threshold of as many digits it is kept.
+    """
+    n = 700
+    numbers = reference.uniforms(numpy.arange(n), 1, twins.KEY)
+    for element in (0, 127, 128, 333, n - 1):
+        for digits in range(1, 65):
+            unit = 1 << (64 - digits)
+            below = int(numbers[element]) // unit * unit
+            for threshold, kept in ((below, 0), (below + unit, 1)):
+                bits = twins.bernoulli(1, threshold, (n,))
+                assert bits[element // 8] >> element % 8 & 1 == kept
 
 
 WINDOWS = [
@@ -63,6 +77,11 @@ WINDOWS = [
     ((2**31, 2**31), (2**31 - 3, 2**31 - 200), (2**31, 2**31)),
     ((2**62,), (2**62 - 1025,), (2**62,)),
     ((2**20, 3, 2**30), (2**20 - 1, 1, 2**30 - 40), (2**20, 3, 2**30 - 1)),
+    # Block 2^32 begins at element 2^39: the block number then takes a second word.
+    ((2**40,), (2**39 - 256,), (2**39 + 5000,)),
+    ((2**40,), (2**39 - 20_001,), (2**39 + 77,)),
+    ((2**38, 3), (2**39 // 3 - 9, 0), (2**39 // 3 + 9, 3)),
+    ((2**39 // 1000 + 2, 1000), (2**39 // 1000 - 1, 0), (2**39 // 1000 + 2, 1000)),
 ]
 
 
@@ -120,17 +139,17 @@ def test_exact_count_split_over_threads(each_isa, each_thread_count, twins):
 @pytest.mark.parametrize("in_place", [False, True])
 def test_forward_sizes(each_isa, each_thread_count, twins, dtype, in_place):
     for size in SIZES:
-        x = numpy.random.default_rng(size).standard_normal(size).astype(dtype)
+        x = values(size, dtype, size)
         for name in ("a half", "a third", "0.9", "nothing", "everything"):
-            values = x.copy()
-            out = values if in_place else numpy.full_like(values, 7)
-            twins.forward(values, 1, THRESHOLDS[name], 1 / 0.9, out)
-            assert in_place or (values == x).all()
+            given = x.copy()
+            out = given if in_place else numpy.full_like(given, 7)
+            twins.forward(given, 1, THRESHOLDS[name], 1 / 0.9, out)
+            assert in_place or (given == x).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_forward_split_over_threads(each_isa, each_thread_count, twins, dtype):
-    x = numpy.random.default_rng(0).standard_normal((701, 1031)).astype(dtype)
+    x = values((701, 1031), dtype)
     twins.forward(x, 1, THRESHOLDS["a third"], 3.0, numpy.empty_like(x))
     twins.forward(x, 1, THRESHOLDS["a third"], 3.0, x)
 
@@ -140,20 +159,27 @@ def test_forward_at_every_alignment(each_isa, twins, dtype):
     """Neither x nor out begins at a multiple of a vector's width, nor do they agree."""
     for x_offset in range(0, 17, 3):
         for out_offset in (0, 1, 5):
-            x = numpy.random.default_rng(0).standard_normal(1100).astype(dtype)[x_offset:][:1050]
+            x = values(1100, dtype)[x_offset:][:1050]
             buffer = numpy.full(1100, 7, dtype)
             twins.forward(x, 1, THRESHOLDS["a third"], 1.5, buffer[out_offset:][:1050])
             assert (buffer[:out_offset] == 7).all()
             assert (buffer[out_offset + 1050 :] == 7).all()
 
 
-def test_larger_than_a_core_s_share_of_cache(each_isa, twins):
-    """40 MB: on most machines more than the last-level cache, so that stores are streamed."""
-    x = numpy.random.default_rng(0).standard_normal(10_000_019, dtype=numpy.float32)
-    bits = random_bits(x.size)
-    out = numpy.full(x.size + 3, 7, numpy.float32)
-    twins.apply(x, bits, x.shape, 1, 2.0, out[3:])
-    twins.forward(x, 0, THRESHOLDS["a half"], 2.0, x)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_larger_than_the_cache(each_isa, twins, dtype):
+    """36 MB, on many machines more than the last-level cache: stores are streamed past it.
+
+    The result begins and ends in the middle of a vector.
+    """
+    n = 36_000_000 // numpy.dtype(dtype).itemsize + 19
+    x = numpy.resize(values(10_007, dtype), n)
+    bits = numpy.resize(random_bits(100_003), (n + 7) // 8)
+    buffer = numpy.full(n + 4, 7, dtype)
+    twins.apply(x, bits, x.shape, 1, 2.0, buffer[3:-1])
+    twins.apply(x, bits[:1], (1,), 1, 2.0, buffer[3:-1])
+    twins.forward(x, 0, THRESHOLDS["a half"], 2.0, buffer[3:-1])
+    assert (buffer[[0, 1, 2, -1]] == 7).all()
 
 
 MASK_SHAPES = [
@@ -216,7 +242,7 @@ def test_apply_writes_nothing_between_the_elements_of_a_view(each_isa, twins):
 )
 def test_apply_split_over_threads(each_isa, each_thread_count, twins, shape, mask_shape, rows):
     bits = random_bits(int(numpy.prod(mask_shape)), seed=2)
-    x = numpy.random.default_rng(0).standard_normal(shape, dtype=numpy.float32)
+    x = values(shape)
     twins.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x))
     twins.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x.T).T)
 

@@ -108,8 +108,7 @@ def test_every_position_is_kept_equally_often_over_seeds():
     """Draw 0 of 4000 seeds; each of 512 positions; m = 512."""
     seeds, positions = 4000, 512
     counts = sum(
-        MaskStream(seed).draw((positions,), rate=0.5).to_array(numpy.int64)
-        for seed in range(seeds)
+        MaskStream(seed).draw((positions,), rate=0.5).to_array(numpy.int64) for seed in range(seeds)
     )
     assert abs(counts - seeds / 2).max() < SIGMAS * math.sqrt(seeds / 4)
 
@@ -200,7 +199,9 @@ def test_no_mask_twice_in_a_million_draws():
     """
     draws = 125_000
     workers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(first), str(draws)], stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(first), str(draws)], stdout=subprocess.PIPE
+        )
         for first in (0, 4)
     ]
     outputs = [worker.communicate(timeout=120)[0] for worker in workers]

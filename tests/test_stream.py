@@ -10,7 +10,6 @@ import threading
 import numpy
 import pytest
 
-import fastdrop
 from fastdrop import MaskStream, reference
 
 LAST_DRAW = 2**56 - 1
@@ -147,6 +146,13 @@ def test_a_window_is_a_part_of_the_whole():
     assert part.shape == (14, 29, 5)
 
 
+def test_the_ends_of_a_window_may_count_from_the_end():
+    whole = MaskStream(1).draw((20, 30), rate=0.4).to_array()
+    for window in [(slice(-5, -1), slice(-30, 30)), (slice(None), slice(7, 7))]:
+        part = MaskStream(1).draw((20, 30), rate=0.4, window=window)
+        numpy.testing.assert_array_equal(part.to_array(), whole[window])
+
+
 def test_a_window_counts_in_the_shape_of_the_mask():
     options = {"rate": 0.4, "shared_axes": 2, "rows_per_mask": 4}
     whole = MaskStream(1).draw((20, 30, 7), **options).to_array()
@@ -266,7 +272,9 @@ def test_spawning_leaves_the_position_alone():
     assert [child.position for child in children] == [0, 0]
 
 
-@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))])
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda s: pickle.loads(pickle.dumps(s))]
+)
 def test_a_copy_draws_and_spawns_as_the_original_would(duplicate):
     stream = MaskStream(numpy.random.SeedSequence([4, 5], spawn_key=(6,), pool_size=8))
     stream.spawn(3)
@@ -369,6 +377,8 @@ def test_a_forked_child_works_after_threads_were_used():
     assert done.stdout == "survived\n", done.stderr
 
 
-def test_the_module_names_the_class():
-    assert fastdrop.MaskStream is MaskStream
-    assert MaskStream.__module__.startswith("fastdrop")
+def test_the_public_names_are_there_from_the_start():
+    names = ["MaskStream", "Mask", "dropout", "dropout_backward", "apply_mask", "reference"]
+    names += ["get_num_threads", "set_num_threads", "show_config", "__version__"]
+    code = f"import fastdrop\nfor name in {names}: getattr(fastdrop, name)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

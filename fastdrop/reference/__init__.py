@@ -1,0 +1,83 @@
+"""The NumPy twin of every kernel: what the compiled module has to compute, said in NumPy.
+
+This is an independent implementation of the mask stream, version 1 (``docs/mask-stream.md``), of
+dropout and of the masked matrix products. The tests compare the compiled kernels with it, bit for
+bit where nothing is summed, and ``FASTDROP_BACKEND=numpy`` runs the whole package on it. It is
+written to be read and checked, not to be fast, and imports nothing but NumPy and the standard
+library.
+
+Three kinds of functions are here: the stream's arithmetic (`philox4x32`, `digits`, `uniforms`,
+...), the names and signatures of the compiled module (`draw_bernoulli`, `apply_mask`,
+`skip_matmul`, ...), and what the public products mean (`masked_matmul`, `masked_matmul_backward`).
+Arguments that recur:
+
+key : (int, int), or key0, key1 : int
+    The key words of the stream, below 2**32.
+draw : int
+    Number of the draw, below 2**56.
+threshold : int
+    ``keep_prob * 2**64``, in [0, 2**64], both ends included; see `bernoulli_threshold`.
+elements : array_like of int, shape (n,)
+    C-order element indices in the mask's own shape, in any order.
+shape, starts, stops : tuple of int
+    The mask's own shape, and a window in it: zeros and `shape` for the whole mask.
+bits : numpy.ndarray of uint8, 1-d, C-contiguous
+    The packed bits of n elements in C order, element ``i`` at bit ``i & 7`` of byte ``i >> 3``.
+    The first ``ceil(n / 8)`` bytes count; unused bits of the last are zero.
+
+An argument out of its range or `bits` too short is a ValueError.
+
+References
+----------
+.. [1] J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as easy as
+   1, 2, 3", SC'11, section 3.3.
+.. [2] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+   JMLR 15 (2014), sections 4 and 10.
+.. [3] B. Graham, J. Reizenstein, L. Robinson, "Efficient batchwise dropout training using
+   submatrices", arXiv 1502.02478 (2015).
+"""
+
+from fastdrop.reference.backend import build_info, get_num_threads, set_num_threads
+from fastdrop.reference.dropout import apply_mask, dropout_forward
+from fastdrop.reference.matmul import (
+    gather,
+    masked_matmul,
+    masked_matmul_backward,
+    scatter,
+    skip_matmul,
+)
+from fastdrop.reference.stream import (
+    DIGITS,
+    ROUNDS,
+    bernoulli_threshold,
+    digits,
+    draw_bernoulli,
+    draw_exact_count,
+    exact_keep_count,
+    kept_bernoulli,
+    philox4x32,
+    uniforms,
+)
+
+__all__ = [
+    "DIGITS",
+    "ROUNDS",
+    "apply_mask",
+    "bernoulli_threshold",
+    "build_info",
+    "digits",
+    "draw_bernoulli",
+    "draw_exact_count",
+    "dropout_forward",
+    "exact_keep_count",
+    "gather",
+    "get_num_threads",
+    "kept_bernoulli",
+    "masked_matmul",
+    "masked_matmul_backward",
+    "philox4x32",
+    "scatter",
+    "set_num_threads",
+    "skip_matmul",
+    "uniforms",
+]

@@ -1,0 +1,70 @@
+"""Applying masks: the twins of the dropout kernels.
+
+References
+----------
+.. [1] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+   JMLR 15 (2014), sections 4 and 10.
+"""
+
+import math
+
+import numpy
+
+from fastdrop.reference.bits import unpacked
+from fastdrop.reference.stream import draw_bernoulli
+
+__all__ = ["apply_mask", "dropout_forward"]
+
+
+def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
+    """Draw a Bernoulli mask of the shape of `x` into `bits` and apply it as `apply_mask` does.
+
+    Examples
+    --------
+    >>> x, bits = numpy.arange(1.0, 6.0), numpy.empty(1, dtype=numpy.uint8)
+    >>> dropout_forward(x, 0xB0F478BE, 0xDB2CD7E7, 0, 2**63, 2.0, bits, x)
+    >>> x
+    array([ 2.,  4.,  0.,  0., 10.])
+    """
+    draw_bernoulli(key0, key1, draw, threshold, x.shape, (0,) * x.ndim, x.shape, bits)
+    apply_mask(x, bits, x.shape, 1, scale, out)
+
+
+def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
+    """Write ``x * scale`` where the mask keeps and ``+0.0`` where it drops [1]_.
+
+    Dropped values are replaced, not multiplied: NaN and inf become zero as well.
+
+    Parameters
+    ----------
+    x : numpy.ndarray of float16, float32 or float64, any strides
+        The values.
+    mask_shape : tuple of int
+        As many axes as `x`, each as long as that of `x` or 1; with ``rows_per_mask > 1`` axis 0
+        has ``ceil(x.shape[0] / rows_per_mask)`` rows.
+    rows_per_mask : int
+        How many consecutive rows of `x` share a row of the mask.
+    scale : float
+        Rounded to the dtype of `x` before the product, which is computed in that dtype; for
+        float16 in float32, then rounded.
+    out : numpy.ndarray, shape and dtype of `x`, any strides
+        Receives the result; may be `x`.
+
+    Examples
+    --------
+    >>> x = numpy.array([[1.0, numpy.nan], [3.0, 4.0], [5.0, 6.0]])
+    >>> apply_mask(x, numpy.array([0b1001], dtype=numpy.uint8), (2, 2), 2, 2.0, x)
+    >>> x
+    array([[ 2.,  0.],
+           [ 6.,  0.],
+           [ 0., 12.]])
+    """
+    dropped = ~unpacked(bits, math.prod(mask_shape)).reshape(mask_shape)
+    if rows_per_mask > 1:
+        dropped = numpy.repeat(dropped, rows_per_mask, axis=0)[: x.shape[0]]
+    # A dropped value may overflow or be a signalling NaN: its product is thrown away.
+    with numpy.errstate(all="ignore"):
+        working_type = numpy.promote_types(x.dtype, numpy.float32)
+        factor = working_type.type(x.dtype.type(scale))
+        numpy.multiply(x, factor, out=out, dtype=working_type, casting="same_kind")
+    numpy.copyto(out, 0, where=dropped)

@@ -1,0 +1,165 @@
+/* gather.c: the active part of a matrix, side by side, and back. */
+#include <string.h>
+
+#include "bits.h"
+#include "fastdrop.h"
+
+/* Rows of one task. */
+#define TASK_ROWS 64
+/* What a thread must have to do to be worth waking: elements read or written, about 10
+ * microseconds. */
+#define MINIMUM_PER_THREAD (1 << 17)
+
+static const size_t element_bytes[] = {2, 4, 8};
+
+static int64_t count_bits(const uint8_t *bits, int64_t bit, int64_t count)
+{
+    int64_t total = 0;
+    for (; count > 0; count -= 64, bit += 64) {
+        total += __builtin_popcountll(fd_load_bits_part(bits, bit, count));
+    }
+    return total;
+}
+
+int64_t fd_count_units(const fd_units *units)
+{
+    return units->bits ? count_bits(units->bits, units->bit, units->length) : units->length;
+}
+
+typedef struct {
+    const fd_kernels *kernels;
+    fd_dtype dtype;
+    const char *x;
+    char *out;
+    int64_t stride; /* bytes, of the array that is not compact */
+    const fd_units *rows, *columns;
+    int64_t active_rows, active_columns;
+    double scale, bias_scale;
+    const void *bias;
+    int accumulate;
+} movement;
+
+static int active(const fd_units *units, int64_t i)
+{
+    return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
+}
+
+/* Active units before unit i. */
+static int64_t rank_of(const fd_units *units, int64_t i)
+{
+    return units->bits ? count_bits(units->bits, units->bit, i) : i;
+}
+
+static void gather_rows(const void *context, int64_t task)
+{
+    const movement *m = context;
+    const size_t size = element_bytes[m->dtype];
+    const int64_t from = task * TASK_ROWS, left = m->rows->length - from;
+    const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
+    int64_t rank = rank_of(m->rows, from);
+    const int64_t end = rank_of(m->rows, to); /* rows after this are another thread's */
+    for (int64_t i = from; i < to; i++) {
+        if (!active(m->rows, i)) {
+            continue;
+        }
+        const char *x = m->x + i * m->stride;
+        char *out = m->out + (size_t)(rank * m->active_columns) * size;
+        if (m->columns->bits) {
+            m->kernels->gather[m->dtype](x, m->columns->length, m->columns->bits, m->columns->bit,
+                                         out, (end - rank) * m->active_columns);
+        } else {
+            memcpy(out, x, (size_t)m->active_columns * size);
+        }
+        rank++;
+    }
+}
+
+void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
+               const fd_units *columns, void *out)
+{
+    const movement m = {
+        .kernels = fd_active_kernels(),
+        .dtype = dtype,
+        .x = x,
+        .out = out,
+        .stride = stride * (int64_t)element_bytes[dtype],
+        .rows = rows,
+        .columns = columns,
+        .active_rows = fd_count_units(rows),
+        .active_columns = fd_count_units(columns),
+    };
+    if (m.active_columns == 0) {
+        return;
+    }
+    fd_parallel(fd_threads_for(m.active_rows * columns->length, MINIMUM_PER_THREAD),
+                (rows->length + TASK_ROWS - 1) / TASK_ROWS, gather_rows, &m);
+}
+
+/* All columns active: the scatter kernel with a run of ones for bits. */
+static void scatter_whole_row(const movement *m, const char *x, int64_t room, char *out)
+{
+    static const uint8_t ones[] = {255, 255, 255, 255, 255, 255, 255, 255,
+                                   255, 255, 255, 255, 255, 255, 255, 255};
+    const size_t size = element_bytes[m->dtype];
+    for (int64_t j = 0; j < m->columns->length; j += 64) {
+        const int64_t left = m->columns->length - j;
+        const char *bias = m->bias ? (const char *)m->bias + (size_t)j * size : NULL;
+        m->kernels->scatter[m->dtype](x + (size_t)j * size, room - j, left < 64 ? left : 64, ones,
+                                      0, m->scale, bias, m->bias_scale, m->accumulate,
+                                      out + (size_t)j * size);
+    }
+}
+
+static void scatter_rows(const void *context, int64_t task)
+{
+    const movement *m = context;
+    const size_t size = element_bytes[m->dtype];
+    const int64_t from = task * TASK_ROWS, left = m->rows->length - from;
+    const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
+    int64_t rank = rank_of(m->rows, from);
+    for (int64_t i = from; i < to; i++) {
+        char *out = m->out + i * m->stride;
+        if (!active(m->rows, i)) {
+            if (!m->accumulate) {
+                memset(out, 0, (size_t)m->columns->length * size);
+            }
+            continue;
+        }
+        const char *x = m->x + (size_t)(rank * m->active_columns) * size;
+        const int64_t room = (m->active_rows - rank) * m->active_columns;
+        if (m->columns->bits) {
+            m->kernels->scatter[m->dtype](x, room, m->columns->length, m->columns->bits,
+                                          m->columns->bit, m->scale, m->bias, m->bias_scale,
+                                          m->accumulate, out);
+        } else {
+            scatter_whole_row(m, x, room, out);
+        }
+        rank++;
+    }
+}
+
+void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
+                double scale, const void *bias, double bias_scale, int accumulate, void *out,
+                int64_t stride)
+{
+    const movement m = {
+        .kernels = fd_active_kernels(),
+        .dtype = dtype,
+        .x = x,
+        .out = out,
+        .stride = stride * (int64_t)element_bytes[dtype],
+        .rows = rows,
+        .columns = columns,
+        .active_rows = fd_count_units(rows),
+        .active_columns = fd_count_units(columns),
+        .scale = scale,
+        .bias_scale = bias_scale,
+        .bias = bias,
+        .accumulate = accumulate,
+    };
+    if (columns->length == 0) {
+        return;
+    }
+    fd_parallel(fd_threads_for(rows->length * columns->length, MINIMUM_PER_THREAD),
+                (rows->length + TASK_ROWS - 1) / TASK_ROWS, scatter_rows, &m);
+}

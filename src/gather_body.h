@@ -1,0 +1,85 @@
+/* gather_body.h: packed bits pick columns of a row, for one element type R (f32, f64).
+ *
+ * A vector of columns is compressed in a register and stored whole, the next one over its tail: one
+ * load, one permutation, one store a vector, whatever the share of active columns. A row's last
+ * elements go one by one where a whole vector would run over the end.
+ */
+#include "join.h"
+
+/* The active columns of one row, side by side from `out` on; `out` may be overwritten up to
+ * `room` elements. Returns their number. */
+static inline int64_t R_(gather_row)(const R_(element) *x, int64_t columns, const uint8_t *bits,
+                                     int64_t bit, R_(element) *out, int64_t room)
+{
+    int64_t n = 0, j = 0;
+    for (; j + 64 <= columns && n + 64 + R_(lanes) <= room; j += 64) {
+        uint64_t word = fd_load_bits(bits, bit + j);
+        for (int part = 0; part < 64; part += R_(lanes)) {
+            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
+            R_(compress)(out + n, R_(load)(x + j + part), active);
+            n += __builtin_popcountll(active);
+        }
+    }
+    for (; j < columns; j += 64) {
+        uint64_t word = fd_load_bits_part(bits, bit + j, columns - j);
+        for (; word; word &= word - 1) {
+            out[n++] = x[j + __builtin_ctzll(word)];
+        }
+    }
+    return n;
+}
+
+static void R_(gather)(const void *from, int64_t columns, const uint8_t *bits, int64_t bit,
+                       void *to, int64_t room)
+{
+    R_(gather_row)(from, columns, bits, bit, to, room);
+}
+
+/* The reverse; see fastdrop.h. Whole vectors are read from x while at least one vector of room
+ * elements follows. */
+static void R_(scatter)(const void *from, int64_t room, int64_t columns, const uint8_t *bits,
+                        int64_t bit, double scale, const void *bias_from, double bias_scale,
+                        int accumulate, void *to)
+{
+    const R_(element) *x = from, *bias = bias_from;
+    R_(element) *out = to;
+    const R_(element) s = (R_(element))scale, t = (R_(element))bias_scale;
+    const R_(vector) scales = R_(one)(s), bias_scales = R_(one)(t);
+    int64_t n = 0, j = 0;
+    for (; j + 64 <= columns && n + 64 + R_(lanes) <= room; j += 64) {
+        uint64_t word = fd_load_bits(bits, bit + j);
+        for (int part = 0; part < 64; part += R_(lanes)) {
+            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
+            R_(element) *place = out + j + part;
+            R_(vector) v = R_(expand)(x + n, active);
+            n += __builtin_popcountll(active);
+            if (accumulate) {
+                v = R_(multiply_add)(v, scales, R_(load)(place));
+            } else {
+                v = R_(multiply)(v, scales);
+                if (bias) {
+                    v = R_(multiply_add)(R_(load)(bias + j + part), bias_scales, v);
+                }
+                v = R_(keep)(v, active);
+            }
+            R_(store)(place, v);
+        }
+    }
+    for (; j < columns; j += 64) {
+        const uint64_t word = fd_load_bits_part(bits, bit + j, columns - j);
+        const int64_t end = columns - j < 64 ? columns - j : 64;
+        for (int64_t lane = 0; lane < end; lane++) {
+            R_(element) *place = out + j + lane;
+            if (word >> lane & 1) {
+                const R_(element) product = x[n++] * s;
+                *place = accumulate ? *place + product
+                         : bias     ? bias[j + lane] * t + product
+                                    : product;
+            } else if (!accumulate) {
+                *place = 0;
+            }
+        }
+    }
+}
+
+#include "unjoin.h"

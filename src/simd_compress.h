@@ -1,0 +1,33 @@
+/* simd_compress.h: moving selected lanes together and apart, and transposing, lane by lane: for
+ * instruction sets without a permutation by a variable order. */
+#define FD_DEFINE_COMPRESS(R)                                                              \
+    static inline void R##_compress(R##_element *p, R##_vector v, uint64_t bits)           \
+    {                                                                                      \
+        R##_element lanes[R##_lanes];                                                      \
+        R##_store(lanes, v);                                                               \
+        for (int lane = 0; lane < R##_lanes; lane++) {                                     \
+            *p = lanes[lane];                                                              \
+            p += bits >> lane & 1;                                                         \
+        }                                                                                  \
+    }                                                                                      \
+    static inline R##_vector R##_expand(const R##_element *p, uint64_t bits)               \
+    {                                                                                      \
+        R##_element lanes[R##_lanes];                                                      \
+        for (int lane = 0; lane < R##_lanes; lane++) {                                     \
+            lanes[lane] = bits >> lane & 1 ? *p++ : 0;                                     \
+        }                                                                                  \
+        return R##_load(lanes);                                                            \
+    }                                                                                      \
+    static inline void R##_transpose(const R##_element *p, int64_t stride, R##_element *to, \
+                                     int64_t to_stride)                                    \
+    {                                                                                      \
+        (void)to_stride;                                                                   \
+        for (int lane = 0; lane < R##_lanes; lane++) {                                     \
+            to[lane] = p[lane * stride];                                                   \
+        }                                                                                  \
+    }
+
+#define f32_transpose_depth 1
+#define f64_transpose_depth 1
+FD_DEFINE_COMPRESS(f32)
+FD_DEFINE_COMPRESS(f64)

@@ -1,0 +1,231 @@
+/* skip.c: a product that skips zeros, cut into blocks for caches and threads.
+ *
+ * For up to BLOCK_ROWS rows of x and CHUNK_DEPTH of depth: first the lists of every block of depth
+ * (threads share the blocks), then every panel of columns (threads share the panels): its sums
+ * stay in a tile in the L2 cache while the blocks of depth pass through the L1 cache. Every sum is
+ * made by one thread in the order of the depth, so results do not depend on the number of threads.
+ */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "fastdrop.h"
+
+#define BLOCK_ROWS 512
+#define CHUNK_DEPTH 4032 /* whole blocks of 48 and of 64 */
+/* What a thread must have to do to be worth waking: elements looked at, multiply-adds. */
+#define MINIMUM_LISTS (1 << 16)
+#define MINIMUM_PRODUCTS (1 << 19)
+#define ALIGNMENT 64
+
+static const int64_t element_bytes[] = {2, 4, 8};
+
+typedef struct {
+    const fd_kernels *kernels;
+    fd_dtype dtype;
+    const skip_operand *x;
+    const skip_weights *w;
+    const skip_result *result;
+    int shared;                /* groups of rows share their lists */
+    int64_t row, rows;         /* the block of rows */
+    int64_t first, depth;      /* the chunk of depth */
+    int64_t blocks, tile_rows; /* of depth; rows of the tile */
+    int64_t groups;
+    int64_t row_of_group[BLOCK_ROWS];
+    int32_t rows_of_group[BLOCK_ROWS];
+    skip_lists *lists; /* one per block */
+    atomic_int *failed; /* a thread had no memory for its panel */
+} skip_pass;
+
+static int64_t aligned(int64_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static void make_lists(const void *context, int64_t block)
+{
+    const skip_pass *p = context;
+    const int64_t first = p->first + block * p->kernels->block_depth;
+    if (p->shared) {
+        p->kernels->group_lists[p->dtype](p->x, p->groups, p->row_of_group, p->rows_of_group,
+                                          first, &p->lists[block]);
+    } else {
+        p->kernels->skip_lists[p->dtype](p->x, p->row, p->rows, first, &p->lists[block]);
+    }
+}
+
+/* Where block number `block` of this panel's columns lies in w, for fetching ahead. */
+static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t column)
+{
+    skip_prefetch next = {.rows = 0};
+    const int64_t size = element_bytes[p->dtype], first = p->first + block * p->kernels->block_depth;
+    const skip_weights *w = p->w;
+    if (block >= p->blocks) {
+        return next;
+    }
+    int64_t depth = w->depth - first, columns = w->columns - column;
+    depth = depth < p->kernels->block_depth ? depth : p->kernels->block_depth;
+    columns = columns < p->kernels->panel_columns[p->dtype] ? columns
+                                                            : p->kernels->panel_columns[p->dtype];
+    next.from = (const char *)w->data +
+                (w->transposed ? column * w->stride + first : first * w->stride + column) * size;
+    next.stride = w->stride * size;
+    next.rows = w->transposed ? columns : depth;
+    next.row_bytes = (w->transposed ? depth : columns) * size;
+    const int64_t lines = next.rows * ((next.row_bytes + 63) / 64);
+    const int64_t steps = p->shared ? p->groups * FD_PANEL_VECTORS / 2 : p->rows;
+    next.lines_per_step = (int)(lines / steps + 1);
+    return next;
+}
+
+/* Sums of an earlier chunk of depth go on where they were left. */
+static void start_tile(const skip_pass *p, int64_t column, char *tile)
+{
+    const int64_t size = element_bytes[p->dtype];
+    const int64_t width = p->kernels->panel_columns[p->dtype];
+    memset(tile, 0, (size_t)(p->tile_rows * width * size));
+    if (p->first == 0) {
+        return;
+    }
+    const skip_result *r = p->result;
+    const int64_t left = r->columns - column, columns = left < width ? left : width;
+    for (int64_t g = 0; g < p->groups; g++) {
+        for (int64_t i = 0; i < p->rows_of_group[g]; i++) {
+            const int64_t tile_row = g * (p->shared ? p->kernels->group_rows : 1) + i;
+            memcpy(tile + tile_row * width * size,
+                   (const char *)r->data +
+                       ((p->row_of_group[g] + i) * r->stride + column) * size,
+                   (size_t)(columns * size));
+        }
+    }
+}
+
+static void finish_tile(const skip_pass *p, int64_t column, const char *tile)
+{
+    const int64_t row_bytes = p->kernels->panel_columns[p->dtype] * element_bytes[p->dtype];
+    skip_result result = *p->result;
+    if (p->first + p->depth < p->x->depth) { /* not the last chunk: plain sums */
+        result.scale = 1;
+        result.bias = NULL;
+        result.bits = NULL;
+    }
+    for (int64_t g = 0; g < p->groups; g++) {
+        for (int64_t i = 0; i < p->rows_of_group[g]; i++) {
+            const int64_t tile_row = g * (p->shared ? p->kernels->group_rows : 1) + i;
+            p->kernels->skip_store[p->dtype](&result, p->row_of_group[g] + i, column,
+                                             tile + tile_row * row_bytes);
+        }
+    }
+}
+
+static void multiply_panel(const void *context, int64_t panel_number)
+{
+    const skip_pass *p = context;
+    const int64_t width = p->kernels->panel_columns[p->dtype], size = element_bytes[p->dtype];
+    const int64_t column = panel_number * width;
+    const int64_t panel_bytes = aligned(p->kernels->block_depth * width * size);
+    char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * width * size));
+    if (panel == NULL) {
+        *p->failed = 1;
+        return;
+    }
+    char *tile = panel + panel_bytes;
+    start_tile(p, column, tile);
+    for (int64_t block = 0; block < p->blocks; block++) {
+        const skip_prefetch next = prefetch_of(p, block + 1, column);
+        p->kernels->skip_pack[p->dtype](p->w, p->first + block * p->kernels->block_depth, column,
+                                        panel);
+        if (p->shared) {
+            p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, panel, tile, &next);
+        } else {
+            p->kernels->skip_rows[p->dtype](&p->lists[block], panel, tile, &next);
+        }
+    }
+    finish_tile(p, column, tile);
+}
+
+/* Lays out the lists of all blocks in one buffer; returns 0, or -1 without memory. */
+static int place_lists(skip_pass *p)
+{
+    const int64_t capacity = p->tile_rows * p->kernels->block_depth + FD_MAX_LANES;
+    const int64_t values = aligned(capacity * element_bytes[p->dtype]);
+    const int64_t places = aligned(capacity * (int64_t)sizeof(uint32_t));
+    const int64_t words = aligned((p->rows + 64) * (int64_t)sizeof(uint64_t));
+    const int64_t order = aligned(p->rows * (int64_t)sizeof(uint16_t));
+    const int64_t counts = aligned(p->groups * (int64_t)sizeof(int32_t));
+    const int64_t heads = aligned(p->blocks * (int64_t)sizeof(skip_lists));
+    const int64_t one = values + places + words + order + counts;
+    char *memory = fd_workspace(FD_SLOT_LISTS, (size_t)(heads + p->blocks * one));
+    if (memory == NULL) {
+        return -1;
+    }
+    p->lists = (skip_lists *)memory;
+    memory += heads;
+    for (int64_t block = 0; block < p->blocks; block++, memory += one) {
+        skip_lists *l = &p->lists[block];
+        l->values = memory;
+        l->places = (uint32_t *)(memory + values);
+        l->words = (uint64_t *)(memory + values + places);
+        l->order = (uint16_t *)(memory + values + places + words);
+        l->count_of_group = (int32_t *)(memory + values + places + words + order);
+        l->total = 0;
+    }
+    return 0;
+}
+
+/* Cuts the rows from p->row on into groups: one row each, or rows that share a list. Takes at most
+ * BLOCK_ROWS rows of the tile. */
+static void group_rows(skip_pass *p)
+{
+    const skip_operand *x = p->x;
+    const int64_t most = p->shared ? p->kernels->group_rows : 1;
+    p->groups = 0;
+    p->rows = 0;
+    while (p->row + p->rows < x->rows && (p->groups + 1) * most <= BLOCK_ROWS) {
+        const int64_t row = p->row + p->rows;
+        int64_t rows = x->rows - row;
+        if (p->shared) {
+            const int64_t same = x->rows_per_mask - row % x->rows_per_mask;
+            rows = rows < same ? rows : same;
+        }
+        rows = rows < most ? rows : most;
+        p->row_of_group[p->groups] = row;
+        p->rows_of_group[p->groups] = (int32_t)rows;
+        p->groups++;
+        p->rows += rows;
+    }
+    p->tile_rows = p->groups * most;
+}
+
+int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
+                       const skip_result *result)
+{
+    atomic_int failed = 0;
+    skip_pass p = {.kernels = fd_active_kernels(), .dtype = dtype, .x = x, .w = w,
+                   .result = result, .failed = &failed};
+    /* Shared lists multiply zeros too, at the multipliers' full speed. */
+    p.shared = x->bits && !x->transposed && !x->skip_zeros && x->rows_per_mask >= 4;
+    const int64_t width = p.kernels->panel_columns[dtype];
+    const int64_t panels = (w->columns + width - 1) / width;
+    int64_t total = 0;
+    for (p.row = 0; p.row < x->rows; p.row += p.rows) {
+        group_rows(&p);
+        p.first = 0;
+        do { /* once also where the depth is 0: the result is the bias */
+            p.depth = x->depth - p.first < CHUNK_DEPTH ? x->depth - p.first : CHUNK_DEPTH;
+            p.blocks = (p.depth + p.kernels->block_depth - 1) / p.kernels->block_depth;
+            if (place_lists(&p) != 0) {
+                return -1;
+            }
+            fd_parallel(fd_threads_for(p.rows * p.depth, MINIMUM_LISTS), p.blocks, make_lists, &p);
+            int64_t stored = 0;
+            for (int64_t block = 0; block < p.blocks; block++) {
+                stored += p.lists[block].total;
+            }
+            fd_parallel(fd_threads_for((stored + p.rows) * w->columns, MINIMUM_PRODUCTS), panels,
+                        multiply_panel, &p);
+            total += stored;
+            p.first += p.depth;
+        } while (p.first < x->depth);
+    }
+    return failed ? -1 : total;
+}

@@ -1,0 +1,152 @@
+"""The benchmarks' command line: choice of cases, exit status, JSON, warnings."""
+
+import json
+
+import numpy
+import pytest
+from bench_fakes import Clock, accept, case_of, worker
+
+from bench import __main__ as command
+from bench import cases, environment, harness
+from bench.cases import Bar, Case, Contender, Skipped
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(harness, "time", clock)
+    return clock
+
+
+# --- Choice of cases ---------------------------------------------------------------------------
+
+
+def test_selection_by_family_and_by_part_of_a_name():
+    def make(family, work):
+        return Case(work, 1024, lambda size: [], calls="fake.run", family=family)
+
+    found = {
+        "dropout": [make("dropout", "forward"), make("dropout", "backward")],
+        "step": [make("step", "dropout-net")],
+    }
+
+    def names(*chosen):
+        return [case.name for case in cases.select(found, chosen)]
+
+    assert names() == ["dropout/forward/2^10", "dropout/backward/2^10", "step/dropout-net/2^10"]
+    assert names("dropout") == ["dropout/forward/2^10", "dropout/backward/2^10"]
+    assert names("forward", "net") == ["dropout/forward/2^10", "step/dropout-net/2^10"]
+    with pytest.raises(ValueError, match="'nothing'"):
+        names("nothing")
+
+
+@pytest.mark.parametrize(
+    ("size", "largest", "label"),
+    [
+        (1 << 20, 1 << 12, "2^12"),
+        (1000, 1 << 12, "1000"),
+        ((128, 1024), 1 << 12, "64x64"),
+        ((8, 1024), 1 << 12, "8x64"),
+    ],
+)
+def test_reduced_cases_are_named_after_their_size_and_have_no_bars(size, largest, label):
+    case = Case("task", size, lambda size: [], calls="fake.run", bars=[Bar(at_most=1)])
+    small = case.reduced(largest)
+    assert small.name == f"task/{label}"
+    assert bool(small.bars) is (small.size == size)
+
+
+def test_a_reduced_case_that_exists_already_is_left_out():
+    several = [Case("task", 1 << k, lambda size: [], calls="fake.run") for k in (10, 12, 14, 16)]
+    assert [case.name for case in command.reduce(several, 1 << 12)] == ["task/2^10", "task/2^12"]
+    assert [case.name for case in command.reduce(several[2:], 1 << 12)] == ["task/2^12"]
+
+
+def test_a_missing_package_is_a_skipped_contender():
+    @cases.needs("no_such_package", "rival")
+    def make():
+        raise AssertionError
+
+    assert make() == Skipped("rival", "no_such_package is not installed")
+
+
+# --- Command line ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake_families(monkeypatch, clock):
+    """Let the command line run two fake cases, and return them."""
+    good = worker(clock, "fastdrop", 1e-3), worker(clock, "rival", 2e-3)
+    bad = worker(clock, "fastdrop", 1e-3, result="wrong")
+    found = {
+        "good": [case_of(*good, bars=[Bar("rival", at_most=0.1, isa=None)], family="good")],
+        "bad": [case_of(bad, family="bad")],
+    }
+    monkeypatch.setattr(command, "families", lambda: found)
+    return found
+
+
+def test_the_command_prints_a_table_and_writes_json(fake_families, capsys, tmp_path):
+    path = tmp_path / "results.json"
+    assert command.main(["good", "--quick", "--threads", "1", "--json", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "good/task/1000" in text
+    assert "<= 0.1 x rival: 0.5, MISSED" in text
+    assert "0 of 1 bars met" in text
+    document = json.loads(path.read_text())
+    (result,) = document["results"]
+    assert [contender["name"] for contender in result["contenders"]] == ["fastdrop", "rival"]
+    assert result["contenders"][1]["ratio"]["median"] == pytest.approx(0.5)
+    assert result["bars"][0]["met"] is False
+    assert document["environment"]["packages"]["numpy"] == numpy.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["good"], 0), (["good", "--check"], 1), (["bad"], 1), (["good", "bad"], 1)],
+)
+def test_exit_status(fake_families, capsys, arguments, status):
+    assert command.main([*arguments, "--quick", "--threads", "1"]) == status
+    if "bad" in arguments:
+        captured = capsys.readouterr()
+        assert "WRONG RESULT, not timed: bad/task/1000: fastdrop is wrong" in captured.err
+        assert "FAILED: WRONG RESULT" in captured.out
+
+
+def test_list_names_cases_and_bars(fake_families, capsys):
+    assert command.main(["--list"]) == 0
+    text = capsys.readouterr().out
+    assert text.split("\n")[:2] == ["good/task/1000", "    fastdrop <= 0.1 x rival"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["--threads", "0"], ["--threads", "many"], ["--isa", "abacus"]]
+)
+def test_wrong_arguments_are_told(fake_families, capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(arguments)
+    assert stopped.value.code == 2
+    assert arguments[-1] in capsys.readouterr().err
+
+
+def test_ctrl_c_prints_what_there_is(fake_families, clock, monkeypatch, capsys):
+    def stops():
+        raise KeyboardInterrupt
+
+    stopping = Contender("fastdrop", stops, accept, calls="fake.stops")
+    fake_families["stop"] = [case_of(stopping, family="stop")]
+    assert command.main(["good", "stop", "--quick", "--threads", "1"]) == 130
+    text = capsys.readouterr().out
+    assert "good/task/1000" in text
+    assert "interrupted; so far:" in text
+    assert "0 of 1 bars met" in text
+
+
+def test_variables_that_bind_openblas_are_warned_about(monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Prescott")
+    facts = environment.describe()
+    assert any("OPENBLAS_CORETYPE" in warning for warning in environment.warnings(facts))
+    monkeypatch.delenv("OPENBLAS_CORETYPE")
+    facts = environment.describe()
+    assert not any("OPENBLAS" in warning for warning in environment.warnings(facts))
+    assert all(environment.lines(facts))
