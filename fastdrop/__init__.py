@@ -15,6 +15,7 @@ from fastdrop._version import __version__
 from fastdrop.config import default_num_threads, get_num_threads, set_num_threads, show_config
 from fastdrop.functional import apply_mask, dropout, dropout_backward
 from fastdrop.mask import Mask
+from fastdrop.matmul import masked_matmul, masked_matmul_backward
 from fastdrop.stream import MaskStream
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "get_num_threads",
+    "masked_matmul",
+    "masked_matmul_backward",
     "set_num_threads",
     "show_config",
 ]

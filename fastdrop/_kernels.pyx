@@ -203,7 +203,15 @@ def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_sha
 
 
 cdef inline const uint8_t *bits_of(cnp.ndarray bits) noexcept:
-    return NULL if bits is None else <const uint8_t *>cnp.PyArray_DATA(bits)
+    if bits is None:
+        return NULL
+    return <const uint8_t *>cnp.PyArray_DATA(bits)
+
+
+cdef inline const void *data_of(cnp.ndarray array) noexcept:
+    if array is None:
+        return NULL
+    return cnp.PyArray_DATA(array)
 
 
 cdef inline fd_units units_of(cnp.ndarray bits, int64_t offset, int64_t length) noexcept:
@@ -239,7 +247,7 @@ def scatter(cnp.ndarray x not None, cnp.ndarray row_bits, int64_t row_offset,
     cdef fd_dtype dtype = dtype_of(x)
     cdef int64_t stride = stride_of(out, 0)
     cdef const void *source = cnp.PyArray_DATA(x)
-    cdef const void *added = NULL if bias is None else cnp.PyArray_DATA(bias)
+    cdef const void *added = data_of(bias)
     cdef void *target = cnp.PyArray_DATA(out)
     with nogil:
         fd_scatter(dtype, source, &rows, &columns, scale, added, bias_scale, accumulate, target,
@@ -272,7 +280,7 @@ def skip_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64
     result.stride = stride_of(out, 0)
     result.columns = weights.columns
     result.scale = scale
-    result.bias = NULL if bias is None else cnp.PyArray_DATA(bias)
+    result.bias = data_of(bias)
     result.bias_scale = bias_scale
     result.bits = bits_of(out_bits)
     result.rows_per_mask = out_rows_per_mask
@@ -305,6 +313,11 @@ def select_isa(name):
         raise ValueError(f"this machine does not have the instruction set {name!r}")
 
 
+def isa_used():
+    """The instruction set in use; cheap, unlike `build_info`, which asks the processor."""
+    return fd_active_kernels().name.decode()
+
+
 def build_info():
     cdef int level
     return {
@@ -313,7 +326,7 @@ def build_info():
             for level in range(fd_level_count())
             if fd_level_available(level)
         ),
-        "isa_used": fd_active_kernels().name.decode(),
+        "isa_used": isa_used(),
         "openmp": bool(fd_has_openmp()),
         "compiler": FD_COMPILER.decode(),
         "backend": "c",

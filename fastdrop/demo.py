@@ -323,10 +323,14 @@ def run_demo(options):
     int
         The exit code: 0, or 130 after Ctrl-C.
     """
-    needed = {"sklearn.datasets": "scikit-learn", "tqdm": "tqdm"}
+    needed = {
+        "sklearn.datasets": "scikit-learn",
+        "threadpoolctl": "threadpoolctl",
+        "tqdm": "tqdm",
+    }
     if options.plot:
         needed["matplotlib.figure"] = "matplotlib"
-    datasets, tqdm, *_ = _require(needed)
+    datasets, threadpoolctl, tqdm, *_ = _require(needed)
     if options.plot:
         _check_plot(options.plot)
     images, labels = datasets.load_digits(return_X_y=True)
@@ -336,7 +340,11 @@ def run_demo(options):
     rates = [0.0, options.rate] if options.rate else [0.0]
     plan = [(seed, rate) for seed in seeds for rate in rates]
     runs, interrupted = [], False
-    with tqdm.tqdm(total=len(plan) * options.epochs, unit="epoch", leave=False) as bar:
+    # These products are too small for several threads to gain much, and on a busy machine threads
+    # that wait for each other at every product take ten times as long.
+    one_thread = threadpoolctl.threadpool_limits(1, user_api="blas")
+    bar = tqdm.tqdm(total=len(plan) * options.epochs, unit="epoch", leave=False)
+    with one_thread, bar:
         try:
             for seed, rate in plan:
                 bar.set_description(f"seed {seed}, {f'dropout {rate:g}' if rate else 'no dropout'}")

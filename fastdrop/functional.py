@@ -237,22 +237,32 @@ def _floats(x, name):
     return x if x.flags.aligned else x.copy()
 
 
-def _output(out, x, name="x"):
-    """Check that `out` can take a result of the shape and dtype of `x` while `x` is read."""
+def check_output(out, shape, dtype):
+    """Check that `out` can take a result of a shape and dtype.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, or of another dtype.
+    ValueError
+        If it has another shape, cannot be written, or overlaps itself.
+    """
     if not isinstance(out, numpy.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
-    if out.dtype != x.dtype:
-        raise TypeError(f"out must have dtype {x.dtype}, that of {name}, got {out.dtype}")
-    if out.shape != x.shape:
-        raise ValueError(f"out must have shape {x.shape}, that of {name}, got {out.shape}")
-    flags = out.flags
-    if not flags.writeable:
+    if out.dtype != dtype:
+        raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
+    if not out.flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
-    if not flags.forc and _overlaps_itself(out):
+    if not out.flags.forc and _overlaps_itself(out):
         raise ValueError("out must not overlap itself")
-    if out is x:
-        return out
-    if numpy.may_share_memory(x, out) and not _same_place(x, out):
+
+
+def _output(out, x, name="x"):
+    """Check that `out` can take a result of the shape and dtype of `x` while `x` is read."""
+    check_output(out, x.shape, x.dtype)
+    if out is not x and numpy.may_share_memory(x, out) and not _same_place(x, out):
         try:
             overlap = numpy.shares_memory(x, out, max_work=_OVERLAP_WORK)
         except numpy.exceptions.TooHardError:

@@ -11,8 +11,8 @@ import fastdrop
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(
-    f"fastdrop.{path.stem}"
-    for path in (ROOT / "fastdrop").glob("*.py")
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "fastdrop").rglob("*.py")
     if path.stem not in ("__init__", "__main__")
 )
 

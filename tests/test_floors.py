@@ -15,7 +15,7 @@ PACKAGE = ROOT / "fastdrop"
 # above. A new module gets its line here; a name ending in a dot stands for a subpackage.
 FLOORS = [
     {"fastdrop._version"},
-    {"fastdrop._kernels", "fastdrop.reference"},
+    {"fastdrop._kernels", "fastdrop.reference", "fastdrop.reference."},
     {"fastdrop._backend"},
     {"fastdrop.config"},
     {"fastdrop.arguments"},
@@ -128,6 +128,15 @@ def test_nothing_imports_upwards(module):
         if name.split(".")[0] == "fastdrop" and (floor_of(name) is None or floor_of(name) > own)
     ]
     assert upwards == []
+
+
+def test_the_reference_is_independent():
+    """It would be no twin if it called the compiled kernels, and stands on NumPy alone."""
+    own = [module for module in MODULES if module.startswith("fastdrop.reference")]
+    names = {name for module in own for name, _ in imports(module)}
+    foreign = {name for name in names if not name.startswith("fastdrop.reference")}
+    assert len(own) > 1
+    assert foreign <= {"numpy"} | set(sys.stdlib_module_names)
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))

@@ -177,7 +177,7 @@ def test_larger_than_the_cache(each_isa, twins, dtype):
     bits = numpy.resize(random_bits(100_003), (n + 7) // 8)
     buffer = numpy.full(n + 4, 7, dtype)
     twins.apply(x, bits, x.shape, 1, 2.0, buffer[3:-1])
-    twins.apply(x, bits[:1], (1,), 1, 2.0, buffer[3:-1])
+    twins.apply(x, random_bits(1, ones=1.0), (1,), 1, 2.0, buffer[3:-1])
     twins.forward(x, 0, THRESHOLDS["a half"], 2.0, buffer[3:-1])
     assert (buffer[[0, 1, 2, -1]] == 7).all()
 

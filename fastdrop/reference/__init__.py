@@ -37,7 +37,7 @@ References
    submatrices", arXiv 1502.02478 (2015).
 """
 
-from fastdrop.reference.backend import build_info, get_num_threads, set_num_threads
+from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
 from fastdrop.reference.dropout import apply_mask, dropout_forward
 from fastdrop.reference.matmul import (
     gather,
@@ -72,6 +72,7 @@ __all__ = [
     "exact_keep_count",
     "gather",
     "get_num_threads",
+    "isa_used",
     "kept_bernoulli",
     "masked_matmul",
     "masked_matmul_backward",

@@ -18,6 +18,11 @@ def set_num_threads(n):
         raise ValueError(f"n must be between 1 and 4096, got {n}")
 
 
+def isa_used():
+    """Return "numpy", where the compiled module names its instruction set."""
+    return "numpy"
+
+
 def build_info():
     """Describe the backend, with the keys of the compiled module's function of this name.
 

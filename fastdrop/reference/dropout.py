@@ -2,7 +2,7 @@
 
 References
 ----------
-.. [1] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+.. [2] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
    JMLR 15 (2014), sections 4 and 10.
 """
 
@@ -31,7 +31,7 @@ def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
 
 
 def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
-    """Write ``x * scale`` where the mask keeps and ``+0.0`` where it drops [1]_.
+    """Write ``x * scale`` where the mask keeps and ``+0.0`` where it drops [2]_.
 
     Dropped values are replaced, not multiplied: NaN and inf become zero as well.
 

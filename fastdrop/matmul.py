@@ -1,0 +1,196 @@
+"""Matrix products in which a dropped unit is never multiplied."""
+
+import math
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.functional import check_output
+from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
+from fastdrop.products import METHODS, Product, multiply, multiply_transposed
+
+__all__ = ["masked_matmul", "masked_matmul_backward"]
+
+
+def masked_matmul(
+    x, w, *, mask_in=None, mask_out=None, bias=None, skip_zeros=False, method="auto", out=None
+):
+    """Multiply by weights, leaving out what masks drop on either side.
+
+    Computes ``s_out * m_out ∘ ((s_in * m_in ∘ x) @ w + bias)``, where m and s are the masks' bits
+    and scales. What `mask_in` drops is not read, what `mask_out` drops is exactly +0.0.
+
+    Parameters
+    ----------
+    x : array_like of float32 or float64, shape (..., units_in)
+    w : array_like, dtype of `x`, shape (units_in, units_out)
+        C- or Fortran-ordered; other layouts are copied.
+    mask_in : Mask, optional
+        Of x: of its full shape, broadcasting, or with rows per mask.
+    mask_out : Mask, optional
+        Of the result, likewise.
+    bias : array_like, dtype of `x`, shape (units_out,), optional
+    skip_zeros : bool, optional
+        Leave out zeros of x that no mask made, too (behind a ReLU, half of them). Zero times
+        infinity or NaN of w is then 0, not NaN.
+    method : {"auto", "compact", "skip", "dense"}, optional
+        "compact" gathers the active rows and columns of w and multiplies them in NumPy's BLAS
+        (masks shared by the same groups of rows); "skip" multiplies the stored elements of x only;
+        "dense" multiplies everything. "auto" takes the one that a cost model, which knows shapes,
+        masks and densities, prefers: the same call takes the same method in every run.
+    out : numpy.ndarray, dtype of `x`, shape (..., units_out), optional
+        Where the result goes; must not overlap the other arguments.
+
+    Returns
+    -------
+    numpy.ndarray, shape (..., units_out)
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 and float64, or different ones; masks that are no `Mask`.
+    ValueError
+        For shapes or masks that do not fit, an unknown method, an `out` that overlaps an operand,
+        or "compact" forced on masks that are not shared by the same groups of rows.
+
+    See Also
+    --------
+    masked_matmul_backward : its gradients.
+
+    Notes
+    -----
+    The method and its arithmetic are explained in ``docs/masked-matmul.md``; the idea of
+    multiplying submatrices is that of Graham, Reizenstein, Robinson (2015) [1]_.
+
+    References
+    ----------
+    .. [1] B. Graham, J. Reizenstein, L. Robinson, "Efficient batchwise dropout training using
+       submatrices", arXiv 1502.02478 (2015), section 2.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> stream = fastdrop.MaskStream(0)
+    >>> mask = stream.draw((2, 4), rate=0.5, rows_per_mask="batch")
+    >>> x, w = numpy.ones((2, 3)), numpy.ones((3, 4))
+    >>> fastdrop.masked_matmul(x, w, mask_out=mask.with_scale(1))
+    array([[3., 3., 0., 0.],
+           [3., 3., 0., 0.]])
+    """
+    x = as_rows(x, "x")
+    w = as_weights(w, x)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    shape = (*x.shape[:-1], w.shape[1])
+    if bias is not None:
+        bias = _bias(bias, w)
+    mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
+    mask_out = row_mask(mask_out, shape, "mask_out", "y")
+    result = numpy.empty(shape, x.dtype) if out is None else _result(out, shape, x, w, bias)
+    scale_in = 1.0 if mask_in is None else mask_in.scale
+    scale_out = 1.0 if mask_out is None else mask_out.scale
+    flat = rows_contiguous(_matrix(result))
+    product = Product(
+        _matrix(x), w, flat, mask_in, mask_out, scale_in * scale_out, bias, scale_out,
+        bool(skip_zeros),
+    )  # fmt: skip
+    multiply(product, method)
+    if not numpy.may_share_memory(flat, result):
+        result[...] = flat.reshape(shape)
+    return result
+
+
+def masked_matmul_backward(
+    grad_y, x, w, *, mask_in=None, mask_out=None, skip_zeros=False, method="auto"
+):
+    """Return the gradients of `masked_matmul`.
+
+    Parameters
+    ----------
+    grad_y : array_like, dtype of `x`, shape (..., units_out)
+        Gradient with respect to the result.
+    x, w, mask_in, mask_out, skip_zeros, method
+        As in the forward call. `skip_zeros` holds for zeros of `grad_y` as well.
+
+    Returns
+    -------
+    grad_x : numpy.ndarray, shape of `x`
+        Exactly +0.0 where `mask_in` drops.
+    grad_w : numpy.ndarray, shape of `w`
+    grad_bias : numpy.ndarray, shape (units_out,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `masked_matmul`.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> mask = fastdrop.Mask.from_array([[True, False]])
+    >>> x, w, grad_y = numpy.ones((2, 2)), numpy.ones((2, 3)), numpy.ones((2, 3))
+    >>> grad_x, grad_w, grad_bias = fastdrop.masked_matmul_backward(grad_y, x, w, mask_in=mask)
+    >>> grad_x
+    array([[3., 0.],
+           [3., 0.]])
+    >>> grad_w
+    array([[2., 2., 2.],
+           [0., 0., 0.]])
+    """
+    x = as_rows(x, "x")
+    w = as_weights(w, x)
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    grad_y = as_rows(grad_y, "grad_y", w.shape[1])
+    if grad_y.dtype != x.dtype:
+        raise TypeError(f"grad_y must have dtype {x.dtype}, that of x, got {grad_y.dtype}")
+    if grad_y.shape[:-1] != x.shape[:-1]:
+        raise ValueError(
+            f"grad_y must have shape {(*x.shape[:-1], w.shape[1])}, got {grad_y.shape}"
+        )
+    mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
+    mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
+    scale_out = 1.0 if mask_out is None else mask_out.scale
+    scale = scale_out * (1.0 if mask_in is None else mask_in.scale)
+    skip_zeros = bool(skip_zeros)
+    rows, grad = _matrix(x), _matrix(grad_y)
+    grad_x = numpy.empty(x.shape, x.dtype)
+    grad_w = numpy.empty(w.shape, w.dtype)
+    multiply(
+        Product(grad, w.T, _matrix(grad_x), mask_out, mask_in, scale, None, 1.0, skip_zeros), method
+    )
+    multiply_transposed(rows, grad, grad_w, mask_in, mask_out, scale, skip_zeros, method)
+    return grad_x, grad_w, _grad_bias(grad, mask_out, scale_out)
+
+
+def _grad_bias(grad, mask_out, scale):
+    """Column sums of what the output mask kept."""
+    if mask_out is not None:
+        kept = numpy.empty(grad.shape, grad.dtype)
+        kernels.apply_mask(grad, mask_out.bits, mask_out.shape, mask_out.rows_per_mask, 1.0, kept)
+        grad = kept
+    return grad.sum(axis=0) * grad.dtype.type(scale)
+
+
+def _matrix(x):
+    """x with its leading axes joined."""
+    if x.ndim == 2:
+        return x
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _bias(bias, w):
+    bias = numpy.ascontiguousarray(bias)
+    if bias.dtype != w.dtype:
+        raise TypeError(f"bias must have dtype {w.dtype}, that of x, got {bias.dtype}")
+    if bias.shape != (w.shape[1],):
+        raise ValueError(f"bias must have shape ({w.shape[1]},), got {bias.shape}")
+    return bias
+
+
+def _result(out, shape, x, w, bias):
+    check_output(out, shape, x.dtype)
+    for name, operand in (("x", x), ("w", w), ("bias", bias)):
+        if operand is not None and numpy.may_share_memory(out, operand):
+            raise ValueError(f"out must not overlap {name}")
+    return out

@@ -1,0 +1,159 @@
+"""Operands of a masked product: checked, two-dimensional, every mask said as rows of bits."""
+
+import math
+from typing import NamedTuple
+
+import numpy
+
+from fastdrop.mask import Mask
+
+__all__ = ["RowMask", "as_rows", "as_weights", "row_mask"]
+
+_FLOATS = frozenset(map(numpy.dtype, (numpy.float32, numpy.float64)))
+
+
+class RowMask(NamedTuple):
+    """A mask of a matrix: row i uses mask row ``i // rows_per_mask``.
+
+    Attributes
+    ----------
+    bits : numpy.ndarray of uint8
+        Packed, (mask rows, width) in C order.
+    rows_per_mask : int
+        At least 1.
+    groups : int
+        Mask rows.
+    width : int
+    scale : float
+    """
+
+    bits: numpy.ndarray
+    rows_per_mask: int
+    groups: int
+    width: int
+    scale: float
+
+    @property
+    def density(self):
+        """Share of kept elements, in [0, 1]; 0 of none."""
+        size = self.groups * self.width
+        return int(numpy.bitwise_count(self.bits).sum(dtype=numpy.int64)) / size if size else 0.0
+
+    @property
+    def shape(self):
+        """Shape of the mask as the kernels want it beside a matrix."""
+        return (self.groups, self.width)
+
+    def counts(self):
+        """Kept elements of each mask row, an array of int."""
+        flat = numpy.unpackbits(self.bits, count=self.groups * self.width, bitorder="little")
+        return flat.reshape(self.groups, self.width).sum(axis=1, dtype=numpy.int64)
+
+
+def as_rows(x, name, width=None):
+    """An argument as an array of float32 or float64 with at least one axis.
+
+    Raises
+    ------
+    TypeError
+        For another dtype.
+    ValueError
+        For no axis, or a last axis that is not `width` long.
+    """
+    if type(x) is not numpy.ndarray:
+        x = numpy.asarray(x)
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"{name} must be float32 or float64, got dtype {x.dtype}")
+    if x.ndim == 0 or (width is not None and x.shape[-1] != width):
+        expected = "units" if width is None else width
+        raise ValueError(f"{name} must have shape (..., {expected}), got {x.shape}")
+    return x if x.flags.aligned else x.copy()
+
+
+def as_weights(w, x):
+    """The weights: a matrix of the dtype of x that fits x's last axis.
+
+    Raises
+    ------
+    TypeError
+        For another dtype than that of x.
+    ValueError
+        For another shape than (units_in, units_out).
+    """
+    if type(w) is not numpy.ndarray:
+        w = numpy.asarray(w)
+    if w.dtype != x.dtype:
+        raise TypeError(f"w must have dtype {x.dtype}, that of x, got {w.dtype}")
+    if w.ndim != 2 or w.shape[0] != x.shape[-1]:
+        raise ValueError(
+            f"w must have shape ({x.shape[-1]}, units_out) for x of shape {x.shape}, got {w.shape}"
+        )
+    return one_axis_contiguous(w)
+
+
+def one_axis_contiguous(matrix):
+    """The matrix itself where rows or columns are contiguous and apart, else a copy."""
+    flags = matrix.flags
+    if flags.forc and flags.aligned:
+        return matrix
+    size = matrix.itemsize
+    rows, columns = matrix.strides
+    n_rows, n_columns = matrix.shape
+    if flags.aligned and (
+        (columns == size and rows >= n_columns * size and rows % size == 0)
+        or (rows == size and columns >= n_rows * size and columns % size == 0)
+    ):
+        return matrix
+    return numpy.ascontiguousarray(matrix)
+
+
+def rows_contiguous(matrix):
+    """The matrix itself where its last axis is contiguous and rows are apart, else a copy."""
+    size = matrix.itemsize
+    rows, columns = matrix.strides
+    apart = rows >= matrix.shape[1] * size and rows % size == 0
+    if (columns == size or matrix.shape[1] <= 1) and (apart or matrix.shape[0] <= 1):
+        return matrix
+    return numpy.ascontiguousarray(matrix)
+
+
+def row_mask(mask, shape, name, of):
+    """A mask of an array of `shape`, as a `RowMask` of the array's rows (its last axis); or None.
+
+    Masks that neither repeat along all rows nor along groups of them are expanded to one bit per
+    element.
+
+    Raises
+    ------
+    TypeError
+        If `mask` is no Mask; `name` is the argument's name.
+    ValueError
+        If it does not fit an array of `shape`, the argument `of`.
+    """
+    if mask is None:
+        return None
+    if not isinstance(mask, Mask):
+        raise TypeError(f"{name} must be a fastdrop.Mask or None, got {type(mask).__name__}")
+    try:
+        own, rows_per_mask = mask._fit(shape, of)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    width = shape[-1]
+    scale = mask._scale
+    if own[-1] == width:
+        if len(own) == 2 and (rows_per_mask > 1 or own[0] == shape[0]):
+            return RowMask(mask._bits, rows_per_mask, own[0], width, scale)
+        rows = math.prod(shape[:-1])
+        if own == shape:
+            return RowMask(mask._bits, 1, rows, width, scale)
+        if all(extent == 1 for extent in own[:-1]):
+            return RowMask(mask._bits, max(rows, 1), 1, width, scale)
+    return _expanded(mask, own, rows_per_mask, shape)
+
+
+def _expanded(mask, own, rows_per_mask, shape):
+    kept = mask.to_array().reshape(own)
+    if rows_per_mask > 1:
+        kept = numpy.repeat(kept, rows_per_mask, axis=0)[: shape[0]]
+    bits = numpy.packbits(numpy.broadcast_to(kept, shape), bitorder="little")
+    return RowMask(bits, 1, math.prod(shape[:-1]), shape[-1], mask._scale)

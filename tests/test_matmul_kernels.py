@@ -1,0 +1,474 @@
+"""The matrix kernels against their twins, on every instruction set and thread count.
+
+Gathering and scattering agree bit for bit; sums agree within a bound derived from their length.
+Whatever lies beside an operand is NaN here, so that a kernel that computed with it would show it;
+what lies beside a result is looked at afterwards.
+"""
+
+import numpy
+import pytest
+from conftest import assert_identical, values
+from rounding import assert_close, gamma, sum_error
+
+from fastdrop import _kernels, reference
+
+SIZES = (0, 1, 2, 15, 16, 17, 31, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129, 200)
+# Every size for the rows, the depth and the columns, each among others of another kind.
+SHAPES = [
+    (SIZES[i], SIZES[(5 * i + shift) % len(SIZES)], SIZES[(7 * i + 2 * shift) % len(SIZES)])
+    for shift in (1, 3, 8)
+    for i in range(len(SIZES))
+]
+DTYPES = (numpy.float32, numpy.float64)
+DENSITIES = (0.5, 0.05, 1.0, 0.0)
+OFFSETS = (0, 1, 7, 8, 13, 63, 64, 65)
+
+
+def matrix(shape, dtype, seed=0, *, transposed=False):
+    """Normal numbers with NaN around them: rows (columns, if transposed) are contiguous."""
+    rows, columns = shape[::-1] if transposed else shape
+    around = numpy.full((rows + 2, columns + 5), numpy.nan, dtype)
+    around[1:-1, 3:-2] = values((rows, columns), dtype, seed)
+    return around[1:-1, 3:-2].T if transposed else around[1:-1, 3:-2]
+
+
+class Result:
+    """A matrix to write to, and what must not change around it."""
+
+    def __init__(self, shape, dtype, start=7):
+        self._around = numpy.full((shape[0] + 2, shape[1] + 5), 7, dtype)
+        self.matrix = self._around[1:-1, 3:-2]
+        self.matrix[...] = start
+
+    def checked(self):
+        inside = self.matrix.copy()
+        self.matrix[...] = 7
+        assert (self._around == 7).all(), "written beside the result"
+        return inside
+
+
+def random_bits(n, density, seed=0, offset=0):
+    """Packed random bits from bit `offset` on, with nothing behind them, ones before them."""
+    kept = numpy.random.default_rng(seed).random(n) < density
+    return numpy.packbits(numpy.concatenate([numpy.ones(offset, bool), kept]), bitorder="little")
+
+
+def number_of_active(bits, offset, n):
+    if bits is None:
+        return n
+    return int(numpy.unpackbits(bits, count=offset + n, bitorder="little")[offset:].sum())
+
+
+def units(shape, seed):
+    """Row and column bits with their offsets, of every density, some of them None."""
+    chosen = []
+    for axis, n in enumerate(shape):
+        number = seed + 3 * axis
+        offset = OFFSETS[number % len(OFFSETS)]
+        density = DENSITIES[number % len(DENSITIES)]
+        bits = None if number % 5 == 4 else random_bits(n, density, number, offset)
+        chosen += [bits, offset]
+    return chosen
+
+
+# --- Gather and scatter ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gather(each_isa, each_thread_count, dtype):
+    for seed, (rows, columns, _) in enumerate(SHAPES):
+        x, which = matrix((rows, columns), dtype, seed), units((rows, columns), seed)
+        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        expected = numpy.empty(active, dtype)
+        reference.gather(x, *which, expected)
+        for source in (x, x.copy()):
+            room = numpy.full(active[0] * active[1] + 32, 7, dtype)
+            out = room[16:-16].reshape(active)
+            _kernels.gather(source, *which, out)
+            assert_identical(out, expected)
+            assert (room[:16] == 7).all()
+            assert (room[-16:] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1.0, 1 / 0.7])
+def test_scatter(each_isa, each_thread_count, dtype, scale):
+    for seed, (rows, columns, _) in enumerate(SHAPES):
+        which = units((rows, columns), seed)
+        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        x, out = values(active, dtype, seed), Result((rows, columns), dtype)
+        expected = numpy.empty((rows, columns), dtype)
+        reference.scatter(x, *which, scale, None, 1.0, False, expected)
+        _kernels.scatter(x, *which, scale, None, 1.0, False, out.matrix)
+        assert_identical(out.checked(), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scatter_with_bias(each_isa, each_thread_count, dtype):
+    """Product, product of the bias, sum: two roundings each, one where they are fused."""
+    scale, bias_scale = float(dtype(1 / 0.7)), float(dtype(-1 / 0.3))
+    for seed, (rows, columns, _) in enumerate(SHAPES):
+        which = units((rows, columns), seed)
+        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        x, bias = values(active, dtype, seed), matrix((1, columns), dtype, seed)[0]
+        out = Result((rows, columns), dtype)
+        expected, magnitude = numpy.empty((2, rows, columns))
+        wide, wide_bias = x.astype(float), bias.astype(float)
+        reference.scatter(wide, *which, scale, wide_bias, bias_scale, False, expected)
+        reference.scatter(
+            abs(wide), *which, scale, abs(wide_bias), abs(bias_scale), False, magnitude
+        )
+        _kernels.scatter(x, *which, scale, bias, bias_scale, False, out.matrix)
+        result = out.checked()
+        assert_close(result, expected, sum_error(magnitude, 2, dtype))
+        dropped = magnitude == 0
+        assert_identical(result[dropped], numpy.zeros(int(dropped.sum()), dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scatter_adds(each_isa, each_thread_count, dtype):
+    scale = float(dtype(1 / 0.7))
+    for seed, (rows, columns, _) in enumerate(SHAPES):
+        which = units((rows, columns), seed)
+        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        x, start = values(active, dtype, seed), values((rows, columns), dtype, seed + 1)
+        out = Result((rows, columns), dtype, start)
+        expected, magnitude = start.astype(float), abs(start.astype(float))
+        reference.scatter(x.astype(float), *which, scale, None, 1.0, True, expected)
+        reference.scatter(abs(x.astype(float)), *which, scale, None, 1.0, True, magnitude)
+        _kernels.scatter(x, *which, scale, None, 1.0, True, out.matrix)
+        result = out.checked()
+        untouched = magnitude == abs(start)
+        assert_identical(result[untouched], start[untouched])
+        assert_close(result, expected, sum_error(magnitude, 2, dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gather_and_scatter_split_over_threads(each_isa, each_thread_count, dtype):
+    shape = (1037, 901)
+    x = matrix(shape, dtype)
+    rows, columns = random_bits(shape[0], 0.5, 1, 3), random_bits(shape[1], 0.6, 2, 5)
+    for which in ((rows, 3, columns, 5), (None, 0, columns, 5), (rows, 3, None, 0)):
+        active = (number_of_active(*which[:2], shape[0]), number_of_active(*which[2:], shape[1]))
+        gathered, expected = numpy.empty((2, *active), dtype)
+        _kernels.gather(x, *which, gathered)
+        reference.gather(x, *which, expected)
+        assert_identical(gathered, expected)
+        out, expected = Result(shape, dtype), numpy.empty(shape, dtype)
+        _kernels.scatter(gathered, *which, 3.0, None, 1.0, False, out.matrix)
+        reference.scatter(gathered, *which, 3.0, None, 1.0, False, expected)
+        assert_identical(out.checked(), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gather_takes_any_row_stride(each_isa, dtype):
+    rows, columns = random_bits(33, 0.5, 1, 3), random_bits(70, 0.5, 2, 1)
+    active = (number_of_active(rows, 3, 33), number_of_active(columns, 1, 70))
+    for x in (
+        values((33, 70), dtype)[::-1],
+        values((66, 70), dtype)[::2],
+        numpy.broadcast_to(values(70, dtype), (33, 70)),
+        values((33, 90), dtype)[:, 11:81],
+    ):
+        gathered, expected = numpy.empty((2, *active), dtype)
+        _kernels.gather(x, rows, 3, columns, 1, gathered)
+        reference.gather(x, rows, 3, columns, 1, expected)
+        assert_identical(gathered, expected)
+
+
+# --- The product that skips --------------------------------------------------------------------
+
+
+class Call:
+    """The arguments of `skip_matmul` but the last, and the twin's answer in float64."""
+
+    def __init__(
+        self,
+        shape,
+        dtype,
+        seed=0,
+        *,
+        transposed=False,
+        transposed_w=False,
+        density=None,
+        rows_per_mask=1,
+        skip_zeros=False,
+        with_bias=False,
+        out_density=None,
+        out_rows_per_mask=1,
+        scale=1.0,
+        bias_scale=1.0,
+    ):
+        rows, depth, columns = shape
+        self.dtype, self.shape = dtype, (rows, columns)
+        x = matrix((rows, depth), dtype, seed, transposed=transposed)
+        if skip_zeros:
+            x[numpy.random.default_rng(seed).random(x.shape) < 0.5] = 0
+        masked, wide = (depth, rows) if transposed else (rows, depth)
+        bits = None
+        if density is not None:
+            bits = random_bits(-(-masked // rows_per_mask) * wide, density, seed)
+        out_bits = None
+        if out_density is not None:
+            out_bits = random_bits(-(-rows // out_rows_per_mask) * columns, out_density, seed + 1)
+        self.arguments = {
+            "x": x,
+            "transposed": transposed,
+            "bits": bits,
+            "rows_per_mask": rows_per_mask,
+            "skip_zeros": skip_zeros,
+            "w": matrix((depth, columns), dtype, seed + 1, transposed=transposed_w),
+            "scale": float(dtype(scale)),
+            "bias": matrix((1, columns), dtype, seed + 2)[0] if with_bias else None,
+            "bias_scale": float(dtype(bias_scale)),
+            "out_bits": out_bits,
+            "out_rows_per_mask": out_rows_per_mask,
+        }
+        # In float64 the twin's rounding hardly counts; what it computes from magnitudes bounds
+        # every partial sum. A product is rounded once for each of the sums over the depth that it
+        # takes part in, then by the scale, and when the bias is added.
+        self.expected, magnitude = numpy.zeros((2, *self.shape))
+        self.stored = self._twin(self.expected, lambda array: array)
+        self._twin(magnitude, numpy.abs)
+        self.error = sum_error(magnitude, depth + 2, dtype)
+
+    def _twin(self, out, change):
+        """Run the twin on float64 copies of the operands, changed."""
+        wide = {
+            name: change(argument.astype(float))
+            for name, argument in self.arguments.items()
+            if name in ("x", "w", "bias") and argument is not None
+        }
+        scales = {name: change(self.arguments[name]) for name in ("scale", "bias_scale")}
+        return reference.skip_matmul(**self.arguments | wide | scales, out=out)
+
+    def run(self, **changed):
+        """Run the kernel; return the result, compared with nothing."""
+        out = Result(self.shape, self.dtype)
+        self.counted = _kernels.skip_matmul(*(self.arguments | changed).values(), out.matrix)
+        return out.checked()
+
+    def check(self, label=""):
+        """Run the kernel and compare with the twin; return the result."""
+        result = self.run()
+        assert_close(result, self.expected, self.error, label)
+        assert self.counted == self.stored, label
+        if self.arguments["out_bits"] is not None:
+            rows = numpy.arange(self.shape[0]) // self.arguments["out_rows_per_mask"]
+            kept = numpy.unpackbits(self.arguments["out_bits"], bitorder="little").astype(bool)
+            index = rows[:, numpy.newaxis] * self.shape[1] + numpy.arange(self.shape[1])
+            dropped = ~kept[index]
+            assert_identical(result[dropped], numpy.zeros(int(dropped.sum()), self.dtype))
+        return result
+
+
+@pytest.fixture(scope="module")
+def calls():
+    """Calls by their parameters: every instruction set and thread count is given the same."""
+    made = {}
+
+    def call(shape, dtype, seed=0, **options):
+        key = (shape, dtype, seed, *sorted(options.items()))
+        if key not in made:
+            made[key] = Call(shape, dtype, seed, **options)
+        return made[key]
+
+    return call
+
+
+def options_of(number, shape, transposed):
+    """One of many combinations of the options, the same for the same number."""
+    masked = shape[1] if transposed else shape[0]
+    every = max(masked, 1)
+    return {
+        "density": (0.5, 0.05, None, 1.0, 0.0)[number % 5],
+        "rows_per_mask": (1, every, 7, 1, 4, 32)[number % 6],
+        "skip_zeros": number % 4 == 3,
+        "with_bias": number % 3 == 1,
+        "out_density": (None, 0.5, None, 0.1)[number % 4],
+        "out_rows_per_mask": (1, 5, max(shape[0], 1))[number % 3],
+        "scale": (1.0, 2.0, 1 / 0.7, -3.0)[number % 4],
+        "bias_scale": (1.0, 1 / 0.7)[number % 2],
+    }
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed_w", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_skip_matmul_shapes(each_isa, each_thread_count, calls, dtype, transposed, transposed_w):
+    for number, shape in enumerate(SHAPES):
+        options = options_of(number, shape, transposed)
+        call = calls(shape, dtype, transposed=transposed, transposed_w=transposed_w, **options)
+        call.check(f"{shape} {options}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("skip_zeros", [False, True])
+def test_skip_matmul_masks(each_isa, calls, dtype, transposed, skip_zeros):
+    """Every density with every way of sharing a mask, also in more rows than a block has."""
+    for shape in ((70, 100, 140), (600, 65, 33)):
+        masked = shape[1] if transposed else shape[0]
+        for density in DENSITIES:
+            for rows_per_mask in (1, 2, 3, 4, 7, 8, 9, 32, masked, masked + 1, 10**9):
+                options = {"density": density, "rows_per_mask": rows_per_mask}
+                call = calls(shape, dtype, transposed=transposed, skip_zeros=skip_zeros, **options)
+                call.check(f"{shape} {options}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed_w", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((517, 300, 400), {"density": 0.5}),
+        ((517, 300, 400), {"density": 0.3, "rows_per_mask": 32, "with_bias": True}),
+        ((300, 517, 400), {"density": 0.5, "transposed": True}),
+        ((300, 517, 400), {"skip_zeros": True, "out_density": 0.5}),
+        # Deeper than what is compressed at a time: sums go on where they were left.
+        ((9, 8200, 150), {"density": 0.5, "with_bias": True, "out_density": 0.5, "scale": 2.0}),
+        ((9, 8200, 150), {"density": 0.5, "rows_per_mask": 9, "with_bias": True, "scale": 2.0}),
+        ((21, 4100, 150), {"skip_zeros": True, "density": 0.5, "transposed": True}),
+    ],
+    ids=str,
+)
+def test_skip_matmul_does_not_depend_on_threads(
+    each_isa, restore_threads, calls, dtype, transposed_w, shape, options
+):
+    call = calls(shape, dtype, transposed_w=transposed_w, **options)
+    results = []
+    for threads in (1, 2, 5, 2):
+        _kernels.set_num_threads(threads)
+        results.append(call.check(f"{threads} threads"))
+    for result in results[1:]:
+        assert_identical(result, results[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_skip_matmul_takes_any_row_stride(each_isa, calls, dtype):
+    call = calls((33, 50, 70), dtype, density=0.5, skip_zeros=True)
+    expected = call.check()
+    x, w = call.arguments["x"], call.arguments["w"]
+    for change in (
+        lambda a: a.copy(),
+        lambda a: a[::-1].copy()[::-1],
+        lambda a: a.repeat(2, 0)[::2],
+    ):
+        assert_identical(call.run(x=change(x)), expected)
+        assert_identical(call.run(w=change(w)), expected)
+        assert_identical(call.run(w=change(w.T).T), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows_per_mask", [1, 40])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_skip_matmul_reads_nothing_dropped(each_isa, calls, dtype, rows_per_mask, transposed):
+    """NaN and infinity in dropped elements of x, and in rows of w that none keeps."""
+    call = calls(
+        (40, 90, 130),
+        dtype,
+        density=0.5,
+        rows_per_mask=rows_per_mask,
+        transposed=transposed,
+        out_density=0.5,
+    )
+    expected = call.check()
+    kept = reference.matmul._kept(
+        call.arguments["bits"], (90, 40) if transposed else (40, 90), rows_per_mask
+    )
+    kept = kept.T if transposed else kept
+    for dropped in (numpy.nan, numpy.inf, -numpy.inf):
+        x = call.arguments["x"].copy(order="K")
+        x[~kept] = dropped
+        w = call.arguments["w"].copy()
+        w[~kept.any(axis=0)] = dropped
+        assert_identical(call.run(x=x, w=w), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bad", [numpy.nan, numpy.inf])
+def test_skip_matmul_meets_nan_only_where_it_is_stored(each_isa, calls, dtype, bad):
+    """Row k of w reaches the rows of x that keep, or do not have 0 as, element k."""
+    for options in (
+        {"density": 0.5},
+        {"density": 0.5, "rows_per_mask": 8},
+        {"skip_zeros": True},
+        {"density": 0.5, "skip_zeros": True},
+    ):
+        call = calls((40, 90, 130), dtype, **options)
+        clean = call.check()
+        w = call.arguments["w"].copy()
+        w[17] = bad
+        result = call.run(w=w)
+        stored = reference.matmul._kept(
+            call.arguments["bits"], (40, 90), call.arguments["rows_per_mask"]
+        )
+        if call.arguments["skip_zeros"]:
+            stored = stored & (call.arguments["x"] != 0)
+        reached = stored[:, 17]
+        assert 0 < reached.sum() < 40
+        assert not numpy.isfinite(result[reached]).any()
+        assert_identical(result[~reached], clean[~reached])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_skip_matmul_without_masks_treats_nan_as_matmul_does(each_isa, dtype):
+    x, w = values((40, 90), dtype), values((90, 130), dtype, 1)
+    x[values((40, 90), seed=2) > 1] = 0
+    x[3, 5], x[4, 6], x[5, 6] = numpy.nan, numpy.inf, -numpy.inf
+    w[11, 12], w[13, 14], w[13, 15] = numpy.nan, numpy.inf, -numpy.inf
+    out = numpy.empty((40, 130), dtype)
+    _kernels.skip_matmul(x, False, None, 1, False, w, 1.0, None, 1.0, None, 1, out)
+    with numpy.errstate(invalid="ignore"):
+        expected = x @ w
+    numpy.testing.assert_array_equal(numpy.isnan(out), numpy.isnan(expected))
+    infinite = numpy.isinf(expected)
+    assert infinite.any()
+    numpy.testing.assert_array_equal(out[infinite], expected[infinite])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_numbers_count_as_non_zero(each_isa, dtype):
+    special = [0.0, -0.0, numpy.nan, numpy.inf, numpy.finfo(dtype).smallest_subnormal, 1.0]
+    for depth in (6, 17, 48, 64, 100):
+        x = numpy.resize(numpy.array(special, dtype), (5, depth))
+        for transposed in (False, True):
+            operand = numpy.asfortranarray(x) if transposed else x
+            counted = _kernels.skip_matmul(
+                operand, transposed, None, 1, True, numpy.ones((depth, 3), dtype),
+                1.0, None, 1.0, None, 1, numpy.empty((5, 3), dtype),
+            )  # fmt: skip
+            assert counted == numpy.count_nonzero(x)
+
+
+# --- The test's own means ----------------------------------------------------------------------
+
+
+def test_both_have_the_matrix_kernels():
+    for name in ("gather", "scatter", "skip_matmul"):
+        assert callable(getattr(_kernels, name))
+        assert callable(getattr(reference, name))
+
+
+def test_the_bound_is_neither_too_small_nor_useless():
+    """Recursive summation keeps it; a single lost product does not."""
+    x, w = values(1000, seed=1), values(1000, seed=2)
+    wide = x.astype(float) * w
+    error = sum_error(abs(wide).sum(), 1000, numpy.float32)
+    total = numpy.cumsum(x * w, dtype=numpy.float32)[-1]
+    assert abs(total - wide.sum()) < error
+    assert numpy.median(abs(wide)) > error
+    assert gamma(1, numpy.float32) == pytest.approx(2**-24, rel=1e-6)
+
+
+def test_a_wrong_result_is_noticed(calls):
+    call = calls((40, 90, 130), numpy.float32, density=0.5)
+    wrong = call.run()
+    wrong[39, 129] += 0.01
+    with pytest.raises(
+        AssertionError, match=r"1 of 5200 beyond the bound, the worst at \(39, 129\)"
+    ):
+        assert_close(wrong, call.expected, call.error)
+    wrong[0, 0] = numpy.nan
+    with pytest.raises(AssertionError, match=r"2 of 5200 .* \(0, 0\): np.float32\(nan\)"):
+        assert_close(wrong, call.expected, call.error)
