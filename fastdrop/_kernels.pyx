@@ -27,7 +27,7 @@ cdef extern from "fastdrop.h" nogil:
     ctypedef struct fd_kernels:
         const char *name
     const fd_kernels *fd_active_kernels()
-    int fd_has_openmp()
+    int fd_has_threads()
     int fd_get_num_threads()
     void fd_set_num_threads(int threads)
     void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all,
@@ -327,7 +327,7 @@ def build_info():
             if fd_level_available(level)
         ),
         "isa_used": isa_used(),
-        "openmp": bool(fd_has_openmp()),
+        "openmp": bool(fd_has_threads()),
         "compiler": FD_COMPILER.decode(),
         "backend": "c",
     }

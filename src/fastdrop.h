@@ -148,9 +148,10 @@ typedef struct {
     /* The kernels of matrix products have no half precision: entry FD_FLOAT16 is NULL. */
 
     /* Writes the elements of x (one row, `columns` long) whose bits, from bit `bit` on, are set,
-     * side by side to `out`. May overwrite out[0 .. room). */
-    void (*gather[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit, void *out,
-                      int64_t room);
+     * side by side to `out`. May overwrite out[0 .. room). Fetches row `next`, to be gathered soon,
+     * into the cache; it is not read. */
+    void (*gather[3])(const void *x, const void *next, int64_t columns, const uint8_t *bits,
+                      int64_t bit, void *out, int64_t room);
 
     /* The reverse: out[j] = x[rank of j] * scale + bias[j] * bias_scale where bit j is set, else
      * +0.0; with accumulate: out[j] += x[rank of j] * scale, out[j] otherwise as it was (rewritten).
@@ -240,14 +241,15 @@ int64_t fd_last_level_cache_bytes(void);   /* cache.c */
 
 /* ------------------------------------------------------------------------------------------
  * Threads (threads.c). The number is a ceiling: work below a measured minimum stays on one
- * thread, and so does everything in a process forked after threads were used.
+ * thread. Safe to call from many threads, and in a process forked from one that used threads.
  */
-int fd_has_openmp(void);
+int fd_has_threads(void); /* 0 in a build with FASTDROP_NO_THREADS */
 int fd_get_num_threads(void);
 void fd_set_num_threads(int threads);
 /* Threads for `work` units of which each thread should get at least `minimum`. */
 int fd_threads_for(int64_t work, int64_t minimum);
-/* Runs tasks 0 .. tasks - 1, each thread a contiguous range of them. */
+/* Runs tasks 0 .. tasks - 1, each once, in any order, on up to `threads` threads, and returns when
+ * all are done. Tasks must not call fd_parallel. */
 typedef void (*fd_task)(const void *context, int64_t task);
 void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context);
 

@@ -6,9 +6,12 @@
 
 /* Rows of one task. */
 #define TASK_ROWS 64
-/* What a thread must have to do to be worth waking: elements read or written, about 10
- * microseconds. */
-#define MINIMUM_PER_THREAD (1 << 17)
+/* Active rows between the one gathered and the one fetched into the cache. */
+#define ROWS_AHEAD 4
+/* Elements that a thread must have to move to be worth waking: some 100 microseconds. More than
+ * elsewhere, because these calls stand between products in a BLAS, whose waiting threads keep the
+ * other cores busy for a while. */
+#define MINIMUM_PER_THREAD (1 << 20)
 
 static const size_t element_bytes[] = {2, 4, 8};
 
@@ -50,6 +53,19 @@ static int64_t rank_of(const fd_units *units, int64_t i)
     return units->bits ? count_bits(units->bits, units->bit, i) : i;
 }
 
+/* The row `ahead` active rows after row i, or the last one there is. */
+static int64_t row_ahead(const fd_units *units, int64_t i, int ahead)
+{
+    int64_t row = i;
+    while (ahead > 0 && ++i < units->length) {
+        if (active(units, i)) {
+            row = i;
+            ahead--;
+        }
+    }
+    return row;
+}
+
 static void gather_rows(const void *context, int64_t task)
 {
     const movement *m = context;
@@ -65,8 +81,9 @@ static void gather_rows(const void *context, int64_t task)
         const char *x = m->x + i * m->stride;
         char *out = m->out + (size_t)(rank * m->active_columns) * size;
         if (m->columns->bits) {
-            m->kernels->gather[m->dtype](x, m->columns->length, m->columns->bits, m->columns->bit,
-                                         out, (end - rank) * m->active_columns);
+            const char *next = m->x + row_ahead(m->rows, i, ROWS_AHEAD) * m->stride;
+            m->kernels->gather[m->dtype](x, next, m->columns->length, m->columns->bits,
+                                         m->columns->bit, out, (end - rank) * m->active_columns);
         } else {
             memcpy(out, x, (size_t)m->active_columns * size);
         }

@@ -2,18 +2,22 @@
  *
  * A vector of columns is compressed in a register and stored whole, the next one over its tail: one
  * load, one permutation, one store a vector, whatever the share of active columns. A row's last
- * elements go one by one where a whole vector would run over the end.
+ * elements go one by one where a whole vector would run over the end. The processor's own prefetching
+ * stops at every row that is left out, so the rows to come are fetched by hand.
  */
 #include "join.h"
 
-/* The active columns of one row, side by side from `out` on; `out` may be overwritten up to
- * `room` elements. Returns their number. */
-static inline int64_t R_(gather_row)(const R_(element) *x, int64_t columns, const uint8_t *bits,
-                                     int64_t bit, R_(element) *out, int64_t room)
+static void R_(gather)(const void *from, const void *next, int64_t columns, const uint8_t *bits,
+                       int64_t bit, void *to, int64_t room)
 {
+    const R_(element) *x = from, *ahead = next;
+    R_(element) *out = to;
     int64_t n = 0, j = 0;
     for (; j + 64 <= columns && n + 64 + R_(lanes) <= room; j += 64) {
-        uint64_t word = fd_load_bits(bits, bit + j);
+        const uint64_t word = fd_load_bits(bits, bit + j);
+        for (int line = 0; line < 64; line += 64 / (int)sizeof *x) {
+            __builtin_prefetch(ahead + j + line);
+        }
         for (int part = 0; part < 64; part += R_(lanes)) {
             const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
             R_(compress)(out + n, R_(load)(x + j + part), active);
@@ -26,13 +30,6 @@ static inline int64_t R_(gather_row)(const R_(element) *x, int64_t columns, cons
             out[n++] = x[j + __builtin_ctzll(word)];
         }
     }
-    return n;
-}
-
-static void R_(gather)(const void *from, int64_t columns, const uint8_t *bits, int64_t bit,
-                       void *to, int64_t room)
-{
-    R_(gather_row)(from, columns, bits, bit, to, room);
 }
 
 /* The reverse; see fastdrop.h. Whole vectors are read from x while at least one vector of room

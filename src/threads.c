@@ -1,22 +1,61 @@
-/* threads.c: how many threads, and when only one. */
-#include "fastdrop.h"
-
+/* threads.c: a small pool of threads that never has to be waited for.
+ *
+ * The calling thread works through the tasks itself; workers that are awake in time claim tasks
+ * beside it, one at a time. The call ends when every claimed task is done: a worker that the system
+ * did not run (other libraries' threads, such as a BLAS's spinning ones, keep its core busy) costs
+ * nothing. A barrier for the whole team, as OpenMP has it, waits for such a worker a time slice of
+ * the system: milliseconds, for tasks that take microseconds.
+ *
+ * One call at a time has the pool; others, from other threads, do their tasks themselves. After a
+ * fork the child makes itself new workers when it needs them.
+ */
+#if !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
+#include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
-#if !defined(_WIN32)
-#include <pthread.h>
+#include "fastdrop.h"
+
+#define MOST_WORKERS 255
+/* Looks for a new job before a worker goes to sleep: about 20 microseconds. A step of a network is
+ * many short jobs in a row, and a sleeper takes about that long to wake. */
+#define LOOKS_BEFORE_SLEEP 600
+
+#if defined(__x86_64__)
+#define relax() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define relax() __asm__ volatile("yield")
+#else
+#define relax() sched_yield()
 #endif
 
-static atomic_int configured_threads = 1;
-static atomic_int pool_used = 0;      /* a parallel region has run in this process */
-static atomic_int pool_lost = 0;      /* forked from a process whose pool was in use */
+typedef struct {
+    fd_task run;
+    const void *context;
+    int64_t tasks;
+    _Atomic int64_t next;   /* the first unclaimed task */
+    atomic_int places_left; /* workers that may still join */
+} job;
 
-int fd_has_openmp(void)
+static atomic_int configured_threads = 1;
+
+static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER; /* of the pool, for one call */
+static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
+static job current;
+static atomic_uint generation; /* number of the latest job */
+static atomic_uint open_job;   /* the same while workers may join it, else 0 */
+static atomic_int inside;      /* workers that may be looking at `current` */
+static atomic_int workers, sleepers;
+
+int fd_has_threads(void)
 {
-#ifdef _OPENMP
-    return 1;
-#else
+#ifdef FASTDROP_NO_THREADS
     return 0;
+#else
+    return 1;
 #endif
 }
 
@@ -30,53 +69,135 @@ void fd_set_num_threads(int threads)
     configured_threads = threads < 1 ? 1 : threads;
 }
 
-#if !defined(_WIN32) && defined(_OPENMP)
-/* fork() copies the calling thread only. libgomp would wait for ever for the pool threads that the
- * child does not have, so a child of a process that used them stays single-threaded. */
-static void after_fork_in_child(void)
+int fd_threads_for(int64_t work, int64_t minimum)
 {
-    if (pool_used) {
-        pool_lost = 1;
+    const int threads = fd_has_threads() ? configured_threads : 1;
+    if (threads <= 1 || work < 2 * minimum) {
+        return 1;
     }
+    return work / minimum < threads ? (int)(work / minimum) : threads;
+}
+
+static void work_on(job *j)
+{
+    for (;;) {
+        const int64_t task = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
+        if (task >= j->tasks) {
+            return;
+        }
+        j->run(j->context, task);
+    }
+}
+
+static unsigned wait_for_job(unsigned seen)
+{
+    for (int look = 0; look < LOOKS_BEFORE_SLEEP; look++) {
+        const unsigned now = generation;
+        if (now != seen) {
+            return now;
+        }
+        relax();
+    }
+    pthread_mutex_lock(&bed);
+    sleepers++;
+    while (generation == seen) {
+        pthread_cond_wait(&wake, &bed);
+    }
+    sleepers--;
+    pthread_mutex_unlock(&bed);
+    return generation;
+}
+
+static void *worker(void *first)
+{
+    unsigned seen = (unsigned)(uintptr_t)first;
+    for (;;) {
+        seen = wait_for_job(seen);
+        /* Announced before looking whether the job is open; the caller closes it before it looks
+         * who is inside. So either the worker finds it closed or the caller waits for it. */
+        inside++;
+        if (open_job == seen && atomic_fetch_sub(&current.places_left, 1) > 0) {
+            work_on(&current);
+        }
+        inside--;
+    }
+    return NULL;
+}
+
+#if defined(__unix__) || defined(__APPLE__)
+/* fork() copies the calling thread only. */
+static void forget_workers(void)
+{
+    pthread_mutex_init(&owner, NULL);
+    pthread_mutex_init(&bed, NULL);
+    pthread_cond_init(&wake, NULL);
+    workers = 0;
+    sleepers = 0;
+    inside = 0;
+    open_job = 0;
 }
 
 __attribute__((constructor)) static void register_fork_handler(void)
 {
-    pthread_atfork(NULL, NULL, after_fork_in_child);
+    pthread_atfork(NULL, NULL, forget_workers);
 }
 #endif
 
-int fd_threads_for(int64_t work, int64_t minimum)
+/* Has at least `count` workers, if the system allows it. */
+static void hire(int count)
 {
-#ifdef _OPENMP
-    int threads = configured_threads;
-    if (threads <= 1 || work < 2 * minimum || pool_lost) {
-        return 1;
+    pthread_attr_t attributes;
+    if (workers >= count || pthread_attr_init(&attributes) != 0) {
+        return;
     }
-    if (work / minimum < threads) {
-        threads = (int)(work / minimum);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    while (workers < count && workers < MOST_WORKERS) {
+        pthread_t thread;
+        void *seen = (void *)(uintptr_t)generation;
+        if (pthread_create(&thread, &attributes, worker, seen) != 0) {
+            break;
+        }
+        workers++;
     }
-    pool_used = 1;
-    return threads;
-#else
-    (void)work;
-    (void)minimum;
-    return 1;
-#endif
+    pthread_attr_destroy(&attributes);
+}
+
+static void publish(unsigned number)
+{
+    open_job = number;
+    generation = number; /* awake workers see it now */
+    if (sleepers > 0) {
+        pthread_mutex_lock(&bed); /* one that was about to sleep has gone to bed, or sees it */
+        pthread_cond_broadcast(&wake);
+        pthread_mutex_unlock(&bed);
+    }
 }
 
 void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context)
 {
-    if (threads <= 1) { /* an OpenMP region costs half a microsecond even on one thread */
+    threads = threads < tasks ? threads : (int)tasks;
+    if (threads <= 1 || pthread_mutex_trylock(&owner) != 0) {
         for (int64_t task = 0; task < tasks; task++) {
             run(context, task);
         }
         return;
     }
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t task = 0; task < tasks; task++) {
-        run(context, task);
+    hire(threads - 1);
+    current.run = run;
+    current.context = context;
+    current.tasks = tasks;
+    current.next = 0;
+    current.places_left = threads - 1;
+    const unsigned number = generation + 1;
+    publish(number ? number : 1); /* 0 means closed */
+    work_on(&current);
+    open_job = 0;
+    for (int look = 0; inside > 0; look++) {
+        if (look < LOOKS_BEFORE_SLEEP) {
+            relax();
+        } else {
+            sched_yield(); /* the worker may be waiting for this core */
+        }
     }
-#endif
+    pthread_mutex_unlock(&owner);
 }

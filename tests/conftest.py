@@ -1,6 +1,7 @@
 """Fixtures: every instruction set, several thread counts, kernels beside their twins."""
 
 import math
+import sys
 
 import numpy
 import pytest
@@ -13,6 +14,21 @@ ISA_LEVELS = _kernels.build_info()["isa_available"]
 @pytest.fixture(params=ISA_LEVELS)
 def each_isa(request):
     """Run the test once on every instruction set this machine has."""
+    before = _kernels.build_info()["isa_used"]
+    _kernels.select_isa(request.param)
+    yield request.param
+    _kernels.select_isa(before)
+
+
+@pytest.fixture(params=[*ISA_LEVELS, "numpy"])
+def each_backend(request, monkeypatch):
+    """Run the test on every instruction set, and with the NumPy twins in the kernels' place."""
+    if request.param == "numpy":
+        for name, module in list(sys.modules.items()):
+            if name.startswith("fastdrop.") and getattr(module, "kernels", None) is _kernels:
+                monkeypatch.setattr(module, "kernels", reference)
+        yield request.param
+        return
     before = _kernels.build_info()["isa_used"]
     _kernels.select_isa(request.param)
     yield request.param

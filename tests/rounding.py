@@ -2,11 +2,11 @@
 
 Summing n products in any order, with or without fused multiply-adds, rounds each product at most n
 times, and a number that was rounded n times is off by a factor of 1 + theta with
-``|theta| <= gamma_n = n u / (1 - n u)``, u being half of eps (N. J. Higham, "Accuracy and Stability
-of Numerical Algorithms", 2nd edition, lemma 3.1 and section 4.2). So the sum is off by at most gamma_n
-times the sum of the products' magnitudes; each further rounding on the way of a product to the
-result (of a scale, by a scale, in adding a bias) adds one to n. What underflows is not covered: the
-tests' numbers are around 1.
+``|theta| <= gamma_n = n u / (1 - n u)``, u being half of eps (N. J. Higham, "Accuracy and
+Stability of Numerical Algorithms", 2nd edition, lemma 3.1 and section 4.2). So the sum is off by
+at most gamma_n times the sum of the products' magnitudes; each further rounding on the way of a
+product to the result (of a scale, by a scale, in adding a bias) adds one to n. What underflows is
+not covered: the tests' numbers are around 1.
 """
 
 import numpy
@@ -38,7 +38,7 @@ def assert_close(actual, expected, error, label=""):
             numpy.argmax(numpy.nan_to_num(excess, nan=numpy.inf)), excess.shape
         )
         raise AssertionError(
-            f"{label}: {int((~(excess <= 0)).sum())} of {excess.size} beyond the bound, the worst at "
-            f"{tuple(map(int, worst))}: {actual[worst]!r}, not {expected[worst]!r} "
+            f"{label}: {int((~(excess <= 0)).sum())} of {excess.size} beyond the bound, the worst "
+            f"at {tuple(map(int, worst))}: {actual[worst]!r}, not {expected[worst]!r} "
             f"within {numpy.broadcast_to(error, excess.shape)[worst]:.3g}"
         )

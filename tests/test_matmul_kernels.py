@@ -1,182 +1,17 @@
-"""The matrix kernels against their twins, on every instruction set and thread count.
+"""The product that skips against its twin, on every instruction set and thread count.
 
-Gathering and scattering agree bit for bit; sums agree within a bound derived from their length.
-Whatever lies beside an operand is NaN here, so that a kernel that computed with it would show it;
-what lies beside a result is looked at afterwards.
+Sums agree within a bound derived from their length. Whatever lies beside an operand is NaN here, so
+that a kernel that computed with it would show it; what lies beside a result is looked at
+afterwards.
 """
 
 import numpy
 import pytest
 from conftest import assert_identical, values
+from matrices import DENSITIES, DTYPES, SHAPES, Result, matrix, random_bits
 from rounding import assert_close, gamma, sum_error
 
 from fastdrop import _kernels, reference
-
-SIZES = (0, 1, 2, 15, 16, 17, 31, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129, 200)
-# Every size for the rows, the depth and the columns, each among others of another kind.
-SHAPES = [
-    (SIZES[i], SIZES[(5 * i + shift) % len(SIZES)], SIZES[(7 * i + 2 * shift) % len(SIZES)])
-    for shift in (1, 3, 8)
-    for i in range(len(SIZES))
-]
-DTYPES = (numpy.float32, numpy.float64)
-DENSITIES = (0.5, 0.05, 1.0, 0.0)
-OFFSETS = (0, 1, 7, 8, 13, 63, 64, 65)
-
-
-def matrix(shape, dtype, seed=0, *, transposed=False):
-    """Normal numbers with NaN around them: rows (columns, if transposed) are contiguous."""
-    rows, columns = shape[::-1] if transposed else shape
-    around = numpy.full((rows + 2, columns + 5), numpy.nan, dtype)
-    around[1:-1, 3:-2] = values((rows, columns), dtype, seed)
-    return around[1:-1, 3:-2].T if transposed else around[1:-1, 3:-2]
-
-
-class Result:
-    """A matrix to write to, and what must not change around it."""
-
-    def __init__(self, shape, dtype, start=7):
-        self._around = numpy.full((shape[0] + 2, shape[1] + 5), 7, dtype)
-        self.matrix = self._around[1:-1, 3:-2]
-        self.matrix[...] = start
-
-    def checked(self):
-        inside = self.matrix.copy()
-        self.matrix[...] = 7
-        assert (self._around == 7).all(), "written beside the result"
-        return inside
-
-
-def random_bits(n, density, seed=0, offset=0):
-    """Packed random bits from bit `offset` on, with nothing behind them, ones before them."""
-    kept = numpy.random.default_rng(seed).random(n) < density
-    return numpy.packbits(numpy.concatenate([numpy.ones(offset, bool), kept]), bitorder="little")
-
-
-def number_of_active(bits, offset, n):
-    if bits is None:
-        return n
-    return int(numpy.unpackbits(bits, count=offset + n, bitorder="little")[offset:].sum())
-
-
-def units(shape, seed):
-    """Row and column bits with their offsets, of every density, some of them None."""
-    chosen = []
-    for axis, n in enumerate(shape):
-        number = seed + 3 * axis
-        offset = OFFSETS[number % len(OFFSETS)]
-        density = DENSITIES[number % len(DENSITIES)]
-        bits = None if number % 5 == 4 else random_bits(n, density, number, offset)
-        chosen += [bits, offset]
-    return chosen
-
-
-# --- Gather and scatter ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gather(each_isa, each_thread_count, dtype):
-    for seed, (rows, columns, _) in enumerate(SHAPES):
-        x, which = matrix((rows, columns), dtype, seed), units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
-        expected = numpy.empty(active, dtype)
-        reference.gather(x, *which, expected)
-        for source in (x, x.copy()):
-            room = numpy.full(active[0] * active[1] + 32, 7, dtype)
-            out = room[16:-16].reshape(active)
-            _kernels.gather(source, *which, out)
-            assert_identical(out, expected)
-            assert (room[:16] == 7).all()
-            assert (room[-16:] == 7).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("scale", [1.0, 1 / 0.7])
-def test_scatter(each_isa, each_thread_count, dtype, scale):
-    for seed, (rows, columns, _) in enumerate(SHAPES):
-        which = units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
-        x, out = values(active, dtype, seed), Result((rows, columns), dtype)
-        expected = numpy.empty((rows, columns), dtype)
-        reference.scatter(x, *which, scale, None, 1.0, False, expected)
-        _kernels.scatter(x, *which, scale, None, 1.0, False, out.matrix)
-        assert_identical(out.checked(), expected)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_scatter_with_bias(each_isa, each_thread_count, dtype):
-    """Product, product of the bias, sum: two roundings each, one where they are fused."""
-    scale, bias_scale = float(dtype(1 / 0.7)), float(dtype(-1 / 0.3))
-    for seed, (rows, columns, _) in enumerate(SHAPES):
-        which = units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
-        x, bias = values(active, dtype, seed), matrix((1, columns), dtype, seed)[0]
-        out = Result((rows, columns), dtype)
-        expected, magnitude = numpy.empty((2, rows, columns))
-        wide, wide_bias = x.astype(float), bias.astype(float)
-        reference.scatter(wide, *which, scale, wide_bias, bias_scale, False, expected)
-        reference.scatter(
-            abs(wide), *which, scale, abs(wide_bias), abs(bias_scale), False, magnitude
-        )
-        _kernels.scatter(x, *which, scale, bias, bias_scale, False, out.matrix)
-        result = out.checked()
-        assert_close(result, expected, sum_error(magnitude, 2, dtype))
-        dropped = magnitude == 0
-        assert_identical(result[dropped], numpy.zeros(int(dropped.sum()), dtype))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_scatter_adds(each_isa, each_thread_count, dtype):
-    scale = float(dtype(1 / 0.7))
-    for seed, (rows, columns, _) in enumerate(SHAPES):
-        which = units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
-        x, start = values(active, dtype, seed), values((rows, columns), dtype, seed + 1)
-        out = Result((rows, columns), dtype, start)
-        expected, magnitude = start.astype(float), abs(start.astype(float))
-        reference.scatter(x.astype(float), *which, scale, None, 1.0, True, expected)
-        reference.scatter(abs(x.astype(float)), *which, scale, None, 1.0, True, magnitude)
-        _kernels.scatter(x, *which, scale, None, 1.0, True, out.matrix)
-        result = out.checked()
-        untouched = magnitude == abs(start)
-        assert_identical(result[untouched], start[untouched])
-        assert_close(result, expected, sum_error(magnitude, 2, dtype))
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gather_and_scatter_split_over_threads(each_isa, each_thread_count, dtype):
-    shape = (1037, 901)
-    x = matrix(shape, dtype)
-    rows, columns = random_bits(shape[0], 0.5, 1, 3), random_bits(shape[1], 0.6, 2, 5)
-    for which in ((rows, 3, columns, 5), (None, 0, columns, 5), (rows, 3, None, 0)):
-        active = (number_of_active(*which[:2], shape[0]), number_of_active(*which[2:], shape[1]))
-        gathered, expected = numpy.empty((2, *active), dtype)
-        _kernels.gather(x, *which, gathered)
-        reference.gather(x, *which, expected)
-        assert_identical(gathered, expected)
-        out, expected = Result(shape, dtype), numpy.empty(shape, dtype)
-        _kernels.scatter(gathered, *which, 3.0, None, 1.0, False, out.matrix)
-        reference.scatter(gathered, *which, 3.0, None, 1.0, False, expected)
-        assert_identical(out.checked(), expected)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gather_takes_any_row_stride(each_isa, dtype):
-    rows, columns = random_bits(33, 0.5, 1, 3), random_bits(70, 0.5, 2, 1)
-    active = (number_of_active(rows, 3, 33), number_of_active(columns, 1, 70))
-    for x in (
-        values((33, 70), dtype)[::-1],
-        values((66, 70), dtype)[::2],
-        numpy.broadcast_to(values(70, dtype), (33, 70)),
-        values((33, 90), dtype)[:, 11:81],
-    ):
-        gathered, expected = numpy.empty((2, *active), dtype)
-        _kernels.gather(x, rows, 3, columns, 1, gathered)
-        reference.gather(x, rows, 3, columns, 1, expected)
-        assert_identical(gathered, expected)
-
-
-# --- The product that skips --------------------------------------------------------------------
 
 
 class Call:
@@ -203,7 +38,7 @@ class Call:
         self.dtype, self.shape = dtype, (rows, columns)
         x = matrix((rows, depth), dtype, seed, transposed=transposed)
         if skip_zeros:
-            x[numpy.random.default_rng(seed).random(x.shape) < 0.5] = 0
+            x[numpy.random.default_rng(seed + 1000).random(x.shape) < 0.5] = 0
         masked, wide = (depth, rows) if transposed else (rows, depth)
         bits = None
         if density is not None:

@@ -130,6 +130,13 @@ def test_every_row_of_an_exact_count_mask_keeps_k(shape, options, n, keep_prob):
     assert mask.scale == (n / k if k else 0)
 
 
+@pytest.mark.parametrize(
+    ("rate", "n", "k"), [(0.9, 5, 1), (0.5, 5, 3), (0.7, 5, 2), (0.5, 256, 128), (0.3, 3, 2)]
+)
+def test_halves_are_rounded_up_in_spite_of_binary_fractions(rate, n, k):
+    assert MaskStream(0).draw((n,), rate=rate, exact_count=True).count() == k
+
+
 def test_an_exact_count_mask_keeps_the_smallest():
     mask = MaskStream(0).draw((3, 50), keep_prob=0.3, exact_count=True).to_array()
     key = [int(word) for word in numpy.random.SeedSequence(0).generate_state(2, numpy.uint32)]

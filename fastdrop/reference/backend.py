@@ -2,7 +2,7 @@
 
 import operator
 
-__all__ = ["build_info", "get_num_threads", "set_num_threads"]
+__all__ = ["build_info", "get_num_threads", "isa_used", "set_num_threads"]
 
 
 def get_num_threads():

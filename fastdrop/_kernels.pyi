@@ -1,0 +1,96 @@
+"""Types of the compiled kernels; their twins in ``fastdrop.reference`` say what they compute."""
+
+from typing import Literal, SupportsIndex, TypeAlias, TypedDict
+
+import numpy
+from numpy.typing import NDArray
+
+_Bits: TypeAlias = NDArray[numpy.uint8]
+_Values: TypeAlias = NDArray[numpy.float16] | NDArray[numpy.float32] | NDArray[numpy.float64]
+_Matrix: TypeAlias = NDArray[numpy.float32] | NDArray[numpy.float64]
+_Shape: TypeAlias = tuple[int, ...]
+
+class _BuildInfo(TypedDict):
+    isa_available: tuple[str, ...]
+    isa_used: str
+    openmp: bool
+    compiler: str
+    backend: Literal["c"]
+
+def draw_bernoulli(
+    key0: int,
+    key1: int,
+    draw: int,
+    threshold: int,
+    shape: _Shape,
+    starts: _Shape,
+    stops: _Shape,
+    bits: _Bits,
+) -> None: ...
+def draw_exact_count(
+    key0: int,
+    key1: int,
+    draw: int,
+    keep: int,
+    shape: _Shape,
+    starts: _Shape,
+    stops: _Shape,
+    bits: _Bits,
+) -> None: ...
+def dropout_forward(
+    x: _Values,
+    key0: int,
+    key1: int,
+    draw: int,
+    threshold: int,
+    scale: float,
+    bits: _Bits,
+    out: _Values,
+) -> None: ...
+def apply_mask(
+    x: _Values,
+    bits: _Bits,
+    mask_shape: _Shape,
+    rows_per_mask: int,
+    scale: float,
+    out: _Values,
+) -> None: ...
+def gather(
+    x: _Matrix,
+    row_bits: _Bits | None,
+    row_offset: int,
+    column_bits: _Bits | None,
+    column_offset: int,
+    out: _Matrix,
+) -> None: ...
+def scatter(
+    x: _Matrix,
+    row_bits: _Bits | None,
+    row_offset: int,
+    column_bits: _Bits | None,
+    column_offset: int,
+    scale: float,
+    bias: _Matrix | None,
+    bias_scale: float,
+    accumulate: bool,
+    out: _Matrix,
+) -> None: ...
+def skip_matmul(
+    x: _Matrix,
+    transposed: bool,
+    bits: _Bits | None,
+    rows_per_mask: int,
+    skip_zeros: bool,
+    w: _Matrix,
+    scale: float,
+    bias: _Matrix | None,
+    bias_scale: float,
+    out_bits: _Bits | None,
+    out_rows_per_mask: int,
+    out: _Matrix,
+) -> int: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: SupportsIndex) -> None: ...
+def select_isa(name: str) -> None: ...
+def isa_used() -> str: ...
+def build_info() -> _BuildInfo: ...
