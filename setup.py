@@ -8,8 +8,7 @@ separated by commas:
     thread-sanitize  ThreadSanitizer
     coverage         gcov counters
     strict           -Wall -Wextra -Werror on our own C sources (not on Cython's output)
-    no-openmp        single-threaded, as on a compiler without OpenMP
-    need-openmp      an error instead of a single-threaded build where OpenMP is missing
+    no-threads       single-threaded
 
 Objects live in build/, in a directory named after the interpreter and a digest of everything that
 shapes them, so builds with different switches neither disturb nor reuse each other.
@@ -54,7 +53,7 @@ MODES = {
     ),
     "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
 }
-WORDS = {*MODES, "strict", "no-openmp", "need-openmp"}
+WORDS = {*MODES, "strict", "no-threads"}
 
 DIRECTIVES = {
     "language_level": 3,
@@ -67,15 +66,6 @@ DIRECTIVES = {
 
 PLAIN_PROGRAM = "int main(void) { return 0; }\n"
 PYTHON_PROGRAM = "#include <Python.h>\nint main(void) { return 0; }\n"
-OPENMP_PROGRAM = """
-#include <omp.h>
-int main(void) {
-    int sum = 0;
-    #pragma omp parallel for reduction(+ : sum)
-    for (int i = 0; i < 8; i++) sum += i;
-    return sum != 28 || omp_get_max_threads() < 1;
-}
-"""
 
 
 def build_words():
@@ -84,22 +74,9 @@ def build_words():
     unknown = sorted(words - WORDS)
     if unknown:
         sys.exit(f"{SWITCH}: unknown word {unknown[0]!r}; known are {', '.join(sorted(WORDS))}")
-    if {"sanitize", "thread-sanitize"} <= words or {"no-openmp", "need-openmp"} <= words:
+    if {"sanitize", "thread-sanitize"} <= words:
         sys.exit(f"{SWITCH}: {os.environ[SWITCH]!r} contradicts itself")
     return words
-
-
-def openmp_candidates():
-    """Pairs of compiler and linker flags under which OpenMP may work, likeliest first."""
-    yield ["-fopenmp"], ["-fopenmp"]
-    # Apple's clang has the front end but neither the header nor the library; libomp from a
-    # package manager supplies both.
-    for prefix in ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp", "/opt/local"):
-        if os.path.isdir(f"{prefix}/lib"):
-            yield (
-                ["-Xpreprocessor", "-fopenmp", f"-I{prefix}/include", f"-I{prefix}/include/libomp"],
-                [f"-L{prefix}/lib", f"-L{prefix}/lib/libomp", "-lomp"],
-            )
 
 
 class BuildKernels(build_ext):
@@ -120,11 +97,12 @@ class BuildKernels(build_ext):
         for word in sorted(words & set(MODES)):
             compile_flags += MODES[word][0]
             link_flags += MODES[word][1]
-        openmp_compile, openmp_link = self.openmp_flags(words)
+        if "no-threads" in words:
+            compile_flags.append("-DFASTDROP_NO_THREADS")
         self.warning_flags = ["-Wall", "-Wextra", "-Werror"] if "strict" in words else []
         for extension in self.extensions:
-            extension.extra_compile_args = compile_flags + openmp_compile
-            extension.extra_link_args = link_flags + openmp_link
+            extension.extra_compile_args = compile_flags
+            extension.extra_link_args = link_flags
         super().build_extensions()
 
     def compiles(self, program, compile_flags=(), link_flags=()):
@@ -156,17 +134,6 @@ class BuildKernels(build_ext):
                 "fastdrop needs Python's C headers (Python.h), and they are missing. "
                 "Debian, Ubuntu: apt install python3-dev; Fedora: dnf install python3-devel."
             )
-
-    def openmp_flags(self, words):
-        """Flags under which an OpenMP program really builds, or none."""
-        if "no-openmp" not in words:
-            for compile_flags, link_flags in openmp_candidates():
-                if self.compiles(OPENMP_PROGRAM, compile_flags, link_flags):
-                    return compile_flags, link_flags
-            if "need-openmp" in words:
-                sys.exit(f"{SWITCH}=need-openmp: the C compiler has no working OpenMP")
-            self.warn("no working OpenMP found; fastdrop will use one thread")
-        return [], []
 
     def build_extension(self, extension):
         """Compile what is out of date, then let setuptools link."""

@@ -45,7 +45,7 @@ def lines(facts: dict) -> list[str]:
     return [
         f"fastdrop  {fastdrop['version']}, backend {fastdrop['backend']}, "
         f"{fastdrop['isa_used']} of {', '.join(fastdrop['isa_available'])}, "
-        f"OpenMP {'yes' if fastdrop['openmp'] else 'no'}, {fastdrop['compiler']}",
+        f"threads {'yes' if fastdrop['threads'] else 'no'}, {fastdrop['compiler']}",
         f"CPU       {facts['cpu']}, {facts['cpus']} usable{load}",
         f"BLAS      {blas or 'unknown: threadpoolctl is not installed'}",
         f"versions  Python {facts['python']}, {packages}",
@@ -91,7 +91,7 @@ def _fastdrop():
         "backend": info["backend"],
         "isa_used": info["isa_used"],
         "isa_available": list(info["isa_available"]),
-        "openmp": info["openmp"],
+        "threads": info["threads"],
         "compiler": info["compiler"],
     }
 

@@ -11,6 +11,8 @@ array([[2., 2., 0., 0.],
        [2., 0., 0., 0.]], dtype=float32)
 """
 
+import importlib
+
 from fastdrop._version import __version__
 from fastdrop.config import default_num_threads, get_num_threads, set_num_threads, show_config
 from fastdrop.functional import apply_mask, dropout, dropout_backward
@@ -28,9 +30,23 @@ __all__ = [
     "get_num_threads",
     "masked_matmul",
     "masked_matmul_backward",
+    "reference",
     "set_num_threads",
     "show_config",
 ]
 
 set_num_threads(default_num_threads())
 del default_num_threads
+
+# Submodules that `import fastdrop` leaves for the first use.
+_LAZY = {"reference"}
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return importlib.import_module(f"fastdrop.{name}")
+    raise AttributeError(f"module 'fastdrop' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,7 @@ _Shape: TypeAlias = tuple[int, ...]
 class _BuildInfo(TypedDict):
     isa_available: tuple[str, ...]
     isa_used: str
-    openmp: bool
+    threads: bool
     compiler: str
     backend: Literal["c"]
 

@@ -327,7 +327,7 @@ def build_info():
             if fd_level_available(level)
         ),
         "isa_used": isa_used(),
-        "openmp": bool(fd_has_threads()),
+        "threads": bool(fd_has_threads()),
         "compiler": FD_COMPILER.decode(),
         "backend": "c",
     }

@@ -26,7 +26,7 @@ def get_num_threads():
     Returns
     -------
     int
-        At least 1. Always 1 in a build without OpenMP and with ``FASTDROP_BACKEND=numpy``.
+        At least 1. Always 1 in a build without threads and with ``FASTDROP_BACKEND=numpy``.
         Small arrays are handled by fewer threads, whatever this number.
 
     See Also
@@ -51,7 +51,7 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        From 1 to 4096. A build without OpenMP accepts it and goes on with one thread.
+        From 1 to 4096. A build without threads accepts it and goes on with one.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def show_config(mode=None):
     -------
     dict or None
         With ``mode="dicts"``: ``"fastdrop"`` (version, backend, compiler), ``"isa"`` (available,
-        used), ``"threads"`` (number, openmp), ``"python"`` (version, platform) and ``"numpy"``
+        used), ``"threads"`` (number, built_in), ``"python"`` (version, platform) and ``"numpy"``
         (version, blas: name, version, configuration).
 
     Raises
@@ -233,7 +233,7 @@ def _collect():
             "compiler": build["compiler"],
         },
         "isa": {"available": list(build["isa_available"]), "used": build["isa_used"]},
-        "threads": {"number": kernels.get_num_threads(), "openmp": build["openmp"]},
+        "threads": {"number": kernels.get_num_threads(), "built_in": build["threads"]},
         "python": {"version": platform.python_version(), "platform": platform.platform()},
         "numpy": {
             "version": numpy.__version__,
@@ -251,10 +251,10 @@ def _text(config):
     number = config["threads"]["number"]
     if backend == "numpy":
         threads = f"{number} (the NumPy backend does not use threads)"
-    elif config["threads"]["openmp"]:
-        threads = f"{number} (OpenMP)"
+    elif config["threads"]["built_in"]:
+        threads = str(number)
     else:
-        threads = f"{number} (this build has no OpenMP: it is single-threaded)"
+        threads = f"{number} (this build is single-threaded)"
     blas = config["numpy"]["blas"]
     lines = {
         "backend": backend,

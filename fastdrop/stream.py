@@ -92,7 +92,7 @@ class MaskStream:
 
     def __init__(self, seed=None):
         if not isinstance(seed, numpy.random.SeedSequence):
-            if isinstance(seed, bool | str | bytes | float):
+            if isinstance(seed, bool | str | bytes | float) or _odd_sequence(seed):
                 raise TypeError(
                     "seed must be None, an int, a sequence of ints or a numpy.random.SeedSequence,"
                     f" got {seed!r}"
@@ -127,6 +127,12 @@ class MaskStream:
                 raise ValueError("position must be below 2**56 to draw, the stream is used up")
             self._position = position + 1
         return position
+
+    def _give_back(self, number):
+        """Undo `_take` after a failed draw, unless another thread has drawn since."""
+        with _lock:
+            if self._position == number + 1:
+                self._position = number
 
     def draw(
         self,
@@ -191,10 +197,15 @@ class MaskStream:
         bits = numpy.empty(-(-math.prod(drawn) // 8), numpy.uint8)
         if exact_count:
             row_axis, kept, scale = plan.exact_count(keep)
-            number = self._take() if at is None else at
             rows = slice(0, row_axis + 1)
             window = (plan.shape[rows], starts[rows], stops[rows])
-            kernels.draw_exact_count(self._key0, self._key1, number, kept, *window, bits)
+            number = self._take() if at is None else at
+            try:
+                kernels.draw_exact_count(self._key0, self._key1, number, kept, *window, bits)
+            except MemoryError:
+                if at is None:
+                    self._give_back(number)
+                raise
         else:
             scale = inverse(keep)
             number = self._take() if at is None else at
@@ -277,6 +288,13 @@ class MaskStream:
         )
 
 
+def _odd_sequence(seed):
+    """Whether a seed is a sequence of something else than ints."""
+    if not isinstance(seed, list | tuple):
+        return False
+    return any(isinstance(part, bool) or not hasattr(part, "__index__") for part in seed)
+
+
 def _comparable(state):
     """Entropy may be an int or any sequence of ints."""
     entropy = state["entropy"]
@@ -299,13 +317,14 @@ def as_stream(rng):
     if isinstance(rng, numpy.random.Generator):
         words = rng.integers(0, 2**32, 4, dtype=numpy.uint32)
         return MaskStream(numpy.random.SeedSequence([int(word) for word in words]))
-    if isinstance(rng, int | numpy.integer | numpy.random.SeedSequence | list | tuple):
+    seeds = int | numpy.integer | numpy.random.SeedSequence | list | tuple
+    if isinstance(rng, seeds) and not isinstance(rng, bool):
         return MaskStream(rng)
     if isinstance(rng, numpy.ndarray) and rng.dtype.kind in "iu":
         return MaskStream(rng)
     raise TypeError(
         "rng must be None, an int, a sequence of ints, a SeedSequence, a numpy.random.Generator or "
-        f"a MaskStream, got {type(rng).__name__}"
+        f"a MaskStream, got {rng!r}"
     )
 
 

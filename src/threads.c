@@ -61,7 +61,7 @@ int fd_has_threads(void)
 
 int fd_get_num_threads(void)
 {
-    return configured_threads;
+    return fd_has_threads() ? configured_threads : 1;
 }
 
 void fd_set_num_threads(int threads)
@@ -71,7 +71,7 @@ void fd_set_num_threads(int threads)
 
 int fd_threads_for(int64_t work, int64_t minimum)
 {
-    const int threads = fd_has_threads() ? configured_threads : 1;
+    const int threads = fd_get_num_threads();
     if (threads <= 1 || work < 2 * minimum) {
         return 1;
     }

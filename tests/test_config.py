@@ -128,7 +128,7 @@ def restore_threads():
 def test_set_num_threads():
     for n in (1, 2, numpy.int64(3)):
         fastdrop.set_num_threads(n)
-        expected = n if kernels.build_info()["openmp"] else 1
+        expected = n if kernels.build_info()["threads"] else 1
         assert fastdrop.get_num_threads() == expected
 
 
@@ -153,7 +153,7 @@ def test_show_config_dicts():
     assert shown["isa"]["used"] in shown["isa"]["available"]
     assert shown["threads"] == {
         "number": fastdrop.get_num_threads(),
-        "openmp": build["openmp"],
+        "built_in": build["threads"],
     }
     assert shown["numpy"]["version"] == numpy.__version__
     assert shown["numpy"]["blas"]["name"]
@@ -172,14 +172,13 @@ def test_show_config_prints_the_same(capsys):
         shown["numpy"]["blas"]["name"],
     ):
         assert part in text
-    assert ("OpenMP" in text) == (shown["fastdrop"]["backend"] == "c")
 
 
-def test_show_config_says_when_there_is_no_openmp(capsys, monkeypatch):
-    build = dict(kernels.build_info(), backend="c", openmp=False)
+def test_show_config_says_when_there_are_no_threads(capsys, monkeypatch):
+    build = dict(kernels.build_info(), backend="c", threads=False)
     monkeypatch.setattr(config.kernels, "build_info", lambda: build, raising=False)
     fastdrop.show_config()
-    assert "no OpenMP: it is single-threaded" in capsys.readouterr().out
+    assert "this build is single-threaded" in capsys.readouterr().out
 
 
 def test_show_config_checks_mode():
@@ -228,13 +227,13 @@ def test_more_than_the_machine_has_ends_the_import():
 def test_good_settings_are_used(backend):
     child = in_child(
         "import fastdrop; c = fastdrop.show_config('dicts'); "
-        "print(c['fastdrop']['backend'], c['threads']['number'], c['threads']['openmp'])",
+        "print(c['fastdrop']['backend'], c['threads']['number'], c['threads']['built_in'])",
         FASTDROP_BACKEND=backend,
         FASTDROP_NUM_THREADS="3",
     )
-    shown_backend, number, openmp = child.stdout.split()
+    shown_backend, number, built_in = child.stdout.split()
     assert shown_backend == backend
-    assert number == ("3" if openmp == "True" else "1")
+    assert number == ("3" if built_in == "True" else "1")
 
 
 def test_every_available_isa_can_be_chosen():

@@ -281,7 +281,7 @@ def test_both_have_the_same_names():
 def test_thread_counts(restore_threads):
     for count in (1, 2, 5, 64):
         _kernels.set_num_threads(count)
-        expected = count if _kernels.build_info()["openmp"] else 1
+        expected = count if _kernels.build_info()["threads"] else 1
         assert _kernels.get_num_threads() == expected
     reference.set_num_threads(5)
     assert reference.get_num_threads() == 1

@@ -34,7 +34,7 @@ def build_info():
     return {
         "isa_available": ("numpy",),
         "isa_used": "numpy",
-        "openmp": False,
+        "threads": False,
         "compiler": "none",
         "backend": "numpy",
     }
