@@ -105,14 +105,20 @@ class BuildKernels(build_ext):
             extension.extra_link_args = link_flags
         super().build_extensions()
 
-    def compiles(self, program, compile_flags=(), link_flags=()):
+    def compiles(self, program):
         """Whether a program compiles and links."""
         includes = [f"-I{path}" for path in self.compiler.include_dirs]
         with tempfile.TemporaryDirectory() as directory:
             source, binary = Path(directory, "probe.c"), Path(directory, "probe")
             source.write_text(program)
-            command = [*self.compiler.compiler_so, *ALWAYS, *includes, *compile_flags]
-            command += [str(source), "-o", str(binary), *link_flags]
+            command = [
+                *self.compiler.compiler_so,
+                *ALWAYS,
+                *includes,
+                str(source),
+                "-o",
+                str(binary),
+            ]
             # No header of the source tree may shadow a system one: run away from it.
             return subprocess.run(command, capture_output=True, cwd=directory).returncode == 0
 

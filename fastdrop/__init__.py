@@ -28,9 +28,13 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "get_num_threads",
+    "load",
     "masked_matmul",
     "masked_matmul_backward",
+    "nn",
+    "optim",
     "reference",
+    "save",
     "set_num_threads",
     "show_config",
 ]
@@ -38,13 +42,16 @@ __all__ = [
 set_num_threads(default_num_threads())
 del default_num_threads
 
-# Submodules that `import fastdrop` leaves for the first use.
-_LAZY = {"reference"}
+# Submodules that `import fastdrop` leaves for the first use, and names of such.
+_LAZY = {"nn", "optim", "reference"}
+_LAZY_NAMES = {"load": "checkpoint", "save": "checkpoint"}
 
 
 def __getattr__(name):
     if name in _LAZY:
         return importlib.import_module(f"fastdrop.{name}")
+    if name in _LAZY_NAMES:
+        return getattr(importlib.import_module(f"fastdrop.{_LAZY_NAMES[name]}"), name)
     raise AttributeError(f"module 'fastdrop' has no attribute {name!r}")
 
 

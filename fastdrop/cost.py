@@ -6,69 +6,94 @@ nanoseconds of one thread; only their ratios matter, and both our kernels and Nu
 from more threads alike.
 """
 
+from typing import NamedTuple
+
 from fastdrop._backend import kernels
 
-__all__ = ["cheapest", "compact_cost", "dense_cost", "skip_cost"]
+__all__ = ["compact_cost", "dense_cost", "gradient_cost", "skip_cost"]
 
-# Measured by bench/bench_matmul.py in float32 on one core of a Zen 4 server; float64 moves twice
-# the bytes for each element and counts twice.
-#
-#   dense    a multiply-add in NumPy's BLAS, large matrices
-#   skip     a multiply-add of the zero-skipping kernel
-#   shared   the same where rows share their list (rows_per_mask)
-#   pack     an element of w packed into a panel, once per 512 rows of x
-#   lists    an element of x looked at for the lists
-#   finish   an element of the result: tile, scale, bias, mask
-#   gather   an element of w or x gathered, or of a result scattered
-#   element  an element of x, or of the result, passed over by apply_mask
+
+class Costs(NamedTuple):
+    """Nanoseconds, float32, one core; float64 moves twice the bytes and counts twice."""
+
+    dense: float  # a multiply-add in NumPy's BLAS, large matrices
+    skip: float  # a multiply-add of the zero-skipping kernel
+    shared: float  # the same where rows share their list, and of the compact kernel
+    sums: float  # loading and storing a row's sums, per element of depth and column
+    pack: float  # an element of w packed into a panel
+    gather: float  # an element of w looked at, and packed if it is active
+    lists: float  # an element of x looked at for the lists, or packed
+    finish: float  # an element of the result: tile, scale, bias, mask
+    element: float  # an element passed over by apply_mask
+
+
+# Measured in float32 on one core of a Zen 4 server, by bench/bench_matmul.py and loops like it. The
+# BLAS uses what the machine has, whatever level our kernels are held to.
 COSTS = {
-    #            dense   skip    shared  pack   lists  finish gather element
-    "avx512": (0.0215, 0.0225, 0.0205, 0.16, 0.20, 0.30, 0.12, 0.12),
-    "avx2": (0.0215, 0.0250, 0.0230, 0.16, 0.45, 0.30, 0.20, 0.12),
-    # The BLAS uses what the machine has, whatever level our kernels are held to.
-    "baseline": (0.0215, 0.1000, 0.0900, 0.25, 0.80, 0.50, 0.80, 0.25),
-    "numpy": (0.0215, 1.0000, 1.0000, 0.00, 1.00, 1.00, 1.00, 1.00),  # the twins: rather dense
-    "neon": (0.0430, 0.0600, 0.0550, 0.25, 0.80, 0.50, 0.80, 0.25),
+    "avx512": Costs(0.0220, 0.0255, 0.0205, 0.0012, 0.16, 0.35, 0.20, 0.30, 0.12),
+    "avx2": Costs(0.0220, 0.0275, 0.0225, 0.0016, 0.16, 0.45, 0.30, 0.30, 0.12),
+    "baseline": Costs(0.0220, 0.1000, 0.0900, 0.0040, 0.25, 1.20, 0.80, 0.50, 0.25),
+    "neon": Costs(0.0430, 0.0600, 0.0550, 0.0030, 0.25, 1.20, 0.80, 0.50, 0.25),
+    "numpy": Costs(0.0220, 1.0000, 1.0000, 0.0000, 0.16, 1.00, 1.00, 1.00, 1.00),  # the twins
 }
-# What a call costs before it does anything: Python and NumPy's own checks.
-CALL_SKIP = 300.0
-CALL_DENSE = 2500.0
-CALL_COMPACT = 9000.0
-# BLAS on few rows works below its peak: as if there were this many rows more.
-BLAS_EXTRA_ROWS = 6
+# What a call costs before it does anything.
+CALL_SKIP = 600.0
+CALL_COMPACT = 900.0
+CALL_DENSE = 4000.0
+# A BLAS works below its peak on few rows: as if there were this many more.
+BLAS_EXTRA_ROWS = 4
+# Rows of x that one packing of w serves.
 PACKED_ROWS = 512
+# On one row of x the BLAS reads w once, at the speed of the memory behind the L2 cache.
+ROW_READ = 0.05
+# Sums over columns that do not fill a panel cost as if they did.
+PANEL_COLUMNS = 128
 
 
-def _costs(dtype):
-    """The table's row for the instruction set in use, and the weight of the dtype."""
-    return COSTS[kernels.isa_used()], dtype.itemsize / 4
+def _panels(columns):
+    """Columns, filled up to whole panels, as the kernels multiply them."""
+    return -(-columns // PANEL_COLUMNS) * PANEL_COLUMNS
 
 
 def dense_cost(rows, depth, columns, dtype):
     """Apply the masks, multiply everything."""
-    (dense, *_, element), weight = _costs(dtype)
-    products = (rows + BLAS_EXTRA_ROWS) * depth * columns
-    return weight * (products * dense + (rows * (depth + columns)) * element) + CALL_DENSE
+    c = COSTS[kernels.isa_used()]
+    if rows == 1:
+        products = depth * columns * ROW_READ
+    else:
+        products = (rows + BLAS_EXTRA_ROWS) * depth * columns * c.dense
+    return dtype.itemsize / 4 * (products + rows * (depth + columns) * c.element) + CALL_DENSE
 
 
 def skip_cost(rows, depth, columns, dtype, density, shared):
     """Multiply the stored elements of x, a share `density` of them, by packed panels of w."""
-    (_, skip, grouped, pack, lists, finish, _, _), weight = _costs(dtype)
-    product = (grouped if shared else skip) * density
+    c = COSTS[kernels.isa_used()]
+    product = (c.shared if shared else c.skip) * density + c.sums
     passes = -(-rows // PACKED_ROWS)
-    per_row = rows * (depth * columns * product + depth * lists + columns * finish)
-    return weight * (per_row + passes * depth * columns * pack) + CALL_SKIP
+    per_row = depth * _panels(columns) * product + depth * c.lists + columns * c.finish
+    pack = passes * depth * columns * c.pack
+    return dtype.itemsize / 4 * (rows * per_row + pack) + CALL_SKIP
 
 
-def compact_cost(rows, depth, columns, dtype, active_depth, active_columns, groups):
-    """Gather the active part of each group of rows, multiply it, scatter."""
-    (dense, *_, gather, _), weight = _costs(dtype)
-    group_rows = -(-rows // max(groups, 1))
-    products = (group_rows + BLAS_EXTRA_ROWS) * active_depth * active_columns * dense
-    moved = active_depth * columns + group_rows * (depth + columns)
-    return groups * (weight * (products + moved * gather) + CALL_COMPACT)
+def compact_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
+    """Pack and multiply the active part of each group of rows, scatter."""
+    c = COSTS[kernels.isa_used()]
+    groups = -(-rows // group)
+    passes = groups * -(-group // PACKED_ROWS)
+    products = depth * kept_in * (_panels(columns * kept_out) * c.shared)
+    sums = depth * kept_in * columns * kept_out * c.sums
+    per_row = products + sums + depth * c.lists + columns * c.finish
+    look = c.gather if kept_out < 1 else c.pack
+    pack = passes * depth * kept_in * columns * look
+    return dtype.itemsize / 4 * (rows * per_row + pack) + groups * CALL_COMPACT
 
 
-def cheapest(**costs):
-    """The name of the smallest cost; the first of equal ones."""
-    return min(costs, key=costs.get)
+def gradient_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
+    """The gradient of the weights (depth, columns), from groups of the batch's rows."""
+    c = COSTS[kernels.isa_used()]
+    groups = -(-rows // group)
+    active = depth * kept_in * columns * kept_out
+    moved = groups * depth * kept_in * columns * c.finish + depth * columns * 0.05
+    products = active * (rows * c.shared + groups * group / 48 * c.sums * 48)
+    packed = rows * (depth * kept_in * c.lists * 2 + columns * c.gather)
+    return dtype.itemsize / 4 * (products + moved + packed) + groups * 3 * CALL_COMPACT

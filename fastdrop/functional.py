@@ -263,14 +263,19 @@ def check_output(out, shape, dtype):
 def _output(out, x, name="x"):
     """Check that `out` can take a result of the shape and dtype of `x` while `x` is read."""
     check_output(out, x.shape, x.dtype)
-    if out is not x and numpy.may_share_memory(x, out) and not _same_place(x, out):
-        try:
-            overlap = numpy.shares_memory(x, out, max_work=_OVERLAP_WORK)
-        except numpy.exceptions.TooHardError:
-            overlap = True
-        if overlap:
-            raise ValueError(f"out must be {name} itself or not overlap it, it overlaps in part")
+    if out is not x and overlap(x, out) and not _same_place(x, out):
+        raise ValueError(f"out must be {name} itself or not overlap it, it overlaps in part")
     return out
+
+
+def overlap(a, b):
+    """Whether two arrays share an element, as far as can be told in little time; else True."""
+    if not numpy.may_share_memory(a, b):
+        return False
+    try:
+        return numpy.shares_memory(a, b, max_work=_OVERLAP_WORK)
+    except numpy.exceptions.TooHardError:
+        return True
 
 
 def _same_place(x, out):

@@ -5,7 +5,7 @@ import math
 import numpy
 
 from fastdrop._backend import kernels
-from fastdrop.functional import check_output
+from fastdrop.functional import check_output, overlap
 from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
 from fastdrop.products import METHODS, Product, multiply, multiply_transposed
 
@@ -180,17 +180,17 @@ def _matrix(x):
 
 
 def _bias(bias, w):
-    bias = numpy.ascontiguousarray(bias)
+    bias = numpy.asarray(bias)
     if bias.dtype != w.dtype:
         raise TypeError(f"bias must have dtype {w.dtype}, that of x, got {bias.dtype}")
     if bias.shape != (w.shape[1],):
         raise ValueError(f"bias must have shape ({w.shape[1]},), got {bias.shape}")
-    return bias
+    return numpy.ascontiguousarray(bias)
 
 
 def _result(out, shape, x, w, bias):
     check_output(out, shape, x.dtype)
     for name, operand in (("x", x), ("w", w), ("bias", bias)):
-        if operand is not None and numpy.may_share_memory(out, operand):
+        if operand is not None and overlap(out, operand):
             raise ValueError(f"out must not overlap {name}")
     return out

@@ -25,6 +25,8 @@ class RowMask(NamedTuple):
         Mask rows.
     width : int
     scale : float
+    keep_prob : float or None
+        What the share of kept elements is on average, if known.
     """
 
     bits: numpy.ndarray
@@ -32,10 +34,12 @@ class RowMask(NamedTuple):
     groups: int
     width: int
     scale: float
+    keep_prob: float | None
 
-    @property
     def density(self):
-        """Share of kept elements, in [0, 1]; 0 of none."""
+        """Share of kept elements, in [0, 1]: expected where that is known, else counted."""
+        if self.keep_prob is not None:
+            return self.keep_prob
         size = self.groups * self.width
         return int(numpy.bitwise_count(self.bits).sum(dtype=numpy.int64)) / size if size else 0.0
 
@@ -43,11 +47,6 @@ class RowMask(NamedTuple):
     def shape(self):
         """Shape of the mask as the kernels want it beside a matrix."""
         return (self.groups, self.width)
-
-    def counts(self):
-        """Kept elements of each mask row, an array of int."""
-        flat = numpy.unpackbits(self.bits, count=self.groups * self.width, bitorder="little")
-        return flat.reshape(self.groups, self.width).sum(axis=1, dtype=numpy.int64)
 
 
 def as_rows(x, name, width=None):
@@ -139,15 +138,15 @@ def row_mask(mask, shape, name, of):
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     width = shape[-1]
-    scale = mask._scale
+    scale, keep_prob = mask._scale, mask._keep_prob
     if own[-1] == width:
         if len(own) == 2 and (rows_per_mask > 1 or own[0] == shape[0]):
-            return RowMask(mask._bits, rows_per_mask, own[0], width, scale)
+            return RowMask(mask._bits, rows_per_mask, own[0], width, scale, keep_prob)
         rows = math.prod(shape[:-1])
         if own == shape:
-            return RowMask(mask._bits, 1, rows, width, scale)
+            return RowMask(mask._bits, 1, rows, width, scale, keep_prob)
         if all(extent == 1 for extent in own[:-1]):
-            return RowMask(mask._bits, max(rows, 1), 1, width, scale)
+            return RowMask(mask._bits, max(rows, 1), 1, width, scale, keep_prob)
     return _expanded(mask, own, rows_per_mask, shape)
 
 
@@ -156,4 +155,4 @@ def _expanded(mask, own, rows_per_mask, shape):
     if rows_per_mask > 1:
         kept = numpy.repeat(kept, rows_per_mask, axis=0)[: shape[0]]
     bits = numpy.packbits(numpy.broadcast_to(kept, shape), bitorder="little")
-    return RowMask(bits, 1, math.prod(shape[:-1]), shape[-1], mask._scale)
+    return RowMask(bits, 1, math.prod(shape[:-1]), shape[-1], mask._scale, mask._keep_prob)

@@ -1,8 +1,8 @@
 """The three methods of a masked product of matrices, and the choice among them.
 
-``dense`` applies the masks and multiplies everything; ``compact`` gathers what unit masks keep,
-multiplies that in NumPy's BLAS and scatters the result; ``skip`` multiplies the stored elements of
-the sparse operand only. Every function computes
+``dense`` applies the masks and multiplies everything in NumPy's BLAS; ``compact`` multiplies what
+unit masks keep, gathered while it is packed for the caches; ``skip`` multiplies the stored elements
+of the sparse operand only. Every function computes
 
     out = m_out ∘ ((m_in ∘ x) @ w * scale + bias * bias_scale)
 
@@ -15,12 +15,14 @@ import threading
 import numpy
 
 from fastdrop._backend import kernels
-from fastdrop.cost import cheapest, compact_cost, dense_cost, skip_cost
+from fastdrop.cost import compact_cost, dense_cost, gradient_cost, skip_cost
 from fastdrop.operands import one_axis_contiguous, rows_contiguous
 
 __all__ = ["METHODS", "multiply", "multiply_transposed"]
 
 METHODS = ("auto", "compact", "skip", "dense")
+# Groups of fewer rows have nothing to share: every one would pack its weights for itself.
+SMALLEST_GROUP = 4
 # A buffer above this is given back at the end of its call.
 KEPT_BYTES = 1 << 26
 
@@ -58,7 +60,7 @@ class Product:
 
     def density(self):
         """Share of the elements of x that are multiplied."""
-        share = 1.0 if self.mask_in is None else self.mask_in.density
+        share = 1.0 if self.mask_in is None else self.mask_in.density()
         if self.skip_zeros and self.x.size:
             share *= numpy.count_nonzero(self.x) / self.x.size
         return share
@@ -80,69 +82,83 @@ def multiply(product, method):
 def groups_of(product):
     """Rows per group where both masks repeat along the same groups of rows; else 0."""
     rows = product.x.shape[0]
-    sharing = {
-        mask.rows_per_mask
-        for mask in (product.mask_in, product.mask_out)
-        if mask is not None and mask.rows_per_mask < rows
-    }
-    if len(sharing) > 1:
-        return 0
-    return sharing.pop() if sharing else max(rows, 1)
+    mask_in, mask_out = product.mask_in, product.mask_out
+    group = max(rows, 1) if mask_in is None else mask_in.rows_per_mask
+    if mask_out is not None and mask_out.rows_per_mask != group:
+        other = mask_out.rows_per_mask
+        if group >= rows:
+            group = other
+        elif other < rows:
+            return 0
+    return min(group, max(rows, 1))
 
 
 def choose(product):
     """The method the cost model prefers."""
-    rows, depth = product.x.shape
-    columns = product.w.shape[1]
-    dtype = product.x.dtype
     mask_in, mask_out = product.mask_in, product.mask_out
     if mask_in is None and mask_out is None and not product.skip_zeros:
         return "dense"
-    costs = {"dense": dense_cost(rows, depth, columns, dtype)}
+    shape = (*product.x.shape, product.w.shape[1])
+    dtype = product.x.dtype
+    method, least = "dense", dense_cost(*shape, dtype)
     if mask_in is not None or product.skip_zeros:
         shared = mask_in is not None and mask_in.rows_per_mask >= 4 and not product.skip_zeros
-        costs["skip"] = skip_cost(rows, depth, columns, dtype, product.density(), shared)
+        cost = skip_cost(*shape, dtype, product.density(), shared)
+        if cost < least:
+            method, least = "skip", cost
     group = groups_of(product)
-    if group >= 4 and (mask_in is not None or mask_out is not None):
-        costs["compact"] = compact_cost(
-            rows,
-            depth,
-            columns,
-            dtype,
-            depth * (1.0 if mask_in is None else mask_in.density),
-            columns * (1.0 if mask_out is None else mask_out.density),
-            -(-rows // group),
-        )
-    return cheapest(**costs)
+    if group >= SMALLEST_GROUP or group == shape[0]:
+        kept_in = 1.0 if mask_in is None else mask_in.density()
+        kept_out = 1.0 if mask_out is None else mask_out.density()
+        if compact_cost(*shape, dtype, kept_in, kept_out, group) < least:
+            method = "compact"
+    return method
+
+
+def _bits(mask):
+    """Bits and rows per mask, as the kernels take them."""
+    return (None, 1) if mask is None else (mask.bits, mask.rows_per_mask)
 
 
 def _skip(p):
-    in_bits, in_rows = (None, 1) if p.mask_in is None else p.mask_in[:2]
-    out_bits, out_rows = (None, 1) if p.mask_out is None else p.mask_out[:2]
     kernels.skip_matmul(
-        rows_contiguous(p.x), False, in_bits, in_rows, p.skip_zeros, p.w, p.scale, p.bias,
-        p.bias_scale, out_bits, out_rows, p.out,
+        rows_contiguous(p.x), False, *_bits(p.mask_in), p.skip_zeros, p.w, p.scale, p.bias,
+        p.bias_scale, *_bits(p.mask_out), p.out,
     )  # fmt: skip
 
 
+def _masked(array, mask, scale, out):
+    kernels.apply_mask(array, mask.bits, mask.shape, mask.rows_per_mask, scale, out)
+    return out
+
+
+@numpy.errstate(all="ignore")
+def _finite(array):
+    """Whether an array holds no infinity or NaN; large numbers may be taken for infinity."""
+    if array.flags.forc:
+        flat = array.ravel("K")
+        return math.isfinite(numpy.dot(flat, flat))  # the fastest pass there is
+    return math.isfinite(array.sum())
+
+
+@numpy.errstate(all="ignore")  # of dropped numbers nobody wants to hear
 def _dense(p):
     x = p.x
-    if p.mask_in is not None:
-        x = numpy.empty(p.x.shape, p.x.dtype)
-        kernels.apply_mask(p.x, p.mask_in.bits, p.mask_in.shape, p.mask_in.rows_per_mask, 1.0, x)
+    scaled = p.mask_in is not None
+    if scaled:
+        x = _masked(x, p.mask_in, p.scale, numpy.empty(x.shape, x.dtype))
     numpy.matmul(x, p.w, out=p.out)
-    if p.mask_in is not None and not math.isfinite(p.out.sum()):
+    if scaled and not _finite(p.out):
         # Infinity or NaN in w may have met a dropped element's zero, which is no product at all.
         _skip(p)
         return
     one = p.out.dtype.type
-    if p.scale != 1:
+    if p.scale != 1 and not scaled:
         numpy.multiply(p.out, one(p.scale), out=p.out)
     if p.bias is not None:
         numpy.add(p.out, p.bias * one(p.bias_scale), out=p.out)
     if p.mask_out is not None:
-        mask = p.mask_out
-        kernels.apply_mask(p.out, mask.bits, mask.shape, mask.rows_per_mask, 1.0, p.out)
+        _masked(p.out, p.mask_out, 1.0, p.out)
 
 
 def _compact(p):
@@ -153,19 +169,119 @@ def _compact(p):
             "method 'compact' needs masks shared by the same groups of rows; use 'auto' or 'skip'"
         )
     rows = p.x.shape[0]
+    x = rows_contiguous(p.x)
     for start in range(0, rows, group):
-        _compact_group(p, slice(start, min(start + group, rows)), *_units(p, start))
+        part = slice(start, start + group)
+        kernels.compact_matmul(
+            x[part], False, *_units(p.mask_in, start), p.w, *_units(p.mask_out, start), p.scale,
+            p.bias, p.bias_scale, p.out[part],
+        )  # fmt: skip
 
 
-def _units(p, row):
-    """Bits and bit offset of the units of a row, for both masks."""
-    units = []
-    for mask in (p.mask_in, p.mask_out):
-        if mask is None:
-            units.append((None, 0))
-        else:
-            units.append((mask.bits, row // mask.rows_per_mask * mask.width))
-    return units
+def _units(mask, row):
+    """Bits and bit offset of the units of a row."""
+    if mask is None:
+        return None, 0
+    return mask.bits, row // mask.rows_per_mask * mask.width
+
+
+def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, method):
+    """out = (m_in ∘ x).T @ (m_out ∘ grad) * scale: the gradient of the weights.
+
+    x is (rows, depth), grad (rows, columns), out (depth, columns).
+    """
+    x = rows_contiguous(x)
+    p = Product(x, one_axis_contiguous(grad), out, mask_in, mask_out, scale, None, 1.0, skip_zeros)
+    if method == "auto":
+        method = _choose_transposed(p)
+    if method == "compact" and groups_of(p):
+        _compact_transposed(p, groups_of(p))
+        return
+    grad = p.w
+    if mask_out is not None:
+        p.w = _masked(grad, mask_out, 1.0, numpy.empty(grad.shape, grad.dtype))
+    if method == "skip":
+        _skip_transposed(p)
+    else:
+        _dense_transposed(p)
+    if mask_out is not None and not _finite(out):
+        p.w = grad
+        _compact_transposed(p, 1)  # sample by sample: dropped outputs have no part in it at all
+
+
+@numpy.errstate(all="ignore")
+def _dense_transposed(p):
+    x = p.x
+    if p.mask_in is not None:
+        x = _masked(x, p.mask_in, 1.0, numpy.empty(x.shape, x.dtype))
+    numpy.matmul(x.T, p.w, out=p.out)
+    if p.mask_in is not None and not _finite(p.out):
+        _skip_transposed(p)  # a dropped element's zero may have met infinity
+    elif p.scale != 1:
+        numpy.multiply(p.out, p.out.dtype.type(p.scale), out=p.out)
+
+
+def _skip_transposed(p):
+    kernels.skip_matmul(
+        p.x.T, True, *_bits(p.mask_in), p.skip_zeros, p.w, p.scale, None, 1.0, None, 1, p.out
+    )
+
+
+def _choose_transposed(p):
+    mask_in, mask_out = p.mask_in, p.mask_out
+    if mask_in is None and mask_out is None and not p.skip_zeros:
+        return "dense"
+    rows, depth = p.x.shape
+    shape = (depth, rows, p.w.shape[1])
+    dtype = p.x.dtype
+    method, least = "dense", dense_cost(*shape, dtype)
+    if mask_in is not None or p.skip_zeros:
+        cost = skip_cost(*shape, dtype, p.density(), False)
+        if cost < least:
+            method, least = "skip", cost
+    group = groups_of(p)
+    if group >= SMALLEST_GROUP or group == rows:
+        kept_in = 1.0 if mask_in is None else mask_in.density()
+        kept_out = 1.0 if mask_out is None else mask_out.density()
+        if gradient_cost(rows, depth, p.w.shape[1], dtype, kept_in, kept_out, group) < least:
+            method = "compact"
+    return method
+
+
+def _compact_transposed(p, group):
+    """The groups' products, added up where there are several."""
+    rows = p.x.shape[0]
+    grad = rows_contiguous(p.w)
+    several = rows > group
+    if rows == 0 or several:
+        p.out[...] = 0
+    for start in range(0, rows, group):
+        part = slice(start, start + group)
+        units_in, units_out = _units(p.mask_in, start), _units(p.mask_out, start)
+        if not several:
+            kernels.compact_matmul(
+                p.x[part].T, True, *units_in, grad[part], *units_out, p.scale, None, 1.0, p.out
+            )
+            return
+        _add_group(p, p.x[part], grad[part], units_in, units_out)
+
+
+def _add_group(p, x, grad, units_in, units_out):
+    """One group's product, computed compact and added to its units' places."""
+    x = gathered_columns("x", x, units_in)
+    grad = gathered_columns("grad", grad, units_out)
+    product = buffer("product", (x.shape[1], grad.shape[1]), x.dtype)
+    kernels.compact_matmul(x.T, True, None, 0, grad, None, 0, p.scale, None, 1.0, product)
+    kernels.scatter(product, *units_in, *units_out, 1.0, None, 1.0, True, p.out)
+
+
+def gathered_columns(name, x, units):
+    """The active columns of a matrix, in a work array; x itself where all are."""
+    if units[0] is None:
+        return x
+    out = buffer(name, (x.shape[0], active_units(units, x.shape[1])), x.dtype)
+    kernels.gather(x, None, 0, *units, out)
+    return out
 
 
 def active_units(units, width):
@@ -177,113 +293,3 @@ def active_units(units, width):
     last = -(-(offset + width) // 8)
     row = numpy.unpackbits(bits[first:last], bitorder="little")
     return int(numpy.count_nonzero(row[offset & 7 : (offset & 7) + width]))
-
-
-def _compact_group(p, rows, units_in, units_out):
-    x, out = p.x[rows], p.out[rows]
-    dtype = x.dtype
-    depth, columns = p.w.shape
-    active_in, active_out = active_units(units_in, depth), active_units(units_out, columns)
-    n = x.shape[0]
-    x = gathered_columns("x", x, units_in, active_in)
-    w = gathered("w", p.w, units_in, units_out, (active_in, active_out))
-    y = numpy.matmul(x, w, out=buffer("y", (n, active_out), dtype))
-    kernels.scatter(y, None, 0, *units_out, p.scale, p.bias, p.bias_scale, False, out)
-
-
-def gathered_columns(name, x, units, active):
-    """The active columns of a matrix, in a work array; x itself where all are."""
-    if units[0] is None:
-        return x
-    out = buffer(name, (x.shape[0], active), x.dtype)
-    kernels.gather(rows_contiguous(x), None, 0, *units, out)
-    return out
-
-
-def gathered(name, w, units_in, units_out, active):
-    """The active rows and columns of w, in a work array laid out like w; w itself if all are."""
-    if units_in[0] is None and units_out[0] is None:
-        return w
-    if w.strides[1] == w.itemsize or w.shape[1] <= 1:
-        out = buffer(name, active, w.dtype)
-        kernels.gather(w, *units_in, *units_out, out)
-        return out
-    out = buffer(name, active[::-1], w.dtype)
-    kernels.gather(w.T, *units_out, *units_in, out)
-    return out.T
-
-
-def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, method):
-    """out = (m_in ∘ x).T @ (m_out ∘ grad) * scale: the gradient of the weights.
-
-    x is (rows, depth), grad (rows, columns), out (depth, columns).
-    """
-    p = Product(x, one_axis_contiguous(grad), out, mask_in, mask_out, scale, None, 1.0, skip_zeros)
-    if method == "auto":
-        method = _choose_transposed(p)
-    if method == "compact" and groups_of(p):
-        _compact_transposed(p)
-        return
-    if mask_out is not None:
-        p.w = numpy.empty(grad.shape, grad.dtype)
-        kernels.apply_mask(grad, mask_out.bits, mask_out.shape, mask_out.rows_per_mask, 1.0, p.w)
-    if method == "skip":
-        _skip_transposed(p)
-        return
-    if mask_in is not None:
-        kept = numpy.empty(x.shape, x.dtype)
-        kernels.apply_mask(x, mask_in.bits, mask_in.shape, mask_in.rows_per_mask, 1.0, kept)
-        x = kept
-    numpy.matmul(x.T, p.w, out=out)
-    if (mask_in is not None or mask_out is not None) and not math.isfinite(out.sum()):
-        _skip_transposed(p)  # a dropped element's zero may have met infinity
-    elif scale != 1:
-        numpy.multiply(out, out.dtype.type(scale), out=out)
-
-
-def _skip_transposed(p):
-    bits, rows = (None, 1) if p.mask_in is None else p.mask_in[:2]
-    kernels.skip_matmul(
-        rows_contiguous(p.x).T, True, bits, rows, p.skip_zeros, p.w, p.scale, None, 1.0, None, 1,
-        p.out,
-    )  # fmt: skip
-
-
-def _choose_transposed(p):
-    rows, depth = p.x.shape
-    columns = p.w.shape[1]
-    dtype = p.x.dtype
-    if p.mask_in is None and p.mask_out is None and not p.skip_zeros:
-        return "dense"
-    costs = {"dense": dense_cost(depth, rows, columns, dtype)}
-    if p.mask_in is not None or p.skip_zeros:
-        costs["skip"] = skip_cost(depth, rows, columns, dtype, p.density(), False)
-    group = groups_of(p)
-    if group >= 4 and (p.mask_in is not None or p.mask_out is not None):
-        costs["compact"] = compact_cost(
-            depth,
-            rows,
-            columns,
-            dtype,
-            group * (1.0 if p.mask_in is None else p.mask_in.density),
-            columns * (1.0 if p.mask_out is None else p.mask_out.density),
-            -(-rows // group),
-        )
-    return cheapest(**costs)
-
-
-def _compact_transposed(p):
-    rows = p.x.shape[0]
-    group = groups_of(p)
-    several = rows > group or rows == 0
-    if several:
-        p.out[...] = 0
-    for start in range(0, rows, group):
-        part = slice(start, min(start + group, rows))
-        units_in, units_out = _units(p, start)
-        active_in = active_units(units_in, p.x.shape[1])
-        active_out = active_units(units_out, p.w.shape[1])
-        x = gathered_columns("x", p.x[part], units_in, active_in)
-        grad = gathered_columns("y", p.w[part], units_out, active_out)
-        product = numpy.matmul(x.T, grad, out=buffer("w", (active_in, active_out), x.dtype))
-        kernels.scatter(product, *units_in, *units_out, p.scale, None, 1.0, several, p.out)

@@ -14,80 +14,13 @@
 #include <stdint.h>
 
 #include "skip.h"
+#include "update.h"
 
 #if !defined(__GNUC__) && !defined(__clang__)
 #error "fastdrop needs GCC or Clang: it uses their target pragmas and builtins"
-/* ------------------------------------------------------------------------------------------
- * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
- * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
- */
-
-/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
-typedef struct {
-    const uint8_t *bits;
-    int64_t bit, length;
-} fd_units;
-
-int64_t fd_count_units(const fd_units *units);
-
-/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
-void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
-               const fd_units *columns, void *out);
-
-/* The reverse, of contiguous x: see the kernel; rows that are not active become +0.0, with
- * accumulate they are not touched. */
-void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
-                double scale, const void *bias, double bias_scale, int accumulate, void *out,
-                int64_t stride);
-
-/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
- * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
- * nothing of use). */
-int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
-                       const skip_result *result);
-
-/* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
- * slot is one buffer, overwritten by the next request for it. */
-enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
-void *fd_workspace(int slot, size_t bytes);
-
 #endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "fastdrop's kernels read packed bits as little-endian words: big-endian machines are not supported"
-/* ------------------------------------------------------------------------------------------
- * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
- * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
- */
-
-/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
-typedef struct {
-    const uint8_t *bits;
-    int64_t bit, length;
-} fd_units;
-
-int64_t fd_count_units(const fd_units *units);
-
-/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
-void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
-               const fd_units *columns, void *out);
-
-/* The reverse, of contiguous x: see the kernel; rows that are not active become +0.0, with
- * accumulate they are not touched. */
-void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
-                double scale, const void *bias, double bias_scale, int accumulate, void *out,
-                int64_t stride);
-
-/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
- * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
- * nothing of use). */
-int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
-                       const skip_result *result);
-
-/* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
- * slot is one buffer, overwritten by the next request for it. */
-enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
-void *fd_workspace(int slot, size_t bytes);
-
 #endif
 
 #define FD_BLOCK 128          /* elements of one Philox counter */
@@ -172,8 +105,33 @@ typedef struct {
                          const skip_prefetch *next);
     void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const void *panel, void *tile,
                            const skip_prefetch *next);
+    /* The parts of a compact product; see compact_body.h. x: group_rows x block_depth elements (and
+     * COMPACT_SLACK more); panels: block_depth x panel_columns (and as many more). */
+    void (*compact_pack_x[3])(const compact_operands *c, int64_t row, int64_t rows, int64_t block,
+                              void *packed);
+    void (*compact_pack_w[3])(const compact_operands *c, int64_t block, int64_t panel_number,
+                              void *panel);
+    void (*compact_multiply[3])(const void *packed, int64_t stride, int64_t groups, int64_t depth,
+                                const void *panel, int64_t vectors, void *tile,
+                                const skip_prefetch *next);
     void (*skip_store[3])(const skip_result *result, int64_t row, int64_t column,
                           const void *tile_row);
+
+    /* Moves a row of weights, and what the rule remembers of them, by one step; see the twin for
+     * the formulas. Every element that is not active is rewritten as it was, bit for bit, or not
+     * written. Arrays are aligned to their element and do not overlap. */
+    void (*update_row[3])(const fd_rule *rule, const fd_update_row *row);
+
+    /* sums[j] += x[j] * x[j], in float64. */
+    void (*add_squares[3])(const void *x, int64_t columns, double *sums);
+
+    /* Chooses the active ones of up to FD_STRIP columns whose norm, the root of a sum of squares,
+     * is finite and greater than max_norm. Returns whether there are any. */
+    int (*bound_norms[3])(const double *sums, int64_t columns, const uint8_t *bits, int64_t bit,
+                          double max_norm, fd_projection *projection);
+
+    /* x[j] *= factor of column j where it is chosen; the rest as with update_row. */
+    void (*project[3])(void *x, int64_t columns, const fd_projection *projection);
 } fd_kernels;
 
 /* Bytes of one packed row of n elements that starts anywhere in a block, and of three of them. */
@@ -193,40 +151,6 @@ extern const fd_kernels fd_kernels_avx2;
 extern const fd_kernels fd_kernels_avx512;
 #elif defined(__aarch64__)
 extern const fd_kernels fd_kernels_neon;
-/* ------------------------------------------------------------------------------------------
- * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
- * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
- */
-
-/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
-typedef struct {
-    const uint8_t *bits;
-    int64_t bit, length;
-} fd_units;
-
-int64_t fd_count_units(const fd_units *units);
-
-/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
-void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
-               const fd_units *columns, void *out);
-
-/* The reverse, of contiguous x: see the kernel; rows that are not active become +0.0, with
- * accumulate they are not touched. */
-void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
-                double scale, const void *bias, double bias_scale, int accumulate, void *out,
-                int64_t stride);
-
-/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
- * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
- * nothing of use). */
-int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
-                       const skip_result *result);
-
-/* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
- * slot is one buffer, overwritten by the next request for it. */
-enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
-void *fd_workspace(int slot, size_t bytes);
-
 #endif
 
 /* ------------------------------------------------------------------------------------------
@@ -291,12 +215,6 @@ void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const c
  * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
  */
 
-/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
-typedef struct {
-    const uint8_t *bits;
-    int64_t bit, length;
-} fd_units;
-
 int64_t fd_count_units(const fd_units *units);
 
 /* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
@@ -315,9 +233,40 @@ void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_un
 int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
                        const skip_result *result);
 
+/* result = the product of the active units of x (rows, depth) and w (depth, columns), +0.0 in
+ * columns and rows that are not active; result->bits is not used. Nothing overlaps. Returns the
+ * number of multiplied elements of x, or -1 without memory. */
+int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const skip_result *result);
+
+/* ------------------------------------------------------------------------------------------
+ * Updates (update.c), multi-threaded; float32 and float64. All arrays are C-contiguous and do not
+ * overlap. What is not active is not changed: value, first and second, and counts.
+ */
+
+/* The weights (rows, columns) and all that belongs to them. The gradient has the same shape, or
+ * where it is compact (active rows, active columns). first, second: velocity (or NULL) and NULL
+ * for SGD, the moments for Adam.
+ * Adam: row_counts and column_counts say in how many updates a row or column was active, this one
+ * not counted, which raises them; steps is the number of updates, this one counted. None of them
+ * exceeds the last line of the table, whose line k is sqrt(1 - beta2^k), 1 / (1 - beta1^k); there
+ * they stay. */
+typedef struct {
+    void *value, *first, *second;
+    const void *gradient;
+    int compact;
+    fd_units rows, columns;
+    int64_t *row_counts, *column_counts, steps;
+    const double *table;
+} fd_weights;
+
+/* Where max_norm is finite, columns that are active and whose norm over all rows exceeds it after
+ * the step are scaled down to it. Returns 0, or -1 when there was no memory (then the weights have
+ * not changed). */
+int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights);
+
 /* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
  * slot is one buffer, overwritten by the next request for it. */
-enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOTS };
+enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOT_CUTS, FD_SLOTS };
 void *fd_workspace(int slot, size_t bytes);
 
 #endif

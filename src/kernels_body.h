@@ -7,6 +7,11 @@
 #include "exact_body.h"
 #include "matmul_body.h"
 
+#define R f32
+#include "update_body.h"
+#define R f64
+#include "update_body.h"
+
 #define FD_JOIN_(a, b) a##b
 #define FD_JOIN(a, b) FD_JOIN_(a, b)
 #define FD_TEXT_(a) #a
@@ -30,5 +35,12 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .skip_pack = {NULL, f32_skip_pack, f64_skip_pack},
     .skip_rows = {NULL, f32_skip_rows, f64_skip_rows},
     .skip_groups = {NULL, f32_skip_groups, f64_skip_groups},
+    .compact_pack_x = {NULL, f32_compact_pack_x, f64_compact_pack_x},
+    .compact_pack_w = {NULL, f32_compact_pack_w, f64_compact_pack_w},
+    .compact_multiply = {NULL, f32_compact_multiply, f64_compact_multiply},
     .skip_store = {NULL, f32_skip_store, f64_skip_store},
+    .update_row = {NULL, f32_update_row, f64_update_row},
+    .add_squares = {NULL, f32_add_squares, f64_add_squares},
+    .bound_norms = {NULL, f32_bound_norms, f64_bound_norms},
+    .project = {NULL, f32_project, f64_project},
 };

@@ -27,7 +27,14 @@ static void transpose_bits(uint64_t *words)
 
 static inline void skip_fetch_ahead(skip_prefetch *ahead)
 {
-    for (int line = 0; line < ahead->lines_per_step && ahead->row < ahead->rows; line++) {
+    for (int line = 0; line < ahead->lines_per_step; line++) {
+        while (ahead->byte == 0 && ahead->row < ahead->rows && ahead->bits &&
+               !fd_test_bit(ahead->bits, ahead->bit + ahead->row)) {
+            ahead->row++;
+        }
+        if (ahead->row >= ahead->rows) {
+            return;
+        }
         __builtin_prefetch(ahead->from + ahead->row * ahead->stride + ahead->byte, 0, 2);
         ahead->byte += 64;
         if (ahead->byte >= ahead->row_bytes) {
@@ -41,7 +48,11 @@ static inline void skip_fetch_ahead(skip_prefetch *ahead)
 #include "gather_body.h"
 #define R f32
 #include "skip_body.h"
+#define R f32
+#include "compact_body.h"
 #define R f64
 #include "gather_body.h"
 #define R f64
 #include "skip_body.h"
+#define R f64
+#include "compact_body.h"

@@ -33,6 +33,11 @@
  *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]
  *                          for i < R_lanes, d < R_transpose_depth
  *
+ * and for R in f32, f64, for updates:
+ *   R_add(a, b), R_subtract(a, b), R_divide(a, b), R_root(v)   rounded once each, never fused
+ *   R_choose(old, new_one, bits)   lane i of new_one if bit i of bits, else of old, bit for bit
+ *   R_smaller(a, b), R_larger(a, b)   of numbers, not NaN
+ *
  * (R_product_one, for one element, is in element.h.)
  */
 #ifndef FASTDROP_SIMD_H

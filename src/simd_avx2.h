@@ -192,4 +192,33 @@ static inline void f64_transpose(const double *p, int64_t stride, double *to, in
     _mm256_storeu_pd(to + to_stride, _mm256_unpackhi_pd(r0, r1));
 }
 
+/* For updates. */
+static inline f32_vector f32_add(f32_vector a, f32_vector b) { return _mm256_add_ps(a, b); }
+static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return _mm256_sub_ps(a, b); }
+static inline f32_vector f32_divide(f32_vector a, f32_vector b) { return _mm256_div_ps(a, b); }
+static inline f32_vector f32_root(f32_vector v) { return _mm256_sqrt_ps(v); }
+static inline f32_vector f32_smaller(f32_vector a, f32_vector b) { return _mm256_min_ps(a, b); }
+static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return _mm256_max_ps(a, b); }
+static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
+{
+    const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
+    const __m256i hit = _mm256_and_si256(_mm256_set1_epi32((int)bits), lane);
+    const __m256i chosen = _mm256_cmpeq_epi32(hit, lane);
+    return _mm256_blendv_ps(old, new_one, _mm256_castsi256_ps(chosen));
+}
+
+static inline f64_vector f64_add(f64_vector a, f64_vector b) { return _mm256_add_pd(a, b); }
+static inline f64_vector f64_subtract(f64_vector a, f64_vector b) { return _mm256_sub_pd(a, b); }
+static inline f64_vector f64_divide(f64_vector a, f64_vector b) { return _mm256_div_pd(a, b); }
+static inline f64_vector f64_root(f64_vector v) { return _mm256_sqrt_pd(v); }
+static inline f64_vector f64_smaller(f64_vector a, f64_vector b) { return _mm256_min_pd(a, b); }
+static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return _mm256_max_pd(a, b); }
+static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
+{
+    const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
+    const __m256i hit = _mm256_and_si256(_mm256_set1_epi64x((long long)bits), lane);
+    const __m256i chosen = _mm256_cmpeq_epi64(hit, lane);
+    return _mm256_blendv_pd(old, new_one, _mm256_castsi256_pd(chosen));
+}
+
 static inline void fd_stream_fence(void) { _mm_sfence(); }

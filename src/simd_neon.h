@@ -121,4 +121,28 @@ static inline uint64_t f64_nonzero(f64_vector v)
 
 #include "simd_compress.h"
 
+/* For updates. */
+static inline f32_vector f32_add(f32_vector a, f32_vector b) { return vaddq_f32(a, b); }
+static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return vsubq_f32(a, b); }
+static inline f32_vector f32_divide(f32_vector a, f32_vector b) { return vdivq_f32(a, b); }
+static inline f32_vector f32_root(f32_vector v) { return vsqrtq_f32(v); }
+static inline f32_vector f32_smaller(f32_vector a, f32_vector b) { return vminq_f32(a, b); }
+static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return vmaxq_f32(a, b); }
+static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
+{
+    static const uint32_t numbers[4] = {1, 2, 4, 8};
+    return vbslq_f32(vtstq_u32(vdupq_n_u32((uint32_t)bits), vld1q_u32(numbers)), new_one, old);
+}
+static inline f64_vector f64_add(f64_vector a, f64_vector b) { return vaddq_f64(a, b); }
+static inline f64_vector f64_subtract(f64_vector a, f64_vector b) { return vsubq_f64(a, b); }
+static inline f64_vector f64_divide(f64_vector a, f64_vector b) { return vdivq_f64(a, b); }
+static inline f64_vector f64_root(f64_vector v) { return vsqrtq_f64(v); }
+static inline f64_vector f64_smaller(f64_vector a, f64_vector b) { return vminq_f64(a, b); }
+static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return vmaxq_f64(a, b); }
+static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
+{
+    static const uint64_t numbers[2] = {1, 2};
+    return vbslq_f64(vtstq_u64(vdupq_n_u64(bits), vld1q_u64(numbers)), new_one, old);
+}
+
 static inline void fd_stream_fence(void) {}

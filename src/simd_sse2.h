@@ -100,4 +100,32 @@ static inline uint64_t f64_nonzero(f64_vector v)
 
 #include "simd_compress.h"
 
+/* For updates. */
+static inline f32_vector f32_add(f32_vector a, f32_vector b) { return _mm_add_ps(a, b); }
+static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return _mm_sub_ps(a, b); }
+static inline f32_vector f32_divide(f32_vector a, f32_vector b) { return _mm_div_ps(a, b); }
+static inline f32_vector f32_root(f32_vector v) { return _mm_sqrt_ps(v); }
+static inline f32_vector f32_smaller(f32_vector a, f32_vector b) { return _mm_min_ps(a, b); }
+static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return _mm_max_ps(a, b); }
+static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    const __m128 chosen = _mm_castsi128_ps(_mm_cmpeq_epi32(hit, lane));
+    return _mm_or_ps(_mm_and_ps(chosen, new_one), _mm_andnot_ps(chosen, old));
+}
+static inline f64_vector f64_add(f64_vector a, f64_vector b) { return _mm_add_pd(a, b); }
+static inline f64_vector f64_subtract(f64_vector a, f64_vector b) { return _mm_sub_pd(a, b); }
+static inline f64_vector f64_divide(f64_vector a, f64_vector b) { return _mm_div_pd(a, b); }
+static inline f64_vector f64_root(f64_vector v) { return _mm_sqrt_pd(v); }
+static inline f64_vector f64_smaller(f64_vector a, f64_vector b) { return _mm_min_pd(a, b); }
+static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return _mm_max_pd(a, b); }
+static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(2, 2, 1, 1);
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    const __m128d chosen = _mm_castsi128_pd(_mm_cmpeq_epi32(hit, lane));
+    return _mm_or_pd(_mm_and_pd(chosen, new_one), _mm_andnot_pd(chosen, old));
+}
+
 static inline void fd_stream_fence(void) { _mm_sfence(); }

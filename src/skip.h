@@ -49,13 +49,37 @@ typedef struct {
     int64_t total;     /* stored elements */
 } skip_lists;
 
-/* The source of the next panel: `rows` runs of row_bytes, some lines of which are fetched at every
- * step. */
+/* The source of the next panel: the active ones (bits NULL: all) of `rows` runs of row_bytes, some
+ * lines of which are fetched at every step. */
 typedef struct {
     const char *from;
     int64_t stride, rows, row_bytes; /* bytes */
+    const uint8_t *bits;
+    int64_t bit;
     int lines_per_step;
     int64_t row, byte; /* next */
 } skip_prefetch;
 
+/* An axis of a unit mask: its bits from bit `bit` on; bits NULL: all active. */
+typedef struct {
+    const uint8_t *bits;
+    int64_t bit, length;
+} fd_units;
+
+/* The operands of a compact product: x (rows, depth) and w (depth, columns), each plain or
+ * transposed, strides in elements. Of x transposed (its depth is then all active) the active rows
+ * are multiplied, and the others of the result are +0.0. The caller of the kernels adds where every
+ * block of active depth and every panel of active columns begins (one cut more than there are), and
+ * the active rows' numbers. */
+typedef struct {
+    const void *x, *w;
+    int64_t x_stride, w_stride;
+    int x_transposed, w_transposed;
+    fd_units rows, depth, columns;
+    const int64_t *depth_cuts, *column_cuts, *row_numbers;
+} compact_operands;
+
+/* Elements that packing may write beyond a row: the units of a word of bits, and a vector; twice,
+ * as gathering asks for room of a word and a vector before it takes the next word. */
+#define COMPACT_SLACK (2 * (64 + FD_MAX_LANES))
 #endif

@@ -19,9 +19,11 @@
 #include "fastdrop.h"
 
 #define MOST_WORKERS 255
-/* Looks for a new job before a worker goes to sleep: about 20 microseconds. A step of a network is
- * many short jobs in a row, and a sleeper takes about that long to wake. */
-#define LOOKS_BEFORE_SLEEP 600
+/* How long a worker looks for a new job before it goes to sleep: about a millisecond. A step of a
+ * network is many short jobs in a row, and the system may take longer than a job to find a core for
+ * a thread that it wakes. Every YIELD_AFTER looks the worker offers its core to others. */
+#define LOOKS_BEFORE_SLEEP 25000
+#define YIELD_AFTER 64
 
 #if defined(__x86_64__)
 #define relax() __builtin_ia32_pause()
@@ -49,6 +51,7 @@ static atomic_uint generation; /* number of the latest job */
 static atomic_uint open_job;   /* the same while workers may join it, else 0 */
 static atomic_int inside;      /* workers that may be looking at `current` */
 static atomic_int workers, sleepers;
+static atomic_int caller_core; /* that the latest job was published from */
 
 int fd_has_threads(void)
 {
@@ -89,6 +92,47 @@ static void work_on(job *j)
     }
 }
 
+static void look_again(int look)
+{
+    if (look % YIELD_AFTER == 0) {
+        sched_yield();
+    } else {
+        relax();
+    }
+}
+
+#if defined(__linux__)
+/* The system likes to wake a thread on its waker's core, where the two take turns until the load is
+ * balanced, which may be after the job. A worker that finds itself there moves: its affinity leaves
+ * the core out for a moment. */
+static void leave_core_of_caller(void)
+{
+    cpu_set_t allowed, others;
+    const int core = caller_core;
+    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core ||
+        sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) {
+        return;
+    }
+    others = allowed;
+    CPU_CLR(core, &others);
+    if (sched_setaffinity(0, sizeof others, &others) == 0) {
+        sched_setaffinity(0, sizeof allowed, &allowed);
+    }
+}
+
+static int own_core(void)
+{
+    return sched_getcpu();
+}
+#else
+static void leave_core_of_caller(void) {}
+
+static int own_core(void)
+{
+    return -1;
+}
+#endif
+
 static unsigned wait_for_job(unsigned seen)
 {
     for (int look = 0; look < LOOKS_BEFORE_SLEEP; look++) {
@@ -96,7 +140,7 @@ static unsigned wait_for_job(unsigned seen)
         if (now != seen) {
             return now;
         }
-        relax();
+        look_again(look);
     }
     pthread_mutex_lock(&bed);
     sleepers++;
@@ -105,6 +149,7 @@ static unsigned wait_for_job(unsigned seen)
     }
     sleepers--;
     pthread_mutex_unlock(&bed);
+    leave_core_of_caller();
     return generation;
 }
 
@@ -167,6 +212,7 @@ static void publish(unsigned number)
     open_job = number;
     generation = number; /* awake workers see it now */
     if (sleepers > 0) {
+        caller_core = own_core();
         pthread_mutex_lock(&bed); /* one that was about to sleep has gone to bed, or sees it */
         pthread_cond_broadcast(&wake);
         pthread_mutex_unlock(&bed);
@@ -192,12 +238,8 @@ void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context)
     publish(number ? number : 1); /* 0 means closed */
     work_on(&current);
     open_job = 0;
-    for (int look = 0; inside > 0; look++) {
-        if (look < LOOKS_BEFORE_SLEEP) {
-            relax();
-        } else {
-            sched_yield(); /* the worker may be waiting for this core */
-        }
+    for (int look = 1; inside > 0; look++) {
+        look_again(look); /* yields, too: the worker may be waiting for this core */
     }
     pthread_mutex_unlock(&owner);
 }

@@ -37,6 +37,9 @@ MASKS = {
 }
 # Masks that are the same for all rows, which go with any other mask when units are gathered.
 SAME_FOR_ALL_ROWS = ("none", "units", "exact units", "one group", "vector", "nothing of units")
+# Every kind on either side, but not with every other; for what is slow.
+SOME_PAIRS = [(kind, kind) for kind in MASKS]
+SOME_PAIRS += [*zip(MASKS, [*list(MASKS)[3:], *list(MASKS)[:3]], strict=True)]
 
 
 def make_mask(kind, shape, seed=0, scale=None):

@@ -12,6 +12,7 @@ SHAPES = [
 ]
 DTYPES = (numpy.float32, numpy.float64)
 DENSITIES = (0.5, 0.05, 1.0, 0.0)
+OFFSETS = (0, 1, 7, 8, 13, 63, 64, 65)
 
 
 def matrix(shape, dtype, seed=0, *, transposed=False):
@@ -41,3 +42,21 @@ def random_bits(n, density, seed=0, offset=0):
     """Packed random bits from bit `offset` on, with nothing behind them, ones before them."""
     kept = numpy.random.default_rng(seed).random(n) < density
     return numpy.packbits(numpy.concatenate([numpy.ones(offset, bool), kept]), bitorder="little")
+
+
+def number_of_active(bits, offset, n):
+    if bits is None:
+        return n
+    return int(numpy.unpackbits(bits, count=offset + n, bitorder="little")[offset:].sum())
+
+
+def units(shape, seed):
+    """Row and column bits with their offsets, of every density, some of them None."""
+    chosen = []
+    for axis, n in enumerate(shape):
+        number = seed + 3 * axis
+        offset = OFFSETS[number % len(OFFSETS)]
+        density = DENSITIES[number % len(DENSITIES)]
+        bits = None if number % 5 == 4 else random_bits(n, density, number, offset)
+        chosen += [bits, offset]
+    return chosen

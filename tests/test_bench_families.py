@@ -172,10 +172,40 @@ def footprint_arguments(case, args, kwargs):
         yield "the size", args[1], case.size
 
 
+def matmul_arguments(case, args, kwargs):
+    """Compare the arguments with a name such as ``sparse-forward/0.25/128x1024x1024``."""
+    kind, _, share = case.work.partition("/")
+    *grad_y, x, w = args
+    yield "the size", (*x.shape, w.shape[1]), case.size
+    yield "whether it goes back", len(grad_y) == 1, kind.endswith("-step")
+    yield "whether the method is chosen for it", "method" in kwargs, False
+    masks = [kwargs["mask_in"], kwargs.get("mask_out")]
+    yield "how many masks there are", masks.count(None), 0 if grad_y else 1
+    for mask, array in zip(masks, (x, *grad_y), strict=False):
+        rows, shape = SHARED_ROWS.get(kind, (1, array.shape))
+        groups = 1 if rows == "batch" else -(-len(array) // rows)
+        yield "the rows that share a mask", mask.rows_per_mask, rows
+        yield "the shape of the mask", mask.shape, shape or (groups, array.shape[1])
+        sparse = kind.startswith("sparse")
+        yield "the share that is kept", round(mask.keep_prob, 9), 0.5 if sparse else float(share)
+        found = numpy.count_nonzero(array) / array.size
+        yield "the share that is not zero", round(found, 3), 2 * float(share) if sparse else 1.0
+        yield "whether zeros may be skipped", kwargs.get("skip_zeros", False), sparse
+
+
+SHARED_ROWS = {
+    "unit-step": ("batch", None),
+    "any-unit": ("batch", None),
+    "groups-of-32-step": (32, None),
+    "groups-of-8-step": (8, None),
+}
+
+
 EXPECTED = {
     "dropout": dropout_arguments,
     "mask": mask_arguments,
     "footprint": footprint_arguments,
+    "matmul": matmul_arguments,
 }
 
 

@@ -23,6 +23,9 @@ FLOORS = [
     {"fastdrop.functional", "fastdrop.cost", "fastdrop.operands"},
     {"fastdrop.products"},
     {"fastdrop.matmul"},
+    {"fastdrop.parameters"},
+    {"fastdrop.optim", "fastdrop.nn", "fastdrop.nn."},
+    {"fastdrop.checkpoint"},
     {"fastdrop"},  # __init__ gathers the names of the floors below
     {"fastdrop.demo"},
     {"fastdrop.__main__"},
@@ -181,7 +184,9 @@ def arguments_of(path, pattern):
 
 
 def test_stub_agrees_with_the_compiled_module():
-    compiled = arguments_of(PACKAGE / "_kernels.pyx", r"^def (\w+)\((.*?)\):$")
+    compiled = {}
+    for path in [PACKAGE / "_kernels.pyx", *PACKAGE.glob("*.pxi")]:
+        compiled |= arguments_of(path, r"^def (\w+)\((.*?)\):$")
     declared = arguments_of(PACKAGE / "_kernels.pyi", r"^def (\w+)\((.*?)\) -> ")
     assert "apply_mask" in compiled
     assert declared == compiled

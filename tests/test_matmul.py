@@ -13,6 +13,7 @@ from matmul_cases import (
     DTYPES,
     MASKS,
     METHODS,
+    SOME_PAIRS,
     Expected,
     fitting_methods,
     make_mask,
@@ -46,7 +47,7 @@ def case(kinds, dtype, x_shape=(ROWS, UNITS_IN), units_out=UNITS_OUT, with_bias=
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_all_masks_and_methods(each_backend, dtype, with_bias):
-    for kinds in PAIRS:
+    for kinds in SOME_PAIRS if each_backend == "numpy" else PAIRS:
         arrays, masks, expected = case(kinds, dtype, with_bias=with_bias)
         for method in fitting_methods(*kinds):
             for skip_zeros in (False, True):
@@ -213,7 +214,7 @@ def test_unaligned_arrays(each_backend, dtype):
 
 # --- Repetition, threads, memory ---------------------------------------------------------------
 
-LARGE = (150, 400), 530
+LARGE = (260, 520), 400
 DIFFERENT = [
     ("none", "none"),
     ("per sample", "none"),
@@ -224,13 +225,12 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kinds", DIFFERENT, ids=str)
-def test_bits_do_not_depend_on_the_number_of_threads(each_isa, restore_threads, dtype, kinds):
-    arrays, masks, expected = case(kinds, dtype, *LARGE)
+def test_bits_do_not_depend_on_the_number_of_threads(each_isa, restore_threads, kinds):
+    arrays, masks, expected = case(kinds, numpy.float32, *LARGE)
     for method, skip_zeros in itertools.product(METHODS, (False, True)):
         results = []
-        for threads in (1, 2, 5, 1):
+        for threads in (1, 2, 5):
             set_num_threads(threads)
             results.append(product(arrays, masks, method, skip_zeros=skip_zeros))
         expected.check(results[0], f"{method} skip_zeros={skip_zeros}")
@@ -241,14 +241,13 @@ def test_bits_do_not_depend_on_the_number_of_threads(each_isa, restore_threads, 
 def test_calls_from_several_threads_do_not_disturb_each_other(restore_threads):
     jobs = [
         (case(kinds, dtype, *LARGE), method)
-        for kinds in DIFFERENT
-        for dtype in DTYPES
+        for kinds, dtype in zip(DIFFERENT, 3 * DTYPES, strict=True)
         for method in METHODS
     ]
     alone = [product(arrays, masks, method) for (arrays, masks, _), method in jobs]
     with concurrent.futures.ThreadPoolExecutor(4) as executor:
-        together = executor.map(lambda job: product(*job[0][:2], job[1]), 3 * jobs)
-        for y, expected in zip(together, 3 * alone, strict=True):
+        together = executor.map(lambda job: product(*job[0][:2], job[1]), 2 * jobs)
+        for y, expected in zip(together, 2 * alone, strict=True):
             assert_identical(y, expected)
 
 

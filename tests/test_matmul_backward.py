@@ -11,6 +11,7 @@ from matmul_cases import (
     DTYPES,
     MASKS,
     METHODS,
+    SOME_PAIRS,
     Expected,
     fitting_methods,
     gradients,
@@ -49,7 +50,8 @@ def remembering(arrays, masks):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_all_masks_and_methods(each_backend, dtype):
-    for kinds in itertools.product(MASKS, repeat=2):
+    pairs = itertools.product(MASKS, repeat=2)
+    for kinds in SOME_PAIRS if each_backend == "numpy" else pairs:
         arrays, masks, expected = case(kinds, dtype)
         for method in fitting_methods(*kinds):
             for skip_zeros in (False, True):
@@ -205,17 +207,16 @@ def test_dropped_units_have_no_gradient(each_backend):
 
 # --- Threads -----------------------------------------------------------------------------------
 
-LARGE = (150, 400), 530
+LARGE = (260, 520), 400
 DIFFERENT = [("none", "none"), ("per sample", "per sample"), ("units", "units"), ("groups", "none")]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kinds", DIFFERENT, ids=str)
-def test_bits_do_not_depend_on_the_number_of_threads(each_isa, restore_threads, dtype, kinds):
-    arrays, masks, expected = case(kinds, dtype, *LARGE)
+def test_bits_do_not_depend_on_the_number_of_threads(each_isa, restore_threads, kinds):
+    arrays, masks, expected = case(kinds, numpy.float32, *LARGE)
     for method in METHODS:
         results = []
-        for threads in (1, 2, 5, 1):
+        for threads in (1, 2, 5):
             set_num_threads(threads)
             results.append(gradients(arrays, masks, method, skip_zeros=True))
         expected.check_backward(results[0], arrays[3], method)

@@ -40,6 +40,7 @@ References
 from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
 from fastdrop.reference.dropout import apply_mask, dropout_forward
 from fastdrop.reference.matmul import (
+    compact_matmul,
     gather,
     masked_matmul,
     masked_matmul_backward,
@@ -65,6 +66,7 @@ __all__ = [
     "apply_mask",
     "bernoulli_threshold",
     "build_info",
+    "compact_matmul",
     "digits",
     "draw_bernoulli",
     "draw_exact_count",

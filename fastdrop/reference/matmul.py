@@ -24,7 +24,14 @@ import numpy
 
 from fastdrop.reference.bits import unpacked
 
-__all__ = ["gather", "masked_matmul", "masked_matmul_backward", "scatter", "skip_matmul"]
+__all__ = [
+    "compact_matmul",
+    "gather",
+    "masked_matmul",
+    "masked_matmul_backward",
+    "scatter",
+    "skip_matmul",
+]
 
 
 # --- The kernels -------------------------------------------------------------------------------
@@ -89,6 +96,58 @@ def scatter(
 
 
 @numpy.errstate(all="ignore")
+def compact_matmul(
+    x, transposed, bits, offset, w, column_bits, column_offset, scale, bias, bias_scale, out
+):
+    """Multiply the active units of a matrix by the active part of another one [3]_.
+
+    Parameters
+    ----------
+    x : numpy.ndarray of float32 or float64, shape (rows, depth)
+        Its last axis is contiguous; its first one if `transposed`.
+    transposed : bool
+        False: `bits` choose units along the depth. True: they choose rows of `x`.
+    bits, column_bits : numpy.ndarray of uint8 or None
+        The units that are active, and the active columns of `w`; None: all of them.
+    offset, column_offset : int
+        The bits at which they start.
+    w : numpy.ndarray, shape (depth, columns)
+        One of its axes is contiguous.
+    bias : numpy.ndarray, shape (columns,), or None
+    out : numpy.ndarray, shape (rows, columns)
+        Becomes ``(x @ w) * scale + bias * bias_scale``, of the active units, and ``+0.0`` in
+        rows and columns that are not active. Its last axis is contiguous, and it overlaps nothing.
+
+    Returns
+    -------
+    int
+        How many elements of `x` took part.
+
+    Examples
+    --------
+    >>> x, w = numpy.array([[1.0, numpy.nan], [3.0, numpy.nan]]), numpy.full((2, 3), 10.0)
+    >>> depth, columns = numpy.array([[0b01], [0b110]], dtype=numpy.uint8)
+    >>> out = numpy.empty((2, 3))
+    >>> compact_matmul(x, False, depth, 0, w, columns, 0, 2.0, None, 1.0, out)
+    2
+    >>> out
+    array([[ 0., 20., 20.],
+           [ 0., 60., 60.]])
+    """
+    row_bits, depth_bits = (bits, None) if transposed else (None, bits)
+    rows, depth = (
+        index.ravel() for index in _active(x.shape, row_bits, offset, depth_bits, offset)
+    )
+    _, columns = (index.ravel() for index in _active(w.shape, None, 0, column_bits, column_offset))
+    result = x[numpy.ix_(rows, depth)] @ w[numpy.ix_(depth, columns)] * x.dtype.type(scale)
+    if bias is not None:
+        result += bias[columns] * x.dtype.type(bias_scale)
+    out[...] = 0
+    out[numpy.ix_(rows, columns)] = result
+    return rows.size * depth.size if columns.size else 0
+
+
+@numpy.errstate(all="ignore")  # the compiled kernels say nothing, either
 def skip_matmul(
     x,
     transposed,

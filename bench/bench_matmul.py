@@ -1,0 +1,198 @@
+"""Masked matrix products: unit masks, groups, per-sample masks, and every shape and density.
+
+A size is (rows of x, units in, units out). A step is the forward product, both gradients and that
+of the bias, which only fastdrop is asked for. Every contender makes new arrays in a step, and
+writes to an array that is there in a forward product.
+"""
+
+import functools
+
+import numpy
+
+import fastdrop
+
+from . import matmul_rivals as rivals
+from .cases import SEED, Bar, Case, Contender
+
+__all__ = ["CASES"]
+
+STEP = (128, 1024, 1024)
+SMALL_BATCH = (32, 1024, 1024)
+SMALL = (64, 256, 256)
+WIDE = (512, 3072, 1536)
+DENSITIES = (0.05, 0.25, 0.5, 0.9, 1)
+EVERY_SHAPE = ((1, 16, 16), (8, 64, 64), SMALL, STEP, WIDE, (4096, 4096, 4096))
+
+DENSE = "np.matmul"
+GATHER = "NumPy gather"
+MASKED = ("np.matmul, apply_mask", "np.matmul, float mask")
+
+
+def _arrays(size, zeros=0.0):
+    """Return x, w and grad_y of a size; a share of x and grad_y is zero."""
+    rows, units_in, units_out = size
+    generator = numpy.random.default_rng(SEED)
+    shapes = (rows, units_in), (units_in, units_out), (rows, units_out)
+    x, w, grad_y = (generator.standard_normal(shape, dtype=numpy.float32) for shape in shapes)
+    for array in (x, grad_y):
+        array[array == 0] = 1
+        some = generator.permutation(array.size)[: round(zeros * array.size)]
+        array.flat[some] = 0
+    return x, w, grad_y
+
+
+def _own_forward(work, out, name="fastdrop", isa=None):
+    """Return fastdrop's contender for the forward product of some work."""
+    x, w = work.x, work.w
+    options = {"mask_in": work.mask_in, "skip_zeros": work.skip_zeros}
+    return Contender(
+        name,
+        run=lambda: fastdrop.masked_matmul(x, w, out=out, **options),
+        check=work.check_forward,
+        calls="fastdrop.masked_matmul",
+        isa=isa,
+    )
+
+
+def _own_step(work):
+    """Return fastdrop's contender for a step of some work."""
+    x, w, grad_y = work.x, work.w, work.grad_y
+    options = {"mask_in": work.mask_in, "mask_out": work.mask_out, "skip_zeros": work.skip_zeros}
+
+    def run():
+        y = fastdrop.masked_matmul(x, w, **options)
+        return y, *fastdrop.masked_matmul_backward(grad_y, x, w, **options)
+
+    return Contender("fastdrop", run, work.check_step, calls="fastdrop.masked_matmul_backward")
+
+
+# --- Unit masks, for all rows or for groups of them --------------------------------------------
+
+
+def _shared_step(size, *, keep_prob, rows_per_mask):
+    x, w, grad_y = _arrays(size)
+    stream = fastdrop.MaskStream(SEED)
+    options = {"keep_prob": keep_prob, "rows_per_mask": rows_per_mask, "exact_count": True}
+    masks = [stream.draw(array.shape, **options) for array in (x, grad_y)]
+    work = rivals.Work(x, w, grad_y, *masks)
+    return [
+        _own_step(work),
+        rivals.dense_step(work, DENSE),
+        rivals.gather_step(work, GATHER),
+        rivals.float_mask_step(work),
+        rivals.torch_step(work, 1 - keep_prob),
+    ]
+
+
+def _shared_cases():
+    gather = Bar(GATHER, times_faster=1.2)
+    limits = [
+        ("unit-step/0.5", STEP, "batch", [(3.5, 1), (3.0, 2)]),
+        ("unit-step/0.8", STEP, "batch", [(1.45, None)]),
+        ("unit-step/0.5", SMALL_BATCH, "batch", [(3.0, None)]),
+        ("unit-step/0.5", SMALL, "batch", [(1.8, None)]),
+        ("groups-of-32-step/0.5", STEP, 32, [(2.4, 1), (1.9, 2)]),
+        ("groups-of-8-step/0.5", STEP, 8, [(1.5, None)]),
+    ]
+    for work, size, rows_per_mask, dense in limits:
+        keep_prob = float(work.partition("/")[2])
+        bars = [Bar(DENSE, times_faster=times, threads=threads) for times, threads in dense]
+        yield Case(
+            work,
+            size,
+            functools.partial(_shared_step, keep_prob=keep_prob, rows_per_mask=rows_per_mask),
+            calls="fastdrop.masked_matmul_backward",
+            bars=[*bars, gather],
+        )
+
+
+# --- Per-sample masks, behind zeros that were there before -------------------------------------
+
+
+def _sparse_work(size, density):
+    """Return work of which a share `density` is not zero: half is dropped, the rest was zero."""
+    x, w, grad_y = _arrays(size, zeros=1 - 2 * density)
+    stream = fastdrop.MaskStream(SEED)
+    masks = [stream.draw(array.shape, rate=0.5) for array in (x, grad_y)]
+    return rivals.Work(x, w, grad_y, *masks, skip_zeros=True)
+
+
+def _sparse_forward(size, *, density):
+    work = _sparse_work(size, density)
+    out = numpy.empty((size[0], size[2]), numpy.float32)
+    return [
+        _own_forward(work, out),
+        _own_forward(work, out, "fastdrop, AVX2 forced", "avx2"),
+        rivals.dense_forward(work, out, DENSE),
+        rivals.apply_mask_forward(work, out, MASKED[0]),
+        rivals.float_mask_forward(work, out, MASKED[1]),
+        rivals.scipy_forward(work),
+        rivals.torch_forward(work, 0.5),
+    ]
+
+
+def _sparse_step(size, *, density):
+    work = _sparse_work(size, density)
+    return [
+        _own_step(work),
+        rivals.dense_step(work, DENSE),
+        rivals.float_mask_step(work),
+        rivals.scipy_step(work),
+        rivals.torch_step(work, 0.5),
+    ]
+
+
+def _sparse_cases():
+    for size in (STEP, WIDE):
+        for density, times in ((0.5, 1.3), (0.25, 1.9), (0.1, 3.5)):
+            bars = [Bar(DENSE, times_faster=times)]
+            if density == 0.25:
+                forced = {"contender": "fastdrop, AVX2 forced", "isa": "avx2"}
+                bars.append(Bar(DENSE, times_faster=1.2, **forced))
+            yield Case(
+                f"sparse-forward/{density}",
+                size,
+                functools.partial(_sparse_forward, density=density),
+                calls="fastdrop.masked_matmul",
+                bars=bars,
+            )
+        yield Case(
+            "sparse-step/0.25",
+            size,
+            functools.partial(_sparse_step, density=0.25),
+            calls="fastdrop.masked_matmul_backward",
+            bars=[Bar(DENSE, times_faster=1.7)],
+        )
+
+
+# --- Never slower than dense -------------------------------------------------------------------
+
+
+def _any(size, *, density, kind):
+    x, w, grad_y = _arrays(size)
+    options = {"rows_per_mask": "batch", "exact_count": True} if kind == "unit" else {}
+    mask = fastdrop.MaskStream(SEED).draw(x.shape, keep_prob=density, **options)
+    work = rivals.Work(x, w, grad_y, mask)
+    out = numpy.empty((size[0], size[2]), numpy.float32)
+    return [
+        _own_forward(work, out),
+        rivals.apply_mask_forward(work, out, MASKED[0]),
+        rivals.float_mask_forward(work, out, MASKED[1]),
+        rivals.dense_forward(work, out, DENSE),
+    ]
+
+
+def _any_cases():
+    for size in EVERY_SHAPE:
+        for kind in ("unit", "sample"):
+            for density in DENSITIES:
+                yield Case(
+                    f"any-{kind}/{density}",
+                    size,
+                    functools.partial(_any, density=density, kind=kind),
+                    calls="fastdrop.masked_matmul",
+                    bars=[Bar(MASKED, times_faster=0.95)],
+                )
+
+
+CASES = [*_shared_cases(), *_sparse_cases(), *_any_cases()]

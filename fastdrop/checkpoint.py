@@ -1,0 +1,207 @@
+"""`save` and `load`: a network and its optimiser in one ``.npz`` file.
+
+The file holds the arrays under their names, and one JSON text that says where they belong, with
+the numbers and strings beside them. Nothing is pickled: reading a file runs no code of it.
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+import zipfile
+
+import numpy
+
+__all__ = ["load", "save"]
+
+FORMAT = "fastdrop checkpoint"
+VERSION = 1
+HEADER = "checkpoint.json"
+ARRAY = "__array__"
+
+
+def save(path, net, opt=None):
+    """Write the state of a network, and of its optimiser, to an ``.npz`` file.
+
+    The file appears whole or not at all: it is written beside its place, flushed to the disk, and
+    then put there in one step.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Of the file, which is replaced if it is there; used as it is, no ending is added.
+    net, opt : object
+        With ``state_dict()``: of dicts, lists, arrays, numbers, strings and None.
+
+    Raises
+    ------
+    TypeError
+        If something else is in a state.
+    OSError
+        If the file cannot be written; an earlier one of that name is still there.
+
+    See Also
+    --------
+    load : reads it again.
+
+    Examples
+    --------
+    >>> import os, tempfile, fastdrop
+    >>> net = fastdrop.nn.Sequential([fastdrop.nn.Dense(2, 3)], rng=0)
+    >>> other = fastdrop.nn.Sequential([fastdrop.nn.Dense(2, 3)], rng=1)
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     path = os.path.join(directory, "net.npz")
+    ...     fastdrop.save(path, net)
+    ...     fastdrop.load(path, other)
+    >>> bool((other.layers[0].weight == net.layers[0].weight).all())
+    True
+    """
+    arrays = {}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "net": _packed(net.state_dict(), "net", arrays),
+        "opt": None if opt is None else _packed(opt.state_dict(), "opt", arrays),
+    }
+    arrays[HEADER] = numpy.frombuffer(json.dumps(header).encode(), numpy.uint8)
+    path = os.fspath(path)
+    directory, name = os.path.split(path)
+    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=directory or ".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            numpy.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, _mode(path))
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _flush_directory(directory or ".")
+
+
+def load(path, net, opt=None):
+    """Restore, in place, what `save` wrote; training then goes on bit for bit.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    net, opt : object
+        Made as those that were saved; with ``state_dict()`` and ``load_state_dict(state)``.
+        Without `opt`, the file's optimiser is left alone.
+
+    Raises
+    ------
+    ValueError
+        If the file is none of `save`, has no optimiser although `opt` is given, or does not fit:
+        by name, what it has and what is expected. `net` and `opt` are as before then.
+    OSError
+        If the file cannot be read.
+
+    Examples
+    --------
+    See `save`.
+
+    >>> import fastdrop
+    >>> fastdrop.load("nowhere.npz", fastdrop.nn.Sequential([fastdrop.nn.Dense(2, 3)]))
+    Traceback (most recent call last):
+    FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.npz'
+    """
+    path = os.fspath(path)
+    header, arrays = _read(path)
+    if opt is not None and header.get("opt") is None:
+        raise ValueError(f"{path!r} holds no state of an optimiser: it was saved without one")
+    before = net.state_dict()
+    _restore(path, net, _unpacked(header["net"], arrays, path))
+    if opt is None:
+        return
+    try:
+        _restore(path, opt, _unpacked(header["opt"], arrays, path))
+    except BaseException:
+        net.load_state_dict(before)
+        raise
+
+
+def _restore(path, target, state):
+    try:
+        target.load_state_dict(state)
+    except (KeyError, TypeError, ValueError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise ValueError(
+            f"{path!r} does not fit this {type(target).__name__}: {message}"
+        ) from error
+
+
+def _read(path):
+    """The header and the arrays of a file."""
+    try:
+        with numpy.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(arrays.pop(HEADER).tobytes())
+        known = header.get("format") == FORMAT and "net" in header
+    except OSError:
+        raise
+    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path!r} is no file of fastdrop.save, or damaged: {error}") from error
+    if not known:
+        raise ValueError(f"{path!r} is no file of fastdrop.save")
+    if header.get("version") != VERSION:
+        raise ValueError(
+            f"{path!r} has version {header.get('version')} of the format, this fastdrop reads "
+            f"{VERSION}"
+        )
+    return header, arrays
+
+
+def _packed(value, name, arrays):
+    """The value as JSON can say it; its arrays go to `arrays`, under names beginning with name."""
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"{name}: keys of a state must be strings, got {list(value)}")
+        return {key: _packed(part, f"{name}/{key}", arrays) for key, part in value.items()}
+    if isinstance(value, numpy.ndarray):
+        if value.dtype.hasobject:
+            raise TypeError(f"{name}: arrays of Python objects cannot be saved")
+        arrays[name] = value
+        return {ARRAY: name}
+    if isinstance(value, list | tuple):
+        return [_packed(part, f"{name}/{i}", arrays) for i, part in enumerate(value)]
+    if isinstance(value, numpy.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{name}: a state must not hold {type(value).__name__} objects")
+
+
+def _unpacked(value, arrays, path):
+    if isinstance(value, dict):
+        if value.keys() == {ARRAY}:
+            if value[ARRAY] not in arrays:
+                raise ValueError(f"{path!r} is damaged: it lacks the array {value[ARRAY]!r}")
+            return arrays[value[ARRAY]]
+        return {key: _unpacked(part, arrays, path) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_unpacked(part, arrays, path) for part in value]
+    return value
+
+
+def _mode(path):
+    """Permissions of the new file: those of the one it replaces, or what the system gives."""
+    try:
+        return os.stat(path).st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+def _flush_directory(directory):
+    """Make the new name durable where directories can be flushed."""
+    if os.name == "nt":
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

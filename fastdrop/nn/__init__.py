@@ -1,0 +1,40 @@
+"""Layers, losses, and networks whose training step skips what dropout drops.
+
+>>> import numpy
+>>> from fastdrop import nn
+>>> net = nn.Sequential([nn.Dense(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Dense(8, 2)], rng=0)
+>>> net.forward(numpy.ones((3, 4))).shape
+(3, 2)
+
+`Sequential` gives the data's way; every layer works by itself as well.
+"""
+
+from fastdrop.nn.dense import Dense
+from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.identity import Identity
+from fastdrop.nn.layer import Elementwise, Layer
+from fastdrop.nn.leaky_relu import LeakyReLU
+from fastdrop.nn.losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from fastdrop.nn.relu import ReLU
+from fastdrop.nn.sequential import Sequential
+from fastdrop.nn.sigmoid import Sigmoid
+from fastdrop.nn.tanh import Tanh
+from fastdrop.parameters import Parameter
+
+__all__ = [
+    "Dense",
+    "Dropout",
+    "Elementwise",
+    "Identity",
+    "Layer",
+    "LeakyReLU",
+    "Loss",
+    "MeanSquaredError",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+    "Sigmoid",
+    "SigmoidCrossEntropy",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+]

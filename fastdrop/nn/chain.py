@@ -1,0 +1,165 @@
+"""A list of layers read as links: which Dense, activations and dropout are computed as one."""
+
+import numpy
+
+from fastdrop.nn.dense import Dense
+from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.layer import Elementwise, Layer
+from fastdrop.nn.link import Link, Source
+
+__all__ = ["Whole", "chain_of", "check_units"]
+
+
+class Whole(Source):
+    """A link around a layer of somebody else's: whole arrays in, whole arrays out.
+
+    Parameters
+    ----------
+    layer : Layer
+    source : Source
+    dtype : numpy.dtype
+    """
+
+    fresh = False
+    dense = None
+
+    def __init__(self, layer, source, dtype):
+        super().__init__()
+        self.layer = layer
+        self.source = source
+        self.dtype = dtype
+        self.shape_in = self.lead = None
+
+    def forward(self, x, lead, last):
+        """Return the layer's output as a matrix; `lead` says what its leading axes were."""
+        return self._called(x, lead, True)
+
+    def infer(self, x, lead):
+        """Return the layer's output at test time."""
+        return self._called(x, lead, False)
+
+    def _called(self, x, lead, training):
+        whole = x
+        if training and self.source.units is not None:
+            whole = self.source.expanded(x, numpy.empty((len(x), self.source.width), self.dtype))
+        whole = whole.reshape(*lead, -1 if whole.size else whole.shape[-1])
+        y = numpy.asarray(self.layer.forward(whole, training), self.dtype)
+        if y.ndim < 1 or y.shape[:1] != lead[:1]:
+            raise ValueError(
+                f"{self.layer.name}: forward must return shape ({lead[0]}, ...), got {y.shape}"
+            )
+        matrix = numpy.ascontiguousarray(y.reshape(-1, y.shape[-1]) if y.ndim > 1 else y[:, None])
+        if training:
+            self.shape_in, self.lead = whole.shape, y.shape[:-1] if y.ndim > 1 else y.shape
+            self.width = self.active = matrix.shape[1]
+        else:
+            self.infer_lead = y.shape[:-1] if y.ndim > 1 else y.shape
+        return matrix
+
+    def backward(self, grad, input_gradient):
+        """Return the input's gradient as a matrix of the columns that the source stores."""
+        given = self.layer.backward(grad.reshape(*self.lead, grad.shape[1]), input_gradient)
+        if not input_gradient:
+            return None
+        given = numpy.ascontiguousarray(given, self.dtype)
+        if given.shape != self.shape_in:
+            raise ValueError(
+                f"{self.layer.name}: backward must return the shape of the input, expected "
+                f"{self.shape_in}, got {given.shape}"
+            )
+        matrix = given.reshape(-1, self.shape_in[-1])
+        if numpy.may_share_memory(matrix, grad):
+            matrix = matrix.copy()
+        return self.source.compressed(matrix)
+
+
+def chain_of(layers, source, dtype):
+    """Return the links of a list of layers.
+
+    Functions that commute with a positive factor and keep zeros (`ReLU`, `LeakyReLU`, `Identity`)
+    may stand behind a dropout as well as before it; the link has them before.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    source : Source
+        The network's input.
+    dtype : numpy.dtype
+
+    Returns
+    -------
+    list of Link and Whole
+    """
+    links = []
+    rest = list(layers)
+    while rest:
+        if not isinstance(rest[0], Dense | Elementwise | Dropout):
+            links.append(Whole(rest.pop(0), source, dtype))
+        else:
+            dense = rest.pop(0) if isinstance(rest[0], Dense) else None
+            activations = _take_while(rest, lambda layer: isinstance(layer, Elementwise))
+            dropout = rest.pop(0) if rest and isinstance(rest[0], Dropout) else None
+            if dropout is not None:
+                activations += _take_while(
+                    rest, lambda layer: isinstance(layer, Elementwise) and layer._homogeneous
+                )
+            links.append(Link(dense, activations, dropout, source, dtype))
+        source = links[-1]
+    for link in links:
+        if link.dense is not None:
+            # The gradient of the weights skips zeros of one side, along which it is then stored.
+            before = link.source
+            expected = before.share_expected() if isinstance(before, Link) else 1.0
+            link.fortran = link.share_expected() < expected
+    return links
+
+
+def _take_while(layers, wanted):
+    taken = []
+    while layers and wanted(layers[0]):
+        taken.append(layers.pop(0))
+    return taken
+
+
+def check_units(layers):
+    """Check that every layer gets what the one before makes; return the first Dense, if it decides
+    the width of the network's input, else None.
+
+    Raises
+    ------
+    ValueError
+        Naming the layer, what it would get and what it expects.
+    """
+    width, first, unknown = None, None, False
+    for layer in layers:
+        if isinstance(layer, Dense):
+            if width is not None and layer.units_in != width:
+                raise ValueError(
+                    f"{layer.name}: units_in does not fit the layers before it, expected {width}, "
+                    f"got {layer.units_in}"
+                )
+            if width is None and not unknown:
+                first = layer
+            width = layer.units_out
+        elif not isinstance(layer, Elementwise | Dropout):
+            width, unknown = None, True
+    return first
+
+
+def check_layers(layers):
+    """Check that these are layers, each there once.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    for layer in layers:
+        if not isinstance(layer, Layer):
+            raise TypeError(
+                f"layers must hold fastdrop.nn layers, got {type(layer).__name__}"
+                + (" (the class, not an object of it)" if isinstance(layer, type) else "")
+            )
+    if len({id(layer) for layer in layers}) != len(layers):
+        raise ValueError("layers must not hold a layer twice: it would keep one forward pass only")
+    if not layers:
+        raise ValueError("layers must hold at least one layer")

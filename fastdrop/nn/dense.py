@@ -1,0 +1,231 @@
+"""The fully connected layer."""
+
+import math
+
+import numpy
+
+from fastdrop.arguments import integer
+from fastdrop.nn.layer import Layer, fitting_gradient
+from fastdrop.parameters import Parameter
+
+__all__ = ["Dense"]
+
+INITIALIZERS = ("he", "glorot")
+
+
+class Dense(Layer):
+    """``x @ weight + bias``.
+
+    Parameters
+    ----------
+    units_in, units_out : int
+    initializer : {"he", "glorot"}, optional
+        Normal weights of variance ``2 / units_in`` [1]_ (for ReLU), or uniform ones of variance
+        ``2 / (units_in + units_out)`` [2]_ (for Tanh and Sigmoid). Biases begin at 0.
+    bias : bool, optional
+        Whether there is one.
+
+    Attributes
+    ----------
+    weight : numpy.ndarray, shape (units_in, units_out)
+        May be Fortran-ordered, whichever makes the faster step. Assigning copies into it.
+    bias : numpy.ndarray, shape (units_out,), or None
+    grad_weight, grad_bias : numpy.ndarray or None
+        Gradients after a backward pass, in full, exactly 0 where a unit took no part; fresh
+        arrays. None before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments that cannot be.
+
+    Notes
+    -----
+    A `Sequential` decides the dtype and draws the weights. A layer of its own is float32, with
+    weights from the operating system's entropy.
+
+    References
+    ----------
+    .. [1] K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, section 2.2.
+    .. [2] X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+       networks", AISTATS 2010, section 4.2.1.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> layer = nn.Dense(2, 3)
+    >>> layer.weight = numpy.ones((2, 3))
+    >>> layer.forward(numpy.ones((1, 2)), training=True)
+    array([[2., 2., 2.]], dtype=float32)
+    >>> layer.backward([[1, 0, 0]])
+    array([[1., 1.]], dtype=float32)
+    >>> layer.grad_bias
+    array([1., 0., 0.], dtype=float32)
+    """
+
+    def __init__(self, units_in, units_out, initializer="he", bias=True):
+        super().__init__()
+        self.units_in = integer(units_in, "units_in")
+        self.units_out = integer(units_out, "units_out")
+        for name in ("units_in", "units_out"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if initializer not in INITIALIZERS:
+            raise ValueError(
+                f"initializer must be one of {', '.join(INITIALIZERS)}, got {initializer!r}"
+            )
+        if not isinstance(bias, bool | numpy.bool_):
+            raise TypeError(f"bias must be a bool, got {bias!r}")
+        self.initializer = initializer
+        self._has_bias = bool(bias)
+        self._weight = self._bias = self._input = None
+
+    def build(self, dtype, generator, fortran=False):
+        """Make the parameters.
+
+        Parameters
+        ----------
+        dtype : numpy.dtype
+        generator : numpy.random.Generator
+            Draws the weights.
+        fortran : bool, optional
+            Whether the weights lie in Fortran order; their values are the same.
+        """
+        shape = (self.units_in, self.units_out)
+        if self.initializer == "he":
+            weight = generator.normal(0.0, math.sqrt(2 / self.units_in), shape)
+        else:
+            limit = math.sqrt(6 / (self.units_in + self.units_out))
+            weight = generator.uniform(-limit, limit, shape)
+        weight = weight.astype(dtype, order="F" if fortran else "C")
+        self._weight = Parameter(f"{self.name}.weight", weight)
+        if self._has_bias:
+            self._bias = Parameter(f"{self.name}.bias", numpy.zeros(self.units_out, dtype))
+
+    def parameters(self):
+        """Return the list of the layer's `Parameter` objects, the same ones every time."""
+        if self._weight is None:
+            self.build(numpy.dtype(numpy.float32), numpy.random.default_rng())
+        return [self._weight] if self._bias is None else [self._weight, self._bias]
+
+    @property
+    def weight(self):
+        """numpy.ndarray: the weights themselves, shape (units_in, units_out)."""
+        return self.parameters()[0].value
+
+    @weight.setter
+    def weight(self, value):
+        self._assign(self.weight, value, "weight")
+
+    @property
+    def bias(self):
+        """numpy.ndarray or None: the biases themselves, shape (units_out,)."""
+        self.parameters()
+        return None if self._bias is None else self._bias.value
+
+    @bias.setter
+    def bias(self, value):
+        if self.bias is None:
+            raise AttributeError(f"{self.name} has no bias")
+        self._assign(self.bias, value, "bias")
+
+    def _assign(self, target, value, what):
+        value = numpy.asarray(value)
+        if value.shape != target.shape:
+            raise ValueError(
+                f"{self.name}.{what} must have shape {target.shape}, got {value.shape}"
+            )
+        target[...] = value
+
+    @property
+    def grad_weight(self):
+        """numpy.ndarray or None: the gradient of the weights, of their shape."""
+        return self._gradient(self.parameters()[0])
+
+    @property
+    def grad_bias(self):
+        """numpy.ndarray or None: the gradient of the biases."""
+        self.parameters()
+        return None if self._bias is None else self._gradient(self._bias)
+
+    @staticmethod
+    def _gradient(parameter):
+        if parameter.grad is None:
+            return None
+        full = parameter.full_grad()
+        return full.copy() if numpy.may_share_memory(full, parameter.grad) else full
+
+    def check_input(self, shape):
+        """Check the shape of an input.
+
+        Raises
+        ------
+        ValueError
+            With the layer's name, what it got and what it expects.
+        """
+        if len(shape) < 2 or shape[-1] != self.units_in:
+            raise ValueError(
+                f"{self.name}: x must have shape (batch, ..., {self.units_in}), got {shape}"
+            )
+
+    def forward(self, x, training=False):
+        """Return ``x @ weight + bias``.
+
+        Parameters
+        ----------
+        x : array_like of real numbers, shape (batch, ..., units_in)
+            Converted to the layer's dtype.
+        training : bool, optional
+            Keep what `backward` needs.
+
+        Returns
+        -------
+        numpy.ndarray, shape (batch, ..., units_out)
+        """
+        weight = self.weight
+        x = numpy.asarray(x, weight.dtype)
+        self.check_input(x.shape)
+        if training:
+            self._input = x
+        y = numpy.matmul(x, weight)
+        if self._bias is not None:
+            y += self._bias.value
+        return y
+
+    def backward(self, grad, input_gradient=True):
+        """Set the gradients; return the input's, or None if it is not asked for.
+
+        Parameters
+        ----------
+        grad : array_like, shape (batch, ..., units_out)
+        input_gradient : bool, optional
+
+        Raises
+        ------
+        RuntimeError
+            Without a training forward before it.
+        ValueError
+            If `grad` has another shape than the output.
+        """
+        x = self._input
+        if x is None:
+            raise self._missing_forward()
+        grad = fitting_gradient(grad, (*x.shape[:-1], self.units_out), x.dtype, self.name)
+        rows = grad.reshape(-1, self.units_out)
+        set_gradient(self._weight, numpy.matmul(x.reshape(-1, self.units_in).T, rows))
+        if self._bias is not None:
+            set_gradient(self._bias, rows.sum(axis=0))
+        return numpy.matmul(grad, self._weight.value.T) if input_gradient else None
+
+    def __repr__(self):
+        bias = "" if self._has_bias else ", bias=False"
+        return f"Dense({self.units_in}, {self.units_out}, {self.initializer!r}{bias})"
+
+
+def set_gradient(parameter, grad, rows=None, columns=None, compact=False):
+    """Hand a gradient and the units that took part to a parameter; units are packed bits."""
+    parameter.grad = grad
+    parameter.rows = None if rows is None else (rows, 0)
+    parameter.columns = None if columns is None else (columns, 0)
+    parameter.compact = compact

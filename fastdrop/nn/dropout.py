@@ -1,0 +1,266 @@
+"""The dropout layer."""
+
+import math
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.arguments import integer, keep_probability, mask_plan, threshold
+from fastdrop.functional import dropout, dropout_backward
+from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
+from fastdrop.operands import RowMask, row_mask
+from fastdrop.stream import MaskStream
+
+__all__ = ["Dropout"]
+
+
+class Drawn:
+    """The mask of one training forward, as the fused chain wants it.
+
+    Exactly one of `units` and `mask` is not None, and neither where everything is kept.
+
+    Attributes
+    ----------
+    units : numpy.ndarray of uint8 or None
+        Packed bits of the active units, where all rows share them.
+    active : int
+        Number of active units; all of them without `units`.
+    mask : RowMask or None
+        The mask of a matrix whose rows differ.
+    """
+
+    __slots__ = ("active", "mask", "units")
+
+    def __init__(self, units, active, mask):
+        self.units = units
+        self.active = active
+        self.mask = mask
+
+
+class Layout:
+    """What a mask for arrays of one shape looks like; worked out once per shape."""
+
+    __slots__ = (
+        "direct", "kept", "nbytes", "plan", "row_shape", "scale", "shape", "starts", "test_scale",
+        "unit",
+    )  # fmt: skip
+
+    def __init__(self, shape, shared_axes, rows_per_mask, keep, exact_count):
+        self.shape = shape
+        self.plan = plan = mask_plan(shape, shared_axes, rows_per_mask)
+        self.nbytes = -(-math.prod(plan.shape) // 8)
+        self.starts = (0,) * len(plan.shape)
+        self.kept = self.row_shape = None
+        if exact_count:
+            axis, self.kept, self.scale = plan.exact_count(keep)
+            self.row_shape = plan.shape[: axis + 1]
+            self.test_scale = 1 / self.scale if self.kept else 0.0
+        else:
+            limit = threshold(keep)
+            self.scale = 1.0 / keep if limit else 0.0
+            self.test_scale = keep
+        own = plan.shape
+        whole_rows = bool(own) and own[-1] == shape[-1]
+        self.unit = whole_rows and math.prod(own[:-1]) == 1
+        # Rows of the array use rows of the mask in order: bits are those of a RowMask.
+        self.direct = self.unit or (whole_rows and (len(shape) == 2 or own == shape))
+
+
+class Dropout(Layer):
+    """Drop units at random in training, each with probability `rate` [1]_.
+
+    Parameters
+    ----------
+    rate, keep_prob : float
+        Probability that a unit is dropped, or kept; exactly one of the two.
+    rows_per_mask : int or "batch", optional
+        How many consecutive examples share one mask. 1: each has its own [1]_. "batch": one set
+        of units per iteration [2]_, the fastest; groups such as 32 lie between.
+    exact_count : bool, optional
+        Keep exactly ``floor(keep_prob * n + 0.5 + 1e-6)`` of n units.
+    shared_axes : int or tuple of int, optional
+        Axes along which one mask is shared.
+    scale_at : "train" or "test", optional
+        Multiply what is kept by ``1 / keep_prob`` in training, or everything by ``keep_prob`` at
+        test time.
+
+    Attributes
+    ----------
+    stream : MaskStream
+        Training forward number t uses its draw number t. A `Sequential` gives its dropout layers
+        the children of its own stream, in their order; a layer outside has entropy of its own.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be, by name.
+
+    References
+    ----------
+    .. [1] N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever, R. Salakhutdinov, "Dropout: a
+       simple way to prevent neural networks from overfitting", JMLR 15 (2014), section 4.
+    .. [2] B. Graham, J. Reizenstein, L. Robinson, "Efficient batchwise dropout training using
+       submatrices", arXiv 1502.02478 (2015), section 2.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> from fastdrop import nn
+    >>> layer = nn.Dropout(0.5)
+    >>> layer.stream = fastdrop.MaskStream(0)
+    >>> layer.forward(numpy.ones((2, 4)), training=True)
+    array([[2., 2., 0., 0.],
+           [2., 0., 0., 0.]])
+    >>> layer.forward(numpy.ones((1, 4)))
+    array([[1., 1., 1., 1.]])
+    """
+
+    def __init__(
+        self,
+        rate=None,
+        *,
+        keep_prob=None,
+        rows_per_mask=1,
+        exact_count=False,
+        shared_axes=(),
+        scale_at="train",
+    ):
+        super().__init__()
+        self.keep_prob = keep_probability(rate, keep_prob)
+        if scale_at not in ("train", "test"):
+            raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
+        self.rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
+        axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
+        self.shared_axes = tuple(integer(axis, "shared_axes") for axis in axes)
+        self.exact_count = bool(exact_count)
+        self.scale_at = scale_at
+        self._threshold = threshold(self.keep_prob)
+        self._layout = self._stream = self._mask = self._drawn_for = None
+
+    @property
+    def rate(self):
+        """float: probability that a unit is dropped."""
+        return 1.0 - self.keep_prob
+
+    @property
+    def stream(self):
+        """MaskStream: where the masks come from."""
+        if self._stream is None:
+            self._stream = MaskStream()
+        return self._stream
+
+    @stream.setter
+    def stream(self, stream):
+        if not isinstance(stream, MaskStream):
+            raise TypeError(f"stream must be a fastdrop.MaskStream, got {type(stream).__name__}")
+        self._stream = stream
+
+    def layout(self, shape):
+        """The `Layout` of masks for arrays of a shape."""
+        layout = self._layout
+        if layout is None or layout.shape != shape:
+            layout = self._layout = Layout(
+                shape, self.shared_axes, self.rows_per_mask, self.keep_prob, self.exact_count
+            )
+        return layout
+
+    def scale(self, shape):
+        """The factor on what is kept in training, a float."""
+        scale = self.layout(shape).scale
+        return scale if self.scale_at == "train" else 1.0 if scale else 0.0
+
+    def test_scale(self, shape):
+        """The factor on everything at test time, a float."""
+        return self.layout(shape).test_scale if self.scale_at == "test" else 1.0
+
+    def draw(self, shape):
+        """Draw the next mask for an array of a shape (batch, ..., units); returns a `Drawn`."""
+        layout = self.layout(shape)
+        stream = self.stream
+        width = shape[-1]
+        if self._threshold == 1 << 64:
+            stream._take()
+            return Drawn(None, width, None)
+        if not layout.direct:
+            mask = stream.draw(
+                shape,
+                keep_prob=self.keep_prob,
+                shared_axes=self.shared_axes,
+                rows_per_mask=self.rows_per_mask,
+                exact_count=self.exact_count,
+            )
+            return Drawn(None, width, row_mask(mask, shape, "mask", "x"))
+        bits = numpy.empty(layout.nbytes, numpy.uint8)
+        key0, key1, starts = stream._key0, stream._key1, layout.starts
+        if layout.kept is None:
+            own = layout.plan.shape
+            kernels.draw_bernoulli(
+                key0, key1, stream._take(), self._threshold, own, starts, own, bits
+            )
+        else:
+            own = layout.row_shape
+            starts = starts[: len(own)]
+            kernels.draw_exact_count(
+                key0, key1, stream._take(), layout.kept, own, starts, own, bits
+            )
+        if layout.unit:
+            active = layout.kept
+            if active is None:
+                active = int.from_bytes(bits.tobytes(), "little").bit_count()
+            return Drawn(bits, active, None)
+        own = layout.plan.shape
+        rows = 1 if self.rows_per_mask == "batch" else self.rows_per_mask
+        groups = math.prod(own[:-1])
+        return Drawn(None, width, RowMask(bits, rows, groups, width, layout.scale, self.keep_prob))
+
+    def forward(self, x, training=False):
+        """Return x with units dropped, or as it is used at test time.
+
+        Parameters
+        ----------
+        x : array_like of float32 or float64, shape (batch, ...)
+        training : bool, optional
+
+        Returns
+        -------
+        numpy.ndarray, shape and dtype of `x`
+            A fresh array.
+        """
+        x = as_floats(x, self.name)
+        y = numpy.empty(x.shape, x.dtype)
+        _, mask = dropout(
+            x,
+            keep_prob=self.keep_prob,
+            rng=self.stream,
+            shared_axes=self.shared_axes,
+            rows_per_mask=self.rows_per_mask,
+            exact_count=self.exact_count,
+            training=training,
+            scale_at=self.scale_at,
+            out=y,
+        )
+        if training:
+            self._mask, self._drawn_for = mask, (x.shape, x.dtype)
+        return y
+
+    def backward(self, grad, input_gradient=True):
+        """Return the gradient with respect to the input, or None if it is not asked for.
+
+        Raises
+        ------
+        RuntimeError
+            Without a training forward before it.
+        ValueError
+            If `grad` has another shape than the output.
+        """
+        if self._mask is None:
+            raise self._missing_forward()
+        grad = fitting_gradient(grad, *self._drawn_for, self.name)
+        return dropout_backward(grad, self._mask) if input_gradient else None
+
+    def __repr__(self):
+        shared = f", shared_axes={self.shared_axes}" if self.shared_axes else ""
+        return (
+            f"Dropout({self.rate:g}, rows_per_mask={self.rows_per_mask!r}, "
+            f"exact_count={self.exact_count}{shared}, scale_at={self.scale_at!r})"
+        )

@@ -1,0 +1,388 @@
+"""One link of the fused chain: Dense, activations and dropout, computed as one.
+
+A link draws its mask before it multiplies. Where all rows share the mask, what it hands on is
+compact: a matrix of the active units only, and its product uses only the active rows and columns of
+the weights, gathered once a step for both directions. Elsewhere it hands on whole rows in which
+dropped elements are +0.0, and the products behind it skip those zeros, and those of a ReLU.
+
+    forward    z = x @ w + b    h = f(z)    y = scale * mask ∘ h
+    backward   g = scale * mask ∘ grad_y * f'(z)    grad_w = x.T @ g    grad_x = g @ w.T
+"""
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.nn.buffers import Buffers
+from fastdrop.nn.dense import set_gradient
+from fastdrop.nn.identity import Identity
+from fastdrop.nn.masks import compress, expand, per_element, share_of, units_taken
+from fastdrop.nn.plan import choose
+from fastdrop.nn.relu import ReLU
+from fastdrop.products import SMALLEST_GROUP, Product, multiply
+
+__all__ = ["Link", "Source"]
+
+ALL = 1.0
+
+
+class Source:
+    """What a link reads: the network's input, or the link before.
+
+    Attributes
+    ----------
+    width : int
+        Units.
+    units : numpy.ndarray of uint8 or None
+        Bits of the active units, where only these are stored.
+    active : int
+        Columns stored.
+    mask : RowMask or None
+        The mask of rows that differ.
+    taken : numpy.ndarray of uint8 or None
+        Bits of the units that any row kept; None: all.
+    sparse : bool
+        Whether there are zeros that may be skipped, a `share` of the elements being others.
+    keep_prob : float
+        The share that dropout is expected to keep.
+    """
+
+    def __init__(self):
+        self.width = self.active = 0
+        self.units = self.mask = self.taken = None
+        self.sparse = False
+        self.share = self.keep_prob = ALL
+
+    def expected(self):
+        """Columns stored, on average."""
+        return self.width if self.units is None else self.keep_prob * self.width
+
+    def expanded(self, x, out):
+        """x with a column for every unit, in out where columns are missing."""
+        return x if self.units is None else expand(x, self.units, out)
+
+    def compressed(self, x):
+        """The columns of x that are stored, a fresh array; x itself if all are."""
+        if self.units is None:
+            return x
+        return compress(x, self.units, numpy.empty((x.shape[0], self.active), x.dtype))
+
+
+class Link(Source):
+    """Dense (or None), activation functions, Dropout (or None); see the module.
+
+    Parameters
+    ----------
+    dense : Dense or None
+    activations : sequence of Elementwise
+    dropout : Dropout or None
+    source : Source
+    dtype : numpy.dtype
+    """
+
+    def __init__(self, dense, activations, dropout, source, dtype):
+        super().__init__()
+        self.dense = dense
+        self.dropout = dropout
+        self.source = source
+        self.activations = [layer for layer in activations if not isinstance(layer, Identity)]
+        self.dtype = dtype
+        # A ReLU at the end needs no array: what passes it and the mask is one bit.
+        self.relu = len(self.activations) == 1 and isinstance(self.activations[0], ReLU)
+        self.homogeneous = all(layer._homogeneous for layer in self.activations)
+        self.buffers = Buffers(dtype)
+        self.fresh = not self.activations and dropout is None and dense is not None
+        self.fortran = False
+        self.scale = 1.0
+        self.lead = self.gate = self.x = self.part = self.plan = self.planned = None
+        self.outputs = []
+
+    def share_expected(self):
+        """Share of non-zeros to be expected, before anything was computed."""
+        share = 0.5 if self.relu else 1.0
+        if self.dropout is not None and self.dropout.rows_per_mask != "batch":
+            share *= self.dropout.keep_prob
+        return share
+
+    # --- Forward -----------------------------------------------------------------------------
+
+    def forward(self, x, lead, last):
+        """Return the output, (rows, active units).
+
+        Parameters
+        ----------
+        x : numpy.ndarray, shape (rows, columns that the source stores)
+        lead : tuple of int
+            The shape of the batch without the units.
+        last : bool
+            Whether the result leaves the network.
+        """
+        source, dense = self.source, self.dense
+        self.lead = lead
+        self.width = source.width if dense is None else dense.units_out
+        self._draw()
+        rows = x.shape[0]
+        if dense is None:
+            y = self._copied(x, rows)
+        else:
+            key = (rows, kernels.isa_used(), self.units is None, source.units is None)
+            if key != self.planned:
+                self._make_plan(rows)
+                self.planned = key
+            if last and self.fresh:
+                y = numpy.empty((rows, self.active), self.dtype)
+            else:
+                y = self.buffers.matrix("y", rows, self.active, rows * self.width)
+            self._product(x, y)
+        return self._activate(y)
+
+    def _draw(self):
+        dropout = self.dropout
+        if dropout is None:
+            self.active = self.width
+            return
+        shape = (*self.lead, self.width)
+        drawn = dropout.draw(shape)
+        self.units, self.active, self.mask = drawn.units, drawn.active, drawn.mask
+        self.scale = dropout.scale(shape)
+        self.keep_prob = dropout.keep_prob
+        self.taken = drawn.units if drawn.mask is None else units_taken(drawn.mask)
+
+    def _copied(self, x, rows):
+        """The input without a product: its active columns, in an array of our own."""
+        x = self._whole_input(x, rows)
+        y = self.buffers.matrix("y", rows, self.active, rows * self.width)
+        if self.units is not None:
+            return compress(x, self.units, y)
+        numpy.copyto(y, x)
+        return y
+
+    def _whole_input(self, x, rows):
+        source = self.source
+        if source.units is None:
+            return x
+        return source.expanded(x, self.buffers.matrix("whole", rows, source.width))
+
+    def _product(self, x, y):
+        source = self.source
+        parameters = self.dense.parameters()
+        weight = parameters[0].value
+        bias = parameters[1].value if len(parameters) > 1 else None
+        units_in, units_out = source.units, self.units
+        if units_in is not None or units_out is not None:
+            weight = self._gathered(weight)
+            if bias is not None and units_out is not None:
+                part = self.buffers.matrix("bias", 1, self.active, self.width)
+                bias = compress(bias.reshape(1, -1), units_out, part)[0]
+        self.x, self.part = x, weight
+        choice = self.plan[0]
+        if source.sparse and source.share < choice.share:
+            kernels.skip_matmul(x, False, None, 1, True, weight, 1.0, bias, 1.0, None, 1, y)
+        else:
+            _otherwise(choice.otherwise, x, weight, y, source.mask, self.mask, bias)
+
+    def _gathered(self, weight):
+        """The active rows and columns of the weights, in the order of memory of the weights."""
+        inside, outside = self.source.active, self.active
+        units_in, units_out = self.source.units, self.units
+        if self.fortran:
+            part = self.buffers.matrix("weight", outside, inside, weight.size)
+            kernels.gather(weight.T, units_out, 0, units_in, 0, part)
+            return part.T
+        part = self.buffers.matrix("weight", inside, outside, weight.size)
+        kernels.gather(weight, units_in, 0, units_out, 0, part)
+        return part
+
+    def _activate(self, y):
+        mask, scale, scratch = self.mask, self.scale, self.buffers.scratch
+        if self.relu:
+            return self._rectify(y)
+        outputs = self.outputs = []
+        for layer in self.activations:
+            out = y
+            if outputs:  # the output of the one before is needed again
+                out = scratch(f"activation {len(outputs)}", y.shape, self.dtype)
+            layer._apply(y, out, scratch)
+            outputs.append(out)
+            y = out
+        out = y
+        if not self.homogeneous and (mask is not None or scale != 1):
+            out = scratch("scaled", y.shape, self.dtype)
+        self.gate, self.sparse, self.share = None, False, ALL
+        if mask is not None:
+            self.gate = (mask.bits, mask.shape, mask.rows_per_mask)
+            kernels.apply_mask(y, *self.gate, scale, out)
+            self.sparse, self.share = True, mask.density()
+        elif scale != 1:
+            numpy.multiply(y, scale, out=out)
+        return out
+
+    def _rectify(self, y):
+        """ReLU, mask and scale in one pass; what is not <= 0 passes, so that NaN does."""
+        size, mask = y.size, self.mask
+        off = self.buffers.scratch("off", y.shape, numpy.bool_)
+        numpy.less_equal(y, 0, out=off)
+        gate = numpy.packbits(off, axis=None, bitorder="little")
+        numpy.invert(gate, out=gate)
+        if mask is None:
+            self.share = 1 - numpy.count_nonzero(off) / size if size else 0.0
+        else:
+            numpy.bitwise_and(gate, per_element(mask, y.shape[0]), out=gate)
+            self.share = share_of(gate, size)
+        self.sparse = True
+        self.gate = (gate, y.shape, 1)
+        kernels.apply_mask(y, gate, y.shape, 1, self.scale, y)
+        return y
+
+    # --- Backward ----------------------------------------------------------------------------
+
+    def backward(self, grad, input_gradient):
+        """Set the gradients of the parameters; return the input's, (rows, columns of the source).
+
+        Parameters
+        ----------
+        grad : numpy.ndarray, shape (rows, active units)
+            With respect to the output; overwritten.
+        input_gradient : bool
+            Else None is returned.
+        """
+        if self.gate is not None:
+            kernels.apply_mask(grad, *self.gate, self.scale, grad)
+        elif self.scale != 1:
+            numpy.multiply(grad, self.scale, out=grad)
+        if not self.relu:
+            for layer, output in zip(
+                reversed(self.activations), reversed(self.outputs), strict=True
+            ):
+                layer._derive(output, grad, self.buffers.scratch)
+        if self.dense is None:
+            return self._copied_backward(grad) if input_gradient else None
+        self._weight_gradient(grad)
+        return self._input_gradient(grad) if input_gradient else None
+
+    def _copied_backward(self, grad):
+        rows = grad.shape[0]
+        if self.units is not None:
+            grad = expand(grad, self.units, self.buffers.matrix("grad", rows, self.width))
+        source = self.source
+        if source.units is None:
+            return grad
+        return compress(grad, source.units, self.buffers.matrix("part", rows, source.active))
+
+    def _weight_gradient(self, grad):
+        source, x, choice = self.source, self.x, self.plan[1]
+        inside, outside = source.active, self.active
+        parameters = self.dense.parameters()
+        size = parameters[0].value.size
+        if self.fortran:
+            result = self.buffers.matrix("grad weight", outside, inside, size)
+            if self.sparse and self.share < choice.share:
+                kernels.skip_matmul(grad.T, True, None, 1, True, x, 1.0, None, 1.0, None, 1, result)
+            else:
+                numpy.matmul(grad.T, x, out=result)
+            result = result.T
+        else:
+            result = self.buffers.matrix("grad weight", inside, outside, size)
+            if source.sparse and source.share < choice.share:
+                kernels.skip_matmul(x.T, True, None, 1, True, grad, 1.0, None, 1.0, None, 1, result)
+            else:
+                numpy.matmul(x.T, grad, out=result)
+        compact = source.units is not None or self.units is not None
+        if compact:
+            result = self._all_compact(result)
+        set_gradient(parameters[0], result, source.taken, self.taken, compact)
+        if len(parameters) > 1:
+            sums = self.buffers.matrix("grad bias", 1, outside, self.width)[0]
+            numpy.add.reduce(grad, axis=0, out=sums)
+            set_gradient(parameters[1], sums, None, self.taken, self.units is not None)
+
+    def _all_compact(self, result):
+        """Leave out units that no row kept, where the other side's units are left out already."""
+        source = self.source
+        rows = source.taken if source.units is None else None
+        columns = self.taken if self.units is None else None
+        if rows is None and columns is None:
+            return result
+        return numpy.ascontiguousarray(result)[
+            numpy.ix_(_indices(rows, result.shape[0]), _indices(columns, result.shape[1]))
+        ]
+
+    def _input_gradient(self, grad):
+        source, choice = self.source, self.plan[2]
+        rows = grad.shape[0]
+        result = self.buffers.matrix("grad", rows, source.active, rows * source.width)
+        weight = self.part.T
+        if self.sparse and self.share < choice.share:
+            kernels.skip_matmul(grad, False, None, 1, True, weight, 1.0, None, 1.0, None, 1, result)
+        else:
+            _otherwise(choice.otherwise, grad, weight, result, self.mask, source.mask, None)
+        return result
+
+    # --- Test time, and what the cost model says -----------------------------------------------
+
+    def infer(self, x, lead):
+        """Return the output at test time, every unit of it, a fresh array; x may be overwritten."""
+        dense = self.dense
+        self_scale = 1.0
+        if dense is None:
+            y = x
+        else:
+            y = numpy.matmul(x, dense.weight)
+            if dense.bias is not None:
+                numpy.add(y, dense.bias, out=y)
+        for layer in self.activations:
+            layer._apply(y, y, self.buffers.scratch)
+        if self.dropout is not None:
+            self_scale = self.dropout.test_scale((*lead, y.shape[1]))
+        if self_scale != 1:
+            numpy.multiply(y, self_scale, out=y)
+        return y
+
+    def _make_plan(self, rows):
+        source, dtype = self.source, self.dtype
+        depth, columns = round(source.expected()), round(self.expected())
+        keep_in = source.keep_prob if source.mask is not None else 1.0
+        keep_out = self.keep_prob if self.mask is not None else 1.0
+        shared = [
+            (mask is not None and mask.rows_per_mask >= SMALLEST_GROUP and keep) or None
+            for mask, keep in ((source.mask, keep_in), (self.mask, keep_out))
+        ]
+        groups = _rows_of_groups(source.mask, self.mask, rows)
+        forward = back = None
+        if groups:
+            forward = (keep_in, keep_out, groups)
+            back = (keep_out, keep_in, groups)
+        sides = (columns, rows, depth) if self.fortran else (depth, rows, columns)
+        self.plan = (
+            choose(rows, depth, columns, dtype, shared[0], forward),
+            choose(*sides, dtype),
+            choose(rows, columns, depth, dtype, shared[1], back),
+        )
+
+
+def _rows_of_groups(mask_in, mask_out, rows):
+    """Rows of groups, of at least four, with units of their own; 0 if there are none."""
+    sharing = {mask.rows_per_mask for mask in (mask_in, mask_out) if mask is not None}
+    if len(sharing) != 1:
+        return 0
+    rows_per_mask = min(sharing.pop(), rows)
+    return rows_per_mask if rows_per_mask >= SMALLEST_GROUP else 0
+
+
+def _otherwise(method, x, w, out, mask_in, mask_out, bias):
+    """Multiply by a method that knows no zeros but those of masks."""
+    if method == "compact":
+        multiply(Product(x, w, out, mask_in, mask_out, 1.0, bias, 1.0, False), "compact")
+    elif method == "shared":
+        kernels.skip_matmul(
+            x, False, mask_in.bits, mask_in.rows_per_mask, False, w, 1.0, bias, 1.0, None, 1, out
+        )
+    else:
+        numpy.matmul(x, w, out=out)
+        if bias is not None:
+            numpy.add(out, bias, out=out)
+
+
+def _indices(units, width):
+    if units is None:
+        return numpy.arange(width)
+    return numpy.flatnonzero(numpy.unpackbits(units, count=width, bitorder="little"))

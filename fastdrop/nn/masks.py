@@ -1,0 +1,57 @@
+"""Packed masks of matrices, as the fused chain needs them: per element, per unit, compact."""
+
+import numpy
+
+from fastdrop._backend import kernels
+
+__all__ = ["compress", "expand", "per_element", "share_of", "units_taken"]
+
+
+def per_element(mask, rows):
+    """Bits of a `RowMask`, one for each element of a matrix of `rows` rows, packed."""
+    repeats = mask.rows_per_mask
+    if repeats == 1:
+        return mask.bits
+    width = mask.width
+    if width % 8 == 0:
+        lines = mask.bits.reshape(mask.groups, width // 8)
+        return numpy.repeat(lines, repeats, axis=0)[:rows].reshape(-1)
+    lines = _unpacked(mask)
+    return numpy.packbits(numpy.repeat(lines, repeats, axis=0)[:rows], bitorder="little")
+
+
+def units_taken(mask):
+    """Bits of the units that any row of a `RowMask` keeps; None if that is all of them."""
+    if mask.width % 8 == 0 and mask.groups > 0:
+        lines = mask.bits.reshape(mask.groups, mask.width // 8)
+        taken = numpy.bitwise_or.reduce(lines, axis=0)
+    else:
+        taken = numpy.packbits(_unpacked(mask).any(axis=0), bitorder="little")
+    count = int.from_bytes(taken.tobytes(), "little").bit_count()
+    return None if count == mask.width else taken
+
+
+def _unpacked(mask):
+    flat = numpy.unpackbits(mask.bits, count=mask.groups * mask.width, bitorder="little")
+    return flat.reshape(mask.groups, mask.width)
+
+
+def share_of(bits, size):
+    """Share of set bits among `size`; unused bits are 0."""
+    if not size:
+        return 0.0
+    if bits.size % 8 == 0:
+        bits = bits.view(numpy.uint64)
+    return int(numpy.add.reduce(numpy.bitwise_count(bits), dtype=numpy.int64)) / size
+
+
+def expand(x, units, out):
+    """Write the compact columns of x to their places in out, +0.0 elsewhere."""
+    kernels.scatter(x, None, 0, units, 0, 1.0, None, 1.0, False, out)
+    return out
+
+
+def compress(x, units, out):
+    """Write the active columns of x side by side to out."""
+    kernels.gather(x, None, 0, units, 0, out)
+    return out

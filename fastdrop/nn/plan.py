@@ -1,0 +1,64 @@
+"""Which method the products of a fused chain take, from the cost model alone.
+
+For one batch size the model is asked once, at the numbers of active units to be expected; what
+changes from step to step is the share of non-zeros, and the plan keeps the share at which skipping
+them ceases to pay.
+"""
+
+from fastdrop.cost import compact_cost, dense_cost, skip_cost
+
+__all__ = ["Choice", "choose"]
+
+
+class Choice:
+    """How to multiply x by w.
+
+    Attributes
+    ----------
+    share : float
+        Skip zeros where x has a smaller share of non-zeros.
+    otherwise : {"dense", "shared", "compact"}
+        What to do elsewhere: multiply everything, skip what groups of rows share, or gather what
+        each group keeps.
+    """
+
+    __slots__ = ("otherwise", "share")
+
+    def __init__(self, share, otherwise):
+        self.share = share
+        self.otherwise = otherwise
+
+
+def choose(rows, depth, columns, dtype, shared=None, groups=None):
+    """Plan a product of (rows, depth) and (depth, columns).
+
+    Parameters
+    ----------
+    rows, depth, columns : int
+    dtype : numpy.dtype
+    shared : float, optional
+        Share of x that a mask with groups of at least four rows keeps.
+    groups : tuple, optional
+        (share of x kept, share of columns kept, rows per group) where every group has its own
+        units.
+
+    Returns
+    -------
+    Choice
+
+    Examples
+    --------
+    >>> import numpy
+    >>> choose(128, 512, 10, numpy.dtype(numpy.float32)).otherwise
+    'dense'
+    """
+    costs = {"dense": dense_cost(rows, depth, columns, dtype)}
+    if shared is not None:
+        costs["shared"] = skip_cost(rows, depth, columns, dtype, shared, True)
+    if groups is not None:
+        costs["compact"] = compact_cost(rows, depth, columns, dtype, *groups)
+    otherwise = min(costs, key=costs.get)
+    fixed = skip_cost(rows, depth, columns, dtype, 0.0, False)
+    per_share = skip_cost(rows, depth, columns, dtype, 1.0, False) - fixed
+    share = (costs[otherwise] - fixed) / per_share if per_share > 0 else 0.0
+    return Choice(share, otherwise)

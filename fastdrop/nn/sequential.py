@@ -1,0 +1,265 @@
+"""A network of layers one after the other."""
+
+import collections
+
+import numpy
+
+from fastdrop.nn.chain import Whole, chain_of, check_layers, check_units
+from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.layer import Layer, fitting_gradient
+from fastdrop.nn.link import Source
+from fastdrop.stream import MaskStream, as_stream
+
+__all__ = ["Sequential"]
+
+# A child of a stream's seed that its `spawn` does not reach: the seed of the initial weights.
+WEIGHTS_CHILD = 2**32 - 1
+
+
+class Sequential(Layer):
+    """Layers one after the other, trained without touching what dropout drops.
+
+    A Dense, the activation functions behind it and the dropout behind those are computed as one
+    link: the mask is drawn first, and units it drops leave the products of this Dense and of the
+    next, forward, backward and in the optimiser. See ``docs/nn.md``.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    rng : optional
+        As for `fastdrop.dropout`. Dropout layer number k gets child number k of this stream, so
+        that no other layer changes its masks; the initial weights come from a child too.
+    dtype : optional
+        float32 or float64: of parameters, activations and results.
+
+    Attributes
+    ----------
+    layers : list of Layer
+
+    Raises
+    ------
+    TypeError
+        If something is no layer, or for another dtype.
+    ValueError
+        If a layer does not fit the one before it, or is there twice.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> net = nn.Sequential([nn.Dense(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Dense(16, 2)], rng=0)
+    >>> x = numpy.ones((4, 8), numpy.float32)
+    >>> value, grad = nn.SoftmaxCrossEntropy()(net.forward(x, training=True), [0, 1, 0, 1])
+    >>> net.backward(grad)
+    >>> [parameter.name for parameter in net.parameters()]
+    ['dense0.weight', 'dense0.bias', 'dense1.weight', 'dense1.bias']
+    """
+
+    def __init__(self, layers, rng=None, dtype=numpy.float32):
+        super().__init__()
+        self.dtype = numpy.dtype(dtype)
+        if self.dtype.char not in "fd":
+            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
+        self.layers = list(layers)
+        check_layers(self.layers)
+        self._name_layers()
+        self._first = check_units(self.layers)
+        self._source = Source()
+        self._links = chain_of(self.layers, self._source, self.dtype)
+        self._build(as_stream(rng))
+        self._parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
+        self._shape_in = self._shape_out = None
+
+    def _name_layers(self):
+        seen = collections.Counter()
+        for layer in self.layers:
+            kind = type(layer).__name__.lower()
+            layer.name = f"{kind}{seen[kind]}"
+            seen[kind] += 1
+
+    def _build(self, root):
+        dropouts = [layer for layer in self.layers if isinstance(layer, Dropout)]
+        streams = root.spawn(max(len(dropouts), 1))
+        for layer, stream in zip(dropouts, streams, strict=False):
+            layer.stream = stream
+        seed = streams[0]._seed_sequence
+        generator = numpy.random.default_rng(
+            numpy.random.SeedSequence(
+                seed.entropy,
+                spawn_key=(*seed.spawn_key, WEIGHTS_CHILD),
+                pool_size=seed.pool_size,
+            )
+        )
+        for link in self._links:
+            if link.dense is not None:
+                link.dense.build(self.dtype, generator, link.fortran)
+
+    def parameters(self):
+        """Return the list of all layers' `Parameter` objects, the same ones every time."""
+        return list(self._parameters)
+
+    def _checked(self, x):
+        x = numpy.asarray(x)
+        if x.dtype.kind not in "biuf":
+            raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
+        if self._first is not None:
+            self._first.check_input(x.shape)
+        elif x.ndim < 2:
+            raise ValueError(f"x must have shape (batch, ...), got {x.shape}")
+        return numpy.ascontiguousarray(x, self.dtype)
+
+    def forward(self, x, training=False):
+        """Return the network's output.
+
+        Parameters
+        ----------
+        x : array_like of real numbers, shape (batch, ...)
+            Converted to the network's dtype. In training it is not copied, if it has that dtype:
+            leave it as it is until `backward`.
+        training : bool, optional
+            Draw masks, and keep what `backward` needs. At test time every unit takes part.
+
+        Returns
+        -------
+        numpy.ndarray, shape (batch, ...)
+            A fresh array.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is not what the first layer expects.
+        """
+        x = self._checked(x)
+        lead, width = x.shape[:-1], x.shape[-1]
+        matrix = x.reshape(-1, width) if x.ndim != 2 else x
+        if not training:
+            return self._infer(matrix, lead)
+        self._shape_out = None
+        self._source.width = self._source.active = width
+        y, links = matrix, self._links
+        last = links[-1]
+        for link in links:
+            if link.dense is not None and link.source.width != link.dense.units_in:
+                link.dense.check_input((*lead, link.source.width))
+            y = link.forward(y, lead, link is last)
+            lead = link.lead
+        if last.units is not None:
+            y = last.expanded(y, numpy.empty((y.shape[0], last.width), self.dtype))
+        elif not last.fresh:
+            y = y.copy()
+        self._shape_in = x.shape
+        self._shape_out = (*lead, last.width)
+        return y if len(lead) == 1 else y.reshape(self._shape_out)
+
+    def _infer(self, y, lead):
+        first = self._links[0]
+        if first.dense is None:
+            y = y.copy()  # the others work on what the one before made
+        for link in self._links:
+            if link.dense is not None and y.shape[1] != link.dense.units_in:
+                link.dense.check_input((*lead, y.shape[1]))
+            y = link.infer(y, lead)
+            if isinstance(link, Whole):
+                lead = link.infer_lead
+                y = y.copy() if link is not self._links[-1] else y
+        return y if len(lead) == 1 else y.reshape(*lead, y.shape[1])
+
+    def backward(self, grad, input_gradient=False):
+        """Set the gradients of all parameters.
+
+        Parameters
+        ----------
+        grad : array_like
+            Gradient of the loss with respect to what the last training forward returned.
+        input_gradient : bool, optional
+            Whether the gradient of the network's input is computed as well.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            The input's gradient, a fresh array; None if it was not asked for.
+
+        Raises
+        ------
+        RuntimeError
+            Without a training forward before it.
+        ValueError
+            If `grad` has another shape than the output.
+        """
+        if self._shape_out is None:
+            raise self._missing_forward()
+        grad = fitting_gradient(grad, self._shape_out, self.dtype, self.name)
+        last = self._links[-1]
+        grad = grad.reshape(-1, self._shape_out[-1])
+        if last.units is not None:
+            grad = last.compressed(grad)
+        elif not last.fresh:
+            grad = grad.copy()
+        for link in reversed(self._links):
+            grad = link.backward(grad, input_gradient or link is not self._links[0])
+        return grad.reshape(self._shape_in).copy() if input_gradient else None
+
+    def state_dict(self):
+        """Return all that training changes: parameters and the state of every mask stream.
+
+        Returns
+        -------
+        dict
+            Arrays by ``layer.name`` ("dense0.weight", copies), and the full states of the streams
+            ("dropout0.stream"), dicts.
+        """
+        state = {parameter.name: parameter.value.copy() for parameter in self._parameters}
+        for layer in self.layers:
+            if isinstance(layer, Dropout):
+                state[f"{layer.name}.stream"] = layer.stream.state
+        return state
+
+    def load_state_dict(self, state):
+        """Take over a state that `state_dict` returned, in place.
+
+        Parameters
+        ----------
+        state : dict
+
+        Raises
+        ------
+        ValueError
+            If it is not of a network like this one: by name, what it has and what is expected.
+            Nothing is changed then.
+        """
+        expected = self.state_dict()
+        for problem, names in (
+            ("lacks", expected.keys() - state.keys()),
+            ("has what the network does not", state.keys() - expected.keys()),
+        ):
+            if names:
+                raise ValueError(f"the state {problem}: {', '.join(sorted(names))}")
+        streams = {}
+        for name, mine in expected.items():
+            given = state[name]
+            if isinstance(mine, dict):
+                streams[name] = _stream(name, given)
+                continue
+            given = numpy.asarray(given)
+            if given.shape != mine.shape or given.dtype != mine.dtype:
+                raise ValueError(
+                    f"{name}: expected shape {mine.shape} and dtype {mine.dtype}, got "
+                    f"{given.shape} and {given.dtype}"
+                )
+        for parameter in self._parameters:
+            parameter.value[...] = state[parameter.name]
+        for layer in self.layers:
+            if isinstance(layer, Dropout):
+                layer.stream = streams[f"{layer.name}.stream"]
+        self._shape_out = None
+
+    def __repr__(self):
+        lines = "".join(f"    {layer!r},\n" for layer in self.layers)
+        return f"Sequential([\n{lines}], dtype={self.dtype})"
+
+
+def _stream(name, state):
+    try:
+        return MaskStream.from_state(state)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{name}: no state of a mask stream: {error!r}") from None

@@ -1,0 +1,207 @@
+/* update.c: weights, and what an optimiser remembers of them, moved by one step where they are
+ * active. */
+#include <math.h>
+#include <string.h>
+
+#include "bits.h"
+#include "fastdrop.h"
+
+/* Rows of one task, where no norms are bounded: those need whole columns, so that a task is then a
+ * strip of columns. */
+#define TASK_ROWS 32
+/* Weights that a thread must have to move to be worth waking: some 30 microseconds. */
+#define MINIMUM_PER_THREAD (1 << 16)
+
+static const size_t element_bytes[] = {2, 4, 8};
+
+typedef struct {
+    const fd_kernels *kernels;
+    fd_dtype dtype;
+    const fd_rule *rule;
+    const fd_weights *weights;
+    int64_t active_rows, active_columns;
+    fd_corrections corrections; /* of the first column; Adam's */
+} movement;
+
+static int active(const fd_units *units, int64_t i)
+{
+    return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
+}
+
+/* Active units before unit i. */
+static int64_t rank_of(const fd_units *units, int64_t i)
+{
+    const fd_units before = {units->bits, units->bit, i};
+    return fd_count_units(&before);
+}
+
+/* The active row after row i, or i if there is none. */
+static int64_t next_row(const fd_units *rows, int64_t i)
+{
+    for (int64_t next = i + 1; next < rows->length; next++) {
+        if (active(rows, next)) {
+            return next;
+        }
+    }
+    return i;
+}
+
+static void *shifted(void *array, int64_t elements, size_t size)
+{
+    return array ? (char *)array + elements * (int64_t)size : NULL;
+}
+
+/* Columns [column, column + columns) of row i; `rank` active rows are before it, and
+ * `column_rank` active columns before the first. */
+static void update_part(const movement *m, int64_t i, int64_t rank, int64_t column,
+                        int64_t columns, int64_t column_rank)
+{
+    const fd_weights *w = m->weights;
+    const size_t size = element_bytes[m->dtype];
+    const int64_t width = w->columns.length, place = i * width + column;
+    const int64_t used = w->compact ? rank * m->active_columns + column_rank : place;
+    const int64_t total = w->compact ? m->active_rows * m->active_columns : w->rows.length * width;
+    fd_update_row row = {
+        .value = shifted(w->value, place, size),
+        .first = shifted(w->first, place, size),
+        .second = shifted(w->second, place, size),
+        .gradient = (const char *)w->gradient + used * (int64_t)size,
+        .room = total - used,
+        .compact = w->compact && w->columns.bits,
+        .columns = columns,
+        .bits = w->columns.bits,
+        .bit = w->columns.bit + column,
+        .ahead = (next_row(&w->rows, i) - i) * width,
+        .corrections = m->corrections,
+    };
+    if (m->rule->kind == FD_ADAM) {
+        fd_corrections *c = &row.corrections;
+        const double *of_row = w->table + 2 * w->row_counts[i];
+        const double *of_all = w->table + 2 * w->steps;
+        c->row_s = of_row[0] / of_all[0];
+        c->row_q = of_row[1] / of_all[1];
+        if (c->columns_s) {
+            c->columns_s = (const char *)c->columns_s + column * (int64_t)size;
+            c->columns_q = (const char *)c->columns_q + column * (int64_t)size;
+        }
+    }
+    m->kernels->update_row[m->dtype](m->rule, &row);
+}
+
+static void update_rows(const void *context, int64_t task)
+{
+    const movement *m = context;
+    const fd_weights *w = m->weights;
+    const int64_t from = task * TASK_ROWS, left = w->rows.length - from;
+    const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
+    int64_t rank = rank_of(&w->rows, from);
+    for (int64_t i = from; i < to; i++) {
+        if (active(&w->rows, i)) {
+            update_part(m, i, rank++, 0, w->columns.length, 0);
+        }
+    }
+}
+
+/* The same for a strip of columns, whose squares are summed, in float64 and from the first row to
+ * the last, while they are in the cache. */
+static void update_strip(const void *context, int64_t task)
+{
+    const movement *m = context;
+    const fd_weights *w = m->weights;
+    const size_t size = element_bytes[m->dtype];
+    const int64_t width = w->columns.length, column = task * FD_STRIP;
+    const int64_t columns = width - column < FD_STRIP ? width - column : FD_STRIP;
+    const int64_t column_rank = rank_of(&w->columns, column);
+    double sums[FD_STRIP] = {0};
+    fd_projection projection;
+    int64_t rank = 0;
+    for (int64_t i = 0; i < w->rows.length; i++) {
+        if (active(&w->rows, i)) {
+            update_part(m, i, rank++, column, columns, column_rank);
+        }
+        m->kernels->add_squares[m->dtype](shifted(w->value, i * width + column, size), columns,
+                                          sums);
+    }
+    if (!m->kernels->bound_norms[m->dtype](sums, columns, w->columns.bits,
+                                           w->columns.bit + column, m->rule->max_norm,
+                                           &projection)) {
+        return;
+    }
+    for (int64_t i = 0; i < w->rows.length; i++) {
+        m->kernels->project[m->dtype](shifted(w->value, i * width + column, size), columns,
+                                      &projection);
+    }
+}
+
+static void raise_counts(int64_t *counts, const fd_units *units, int64_t most)
+{
+    for (int64_t i = 0; i < units->length; i++) {
+        counts[i] += active(units, i) && counts[i] < most;
+    }
+}
+
+/* The corrections of every column, of both kinds apart, unless all have the same count. */
+static int look_up_columns(movement *m)
+{
+    const fd_weights *w = m->weights;
+    const int64_t columns = w->columns.length;
+    const size_t size = element_bytes[m->dtype];
+    int64_t j = 0;
+    while (j < columns && w->column_counts[j] == w->steps) {
+        j++;
+    }
+    if (j == columns) {
+        return 0;
+    }
+    char *s = fd_workspace(FD_SLOT_PANEL, 2 * (size_t)columns * size);
+    if (s == NULL) {
+        return -1;
+    }
+    char *q = s + (size_t)columns * size;
+    for (j = 0; j < columns; j++) {
+        const double *pair = w->table + 2 * w->column_counts[j];
+        if (m->dtype == FD_FLOAT32) {
+            ((float *)(void *)s)[j] = (float)pair[0];
+            ((float *)(void *)q)[j] = (float)pair[1];
+        } else {
+            ((double *)(void *)s)[j] = pair[0];
+            ((double *)(void *)q)[j] = pair[1];
+        }
+    }
+    m->corrections.columns_s = s;
+    m->corrections.columns_q = q;
+    return 0;
+}
+
+int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
+{
+    movement m = {
+        .kernels = fd_active_kernels(),
+        .dtype = dtype,
+        .rule = rule,
+        .weights = weights,
+        .active_rows = fd_count_units(&weights->rows),
+        .active_columns = fd_count_units(&weights->columns),
+    };
+    if (rule->kind == FD_ADAM) {
+        const double *table = weights->table, *of_all = table + 2 * weights->steps;
+        raise_counts(weights->row_counts, &weights->rows, weights->steps);
+        raise_counts(weights->column_counts, &weights->columns, weights->steps);
+        m.corrections.all_s = of_all[0];
+        m.corrections.all_q = of_all[1];
+        m.corrections.first_s = table[2];
+        m.corrections.first_q = table[3];
+        if (look_up_columns(&m) != 0) {
+            return -1;
+        }
+    }
+    if (isfinite(rule->max_norm)) {
+        const int64_t work = weights->rows.length * weights->columns.length;
+        fd_parallel(fd_threads_for(work, MINIMUM_PER_THREAD),
+                    (weights->columns.length + FD_STRIP - 1) / FD_STRIP, update_strip, &m);
+    } else if (m.active_rows > 0 && m.active_columns > 0) {
+        fd_parallel(fd_threads_for(m.active_rows * weights->columns.length, MINIMUM_PER_THREAD),
+                    (weights->rows.length + TASK_ROWS - 1) / TASK_ROWS, update_rows, &m);
+    }
+    return 0;
+}

@@ -1,0 +1,55 @@
+/* update.h: what an update of weights is: its rule, its arrays, and one row of it. */
+#ifndef FASTDROP_UPDATE_H
+#define FASTDROP_UPDATE_H
+
+#include <stdint.h>
+
+typedef enum { FD_SGD, FD_ADAM } fd_rule_kind;
+
+/* The numbers of a rule, each rounded to the element type before it is used. For SGD, beta1 is the
+ * momentum. Which steps are left out follows from them: a decay of 0, a max_norm of infinity. */
+typedef struct {
+    fd_rule_kind kind;
+    double learning_rate, beta1, beta2, epsilon, weight_decay, max_norm;
+    int nesterov;  /* SGD */
+    int decoupled; /* Adam: decay the weights (AdamW), not the gradient */
+} fd_rule;
+
+/* Adam's bias corrections. With s(k) = sqrt(1 - beta2^k) and q(k) = 1 / (1 - beta1^k), the weight of
+ * a row that had n updates and a column that had m, of `steps` in all, gets
+ *     s = max(s(n) / s(steps) * s(m), s(1))    q = min(q(n) / q(steps) * q(m), q(1))
+ * Here: s(n) / s(steps) and q(n) / q(steps) of the row; s(m) and q(m) of every column, or where
+ * `columns` are NULL of all of them; s(1) and q(1). */
+typedef struct {
+    double row_s, row_q, all_s, all_q, first_s, first_q;
+    const void *columns_s, *columns_q;
+} fd_corrections;
+
+/* The ways to move a row, one inner loop each. */
+enum { FD_MOVE_SGD, FD_MOVE_ADAM, FD_MOVE_ADAM_COLUMNS };
+
+#define FD_ALWAYS_INLINE __attribute__((always_inline))
+
+/* A row, or a part of one. */
+typedef struct {
+    void *value, *first, *second; /* first: velocity (NULL: none) or first moment */
+    const void *gradient;         /* of the first column, or of the first active one */
+    int64_t room;                 /* elements from there on that may be read */
+    int compact;                  /* the gradient has active columns only */
+    int64_t columns;
+    const uint8_t *bits;          /* active columns, from bit `bit` on; NULL: all */
+    int64_t bit;
+    int64_t ahead; /* elements from this row to one to be fetched into the cache, 0: none */
+    fd_corrections corrections;
+} fd_update_row;
+
+/* Columns whose norms are bounded together: a multiple of 64. */
+#define FD_STRIP 256
+
+/* Which columns of a strip are scaled down, and by what. */
+typedef struct {
+    uint64_t words[FD_STRIP / 64];
+    double factors[FD_STRIP]; /* in the element type, side by side */
+} fd_projection;
+
+#endif

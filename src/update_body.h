@@ -1,0 +1,276 @@
+/* update_body.h: one row of weights moves by one step, for one element type R (f32, f64).
+ *
+ * Every vector with an active lane is read, computed and written back whole; lanes that are not
+ * active are written back as they were read. Multiplications and additions are never fused, so that
+ * every instruction set, and the twin in NumPy, gets the same bits.
+ */
+#include <float.h>
+
+#include "update.h"
+
+#include "join.h"
+
+/* The rule's numbers in the element type. */
+typedef struct {
+    R_(vector) rate, decay, keep, beta1, rest1, beta2, rest2;
+    R_(vector) epsilon, row_s, row_q, first_s, first_q; /* Adam's */
+    R_(vector) s, q; /* corrections of the whole row */
+    int decay_gradient, decay_value, nesterov;
+} R_(numbers);
+
+static inline R_(numbers) R_(numbers_of)(const fd_rule *rule, const fd_corrections *corrections)
+{
+    R_(numbers) n;
+    n.epsilon = R_(splat)(rule->epsilon);
+    n.row_s = R_(splat)(corrections->row_s);
+    n.row_q = R_(splat)(corrections->row_q);
+    n.first_s = R_(splat)(corrections->first_s);
+    n.first_q = R_(splat)(corrections->first_q);
+    n.s = R_(larger)(R_(multiply)(n.row_s, R_(splat)(corrections->all_s)), n.first_s);
+    n.q = R_(smaller)(R_(multiply)(n.row_q, R_(splat)(corrections->all_q)), n.first_q);
+    n.rate = R_(splat)(rule->learning_rate);
+    n.decay = R_(splat)(rule->weight_decay);
+    n.keep = R_(splat)(1.0 - rule->learning_rate * rule->weight_decay);
+    n.beta1 = R_(splat)(rule->beta1);
+    n.rest1 = R_(splat)(1.0 - rule->beta1);
+    n.beta2 = R_(splat)(rule->beta2);
+    n.rest2 = R_(splat)(1.0 - rule->beta2);
+    n.decay_gradient = rule->weight_decay != 0 && !rule->decoupled;
+    n.decay_value = rule->weight_decay != 0 && rule->decoupled;
+    n.nesterov = rule->nesterov;
+    return n;
+}
+
+/* Where one vector of a row lies. */
+typedef struct {
+    R_(element) *value, *first, *second;
+    const R_(element) *s, *q; /* corrections of its columns */
+} R_(place);
+
+static inline void R_(store_active)(R_(element) *p, R_(vector) old, R_(vector) v, uint64_t active)
+{
+    R_(store)(p, R_(choose)(old, v, active));
+}
+
+/* Stochastic gradient descent; see the twin for the formulas. */
+static inline FD_ALWAYS_INLINE void R_(descend)(R_(numbers) n, R_(place) p, R_(vector) gradient,
+                                                uint64_t active)
+{
+    const R_(vector) w = R_(load)(p.value);
+    R_(vector) step = gradient;
+    if (n.decay_gradient) {
+        step = R_(add)(step, R_(multiply)(n.decay, w));
+    }
+    if (p.first) {
+        const R_(vector) old = R_(load)(p.first);
+        const R_(vector) u = R_(add)(R_(multiply)(n.beta1, old), step);
+        R_(store_active)(p.first, old, u, active);
+        step = n.nesterov ? R_(add)(step, R_(multiply)(n.beta1, u)) : u;
+    }
+    R_(store_active)(p.value, w, R_(subtract)(w, R_(multiply)(n.rate, step)), active);
+}
+
+/* Adam; s and q are the corrections of the two moments. */
+static inline FD_ALWAYS_INLINE void R_(adapt)(R_(numbers) n, R_(place) p, R_(vector) gradient,
+                                              R_(vector) s, R_(vector) q, uint64_t active)
+{
+    const R_(vector) w = R_(load)(p.value), m = R_(load)(p.first), v = R_(load)(p.second);
+    R_(vector) g = gradient, kept = w;
+    if (n.decay_gradient) {
+        g = R_(add)(g, R_(multiply)(n.decay, w));
+    }
+    if (n.decay_value) {
+        kept = R_(multiply)(kept, n.keep);
+    }
+    const R_(vector) mean = R_(add)(R_(multiply)(n.beta1, m), R_(multiply)(n.rest1, g));
+    const R_(vector) square =
+        R_(add)(R_(multiply)(n.beta2, v), R_(multiply)(n.rest2, R_(multiply)(g, g)));
+    const R_(vector) size = R_(add)(R_(root)(square), R_(multiply)(n.epsilon, s));
+    const R_(vector) rate = R_(multiply)(n.rate, R_(multiply)(s, q));
+    const R_(vector) step = R_(divide)(R_(multiply)(rate, mean), size);
+    R_(store_active)(p.first, m, mean, active);
+    R_(store_active)(p.second, v, square, active);
+    R_(store_active)(p.value, w, R_(subtract)(kept, step), active);
+}
+
+/* One whole vector; `way` is a constant wherever this is called. */
+static inline FD_ALWAYS_INLINE void R_(move)(R_(numbers) n, R_(place) p, R_(vector) gradient,
+                                             uint64_t active, int way)
+{
+    R_(vector) s = n.s, q = n.q;
+    if (way == FD_MOVE_SGD) {
+        R_(descend)(n, p, gradient, active);
+        return;
+    }
+    if (way == FD_MOVE_ADAM_COLUMNS) {
+        s = R_(larger)(R_(multiply)(n.row_s, R_(load)(p.s)), n.first_s);
+        q = R_(smaller)(R_(multiply)(n.row_q, R_(load)(p.q)), n.first_q);
+    }
+    R_(adapt)(n, p, gradient, s, q, active);
+}
+
+/* Up to R_lanes elements, read without touching what is behind them; the other lanes are 0. */
+static inline R_(vector) R_(load_some)(const R_(element) *p, int64_t n)
+{
+    R_(element) lanes[R_(lanes)] = {0};
+    memcpy(lanes, p, (size_t)n * sizeof *p);
+    return R_(load)(lanes);
+}
+
+/* The last columns of a row, fewer than a vector has: moved in a copy. */
+static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_(vector) gradient,
+                                                  uint64_t active, int64_t columns, int way)
+{
+    R_(element) copies[5][R_(lanes)];
+    R_(place) copy = {NULL, NULL, NULL, copies[3], copies[4]};
+    const size_t bytes = (size_t)columns * sizeof *p.value;
+    R_(store)(copy.value = copies[0], R_(load_some)(p.value, columns));
+    if (p.first) {
+        R_(store)(copy.first = copies[1], R_(load_some)(p.first, columns));
+    }
+    if (p.second) {
+        R_(store)(copy.second = copies[2], R_(load_some)(p.second, columns));
+    }
+    if (way == FD_MOVE_ADAM_COLUMNS) {
+        R_(store)(copies[3], R_(load_some)(p.s, columns));
+        R_(store)(copies[4], R_(load_some)(p.q, columns));
+    }
+    R_(move)(n, copy, gradient, active, way);
+    memcpy(p.value, copy.value, bytes);
+    if (p.first) {
+        memcpy(p.first, copy.first, bytes);
+    }
+    if (p.second) {
+        memcpy(p.second, copy.second, bytes);
+    }
+}
+
+static inline FD_ALWAYS_INLINE R_(place) R_(place_of)(const fd_update_row *row, int64_t j, int way)
+{
+    R_(place) p = {.value = (R_(element) *)row->value + j};
+    if (way != FD_MOVE_SGD || row->first) {
+        p.first = (R_(element) *)row->first + j;
+    }
+    if (way != FD_MOVE_SGD) {
+        p.second = (R_(element) *)row->second + j;
+    }
+    if (way == FD_MOVE_ADAM_COLUMNS) {
+        p.s = (const R_(element) *)row->corrections.columns_s + j;
+        p.q = (const R_(element) *)row->corrections.columns_q + j;
+    }
+    return p;
+}
+
+static inline FD_ALWAYS_INLINE void R_(update_columns)(R_(numbers) n, fd_update_row row, int way)
+{
+    const R_(element) *gradient = row.gradient;
+    int64_t used = 0; /* elements of a compact gradient */
+    for (int64_t j = 0; j < row.columns; j += 64) {
+        const int64_t left = row.columns - j;
+        uint64_t word = left < 64 ? ((uint64_t)1 << left) - 1 : ~(uint64_t)0;
+        if (row.bits) {
+            word = fd_load_bits_part(row.bits, row.bit + j, left);
+        }
+        for (int line = 0; row.ahead && line < 64; line += 64 / (int)sizeof *gradient) {
+            const R_(place) next = R_(place_of)(&row, row.ahead + j + line, way);
+            __builtin_prefetch(next.value, 1);
+            if (next.first) {
+                __builtin_prefetch(next.first, 1);
+            }
+            if (way != FD_MOVE_SGD) {
+                __builtin_prefetch(next.second, 1);
+            }
+        }
+        for (int part = 0; part < 64 && part < left; part += R_(lanes)) {
+            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
+            const int64_t here = left - part;
+            R_(vector) g;
+            if (!active) {
+                continue;
+            }
+            if (row.compact) {
+                const int64_t room = row.room - used;
+                if (room >= R_(lanes)) {
+                    g = R_(expand)(gradient + used, active);
+                } else {
+                    R_(element) lanes[R_(lanes)];
+                    R_(store)(lanes, R_(load_some)(gradient + used, room));
+                    g = R_(expand)(lanes, active);
+                }
+                used += __builtin_popcountll(active);
+            } else if (here >= R_(lanes)) {
+                g = R_(load)(gradient + j + part);
+            } else {
+                g = R_(load_some)(gradient + j + part, here);
+            }
+            const R_(place) p = R_(place_of)(&row, j + part, way);
+            if (here >= R_(lanes)) {
+                R_(move)(n, p, g, active, way);
+            } else {
+                R_(move_some)(n, p, g, active, here, way);
+            }
+        }
+    }
+}
+
+static void R_(update_row)(const fd_rule *rule, const fd_update_row *row)
+{
+    const R_(numbers) n = R_(numbers_of)(rule, &row->corrections);
+    if (rule->kind == FD_SGD) {
+        R_(update_columns)(n, *row, FD_MOVE_SGD);
+    } else if (row->corrections.columns_s) {
+        R_(update_columns)(n, *row, FD_MOVE_ADAM_COLUMNS);
+    } else {
+        R_(update_columns)(n, *row, FD_MOVE_ADAM);
+    }
+}
+
+static void R_(add_squares)(const void *from, int64_t columns, double *sums)
+{
+    const R_(element) *x = from;
+    for (int64_t j = 0; j < columns; j++) {
+        const double wide = (double)x[j];
+        const double square = wide * wide;
+        sums[j] += square;
+    }
+}
+
+static int R_(bound_norms)(const double *sums, int64_t columns, const uint8_t *bits, int64_t bit,
+                           double max_norm, fd_projection *projection)
+{
+    R_(element) *factors = (R_(element) *)(void *)projection->factors;
+    uint64_t any = 0;
+    for (int64_t j = 0; j < FD_STRIP; j += 64) {
+        projection->words[j / 64] = 0;
+        for (int64_t i = j; i < j + 64; i++) {
+            const double norm = i < columns ? __builtin_sqrt(sums[i]) : 0;
+            const int far = norm > max_norm && norm <= DBL_MAX &&
+                            (!bits || fd_test_bit(bits, bit + i));
+            factors[i] = (R_(element))(far ? max_norm / norm : 1.0);
+            projection->words[j / 64] |= (uint64_t)far << (i - j);
+        }
+        any |= projection->words[j / 64];
+    }
+    return any != 0;
+}
+
+static void R_(project)(void *to, int64_t columns, const fd_projection *projection)
+{
+    R_(element) *x = to;
+    const R_(element) *factors = (const R_(element) *)(const void *)projection->factors;
+    for (int64_t j = 0; j < columns; j += R_(lanes)) {
+        const uint64_t far = projection->words[j / 64] >> (j % 64);
+        const R_(vector) factor = R_(load)(factors + j);
+        if (columns - j >= R_(lanes)) {
+            const R_(vector) old = R_(load)(x + j);
+            R_(store_active)(x + j, old, R_(multiply)(old, factor), far);
+        } else {
+            R_(element) part[R_(lanes)];
+            const R_(vector) old = R_(load_some)(x + j, columns - j);
+            R_(store_active)(part, old, R_(multiply)(old, factor), far);
+            memcpy(x + j, part, (size_t)(columns - j) * sizeof *x);
+        }
+    }
+}
+
+#include "unjoin.h"
