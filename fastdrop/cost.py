@@ -39,20 +39,20 @@ COSTS = {
 # What a call costs before it does anything.
 CALL_SKIP = 600.0
 CALL_COMPACT = 900.0
-CALL_DENSE = 4000.0
+CALL_DENSE = 8000.0
 # A BLAS works below its peak on few rows: as if there were this many more.
 BLAS_EXTRA_ROWS = 4
 # Rows of x that one packing of w serves.
 PACKED_ROWS = 512
 # On one row of x the BLAS reads w once, at the speed of the memory behind the L2 cache.
 ROW_READ = 0.05
-# Sums over columns that do not fill a panel cost as if they did.
-PANEL_COLUMNS = 128
+# Sums over columns that do not fill a vector cost as if they did.
+VECTOR_COLUMNS = 16
 
 
 def _panels(columns):
-    """Columns, filled up to whole panels, as the kernels multiply them."""
-    return -(-columns // PANEL_COLUMNS) * PANEL_COLUMNS
+    """Columns, filled up to whole vectors, as the kernels multiply them."""
+    return -(-columns // VECTOR_COLUMNS) * VECTOR_COLUMNS
 
 
 def dense_cost(rows, depth, columns, dtype):

@@ -165,11 +165,16 @@ def masked_matmul_backward(
 
 def _grad_bias(grad, mask_out, scale):
     """Column sums of what the output mask kept."""
-    if mask_out is not None:
-        kept = numpy.empty(grad.shape, grad.dtype)
-        kernels.apply_mask(grad, mask_out.bits, mask_out.shape, mask_out.rows_per_mask, 1.0, kept)
-        grad = kept
-    return grad.sum(axis=0) * grad.dtype.type(scale)
+    if mask_out is None:
+        return grad.sum(axis=0)
+    if mask_out.groups == 1:  # what is dropped stays in its column
+        with numpy.errstate(all="ignore"):
+            sums = grad.sum(axis=0)[None]
+        kernels.apply_mask(sums, mask_out.bits, mask_out.shape, 1, scale, sums)
+        return sums[0]
+    kept = numpy.empty(grad.shape, grad.dtype)
+    kernels.apply_mask(grad, mask_out.bits, mask_out.shape, mask_out.rows_per_mask, scale, kept)
+    return kept.sum(axis=0)
 
 
 def _matrix(x):

@@ -23,6 +23,8 @@ __all__ = ["METHODS", "multiply", "multiply_transposed"]
 METHODS = ("auto", "compact", "skip", "dense")
 # Groups of fewer rows have nothing to share: every one would pack its weights for itself.
 SMALLEST_GROUP = 4
+# Multiply-adds of a product not worth a second thought.
+SMALL_PRODUCT = 1 << 17
 # A buffer above this is given back at the end of its call.
 KEPT_BYTES = 1 << 26
 
@@ -99,6 +101,8 @@ def choose(product):
     if mask_in is None and mask_out is None and not product.skip_zeros:
         return "dense"
     shape = (*product.x.shape, product.w.shape[1])
+    if mask_in is not None and shape[0] * product.w.size < SMALL_PRODUCT:
+        return "skip"  # by the time the others' costs are worked out it is done
     dtype = product.x.dtype
     method, least = "dense", dense_cost(*shape, dtype)
     if mask_in is not None or product.skip_zeros:

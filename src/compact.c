@@ -84,7 +84,7 @@ static void store_tile(const compact_pass *p, int64_t panel_number, const char *
     for (int64_t i = 0; i < p->rows; i++, tile += width * size) {
         const int64_t row = p->c.row_numbers ? p->c.row_numbers[p->row + i] : p->row + i;
         if (p->c.columns.bits == NULL) {
-            k->skip_store[p->dtype](r, row, column, tile);
+            k->skip_store[p->dtype](r, row, column, FD_PANEL_VECTORS, tile);
             continue;
         }
         const char *bias = r->bias ? (const char *)r->bias + column * size : NULL;

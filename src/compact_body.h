@@ -31,12 +31,15 @@ static void R_(compact_pack_x_transposed)(const compact_operands *c, int64_t row
                                           int64_t block, R_(element) *packed)
 {
     const int64_t first = c->depth_cuts[block], span = c->depth_cuts[block + 1] - first;
-    for (int64_t r = 0; r < GROUP_ROWS; r++) {
-        R_(element) *out = packed + r * BLOCK_DEPTH;
-        const R_(element) *x = (const R_(element) *)c->x + first * c->x_stride;
-        const int64_t column = r < rows ? c->row_numbers[row + r] : 0;
-        for (int64_t k = 0; k < span; k++) {
-            out[k] = r < rows ? x[k * c->x_stride + column] : 0;
+    const int64_t *columns = c->row_numbers + row;
+    if (rows < GROUP_ROWS) {
+        memset(packed, 0, GROUP_ROWS * BLOCK_DEPTH * sizeof *packed);
+    }
+    /* neighbours in a row share a cache line; rows a power of two apart share a cache set */
+    for (int64_t k = 0; k < span; k++) {
+        const R_(element) *x = (const R_(element) *)c->x + (first + k) * c->x_stride;
+        for (int64_t r = 0; r < rows; r++) {
+            packed[r * BLOCK_DEPTH + k] = x[columns[r]];
         }
     }
 }

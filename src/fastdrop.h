@@ -93,18 +93,19 @@ typedef struct {
                        int64_t bit, double scale, const void *bias, double bias_scale,
                        int accumulate, void *out);
 
-    /* The parts of a product that skips zeros; see skip_body.h. block_depth rows of a panel,
-     * panel_columns wide; lists of group_rows rows where rows share them. */
+    /* The parts of a product that skips zeros; see skip_body.h. block_depth rows of a panel, 1, 2,
+     * 4 or 8 vectors wide (groups: not 1), 8 are panel_columns; lists of group_rows rows where rows share them. */
     int64_t block_depth, panel_columns[3], group_rows;
     void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first,
                           skip_lists *lists);
     void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
                            const int32_t *rows_of_group, int64_t first, skip_lists *lists);
-    void (*skip_pack[3])(const skip_weights *w, int64_t first, int64_t column, void *panel);
-    void (*skip_rows[3])(const skip_lists *lists, const void *panel, void *tile,
+    void (*skip_pack[3])(const skip_weights *w, int64_t first, int64_t column, int vectors,
+                         void *panel);
+    void (*skip_rows[3])(const skip_lists *lists, const void *panel, int vectors, void *tile,
                          const skip_prefetch *next);
-    void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const void *panel, void *tile,
-                           const skip_prefetch *next);
+    void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const void *panel, int vectors,
+                           void *tile, const skip_prefetch *next);
     /* The parts of a compact product; see compact_body.h. x: group_rows x block_depth elements (and
      * COMPACT_SLACK more); panels: block_depth x panel_columns (and as many more). */
     void (*compact_pack_x[3])(const compact_operands *c, int64_t row, int64_t rows, int64_t block,
@@ -114,7 +115,7 @@ typedef struct {
     void (*compact_multiply[3])(const void *packed, int64_t stride, int64_t groups, int64_t depth,
                                 const void *panel, int64_t vectors, void *tile,
                                 const skip_prefetch *next);
-    void (*skip_store[3])(const skip_result *result, int64_t row, int64_t column,
+    void (*skip_store[3])(const skip_result *result, int64_t row, int64_t column, int vectors,
                           const void *tile_row);
 
     /* Moves a row of weights, and what the rule remembers of them, by one step; see the twin for

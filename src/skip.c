@@ -53,6 +53,17 @@ static void make_lists(const void *context, int64_t block)
     }
 }
 
+/* Vectors of a panel that begins at `column`: as few as hold the columns that are left. */
+static int panel_vectors(const skip_pass *p, int64_t column)
+{
+    const int64_t lanes = p->kernels->panel_columns[p->dtype] / FD_PANEL_VECTORS;
+    int vectors = p->shared ? 2 : 1;
+    while (vectors < FD_PANEL_VECTORS && vectors * lanes < p->w->columns - column) {
+        vectors *= 2;
+    }
+    return vectors;
+}
+
 /* Where block number `block` of this panel's columns lies in w, for fetching ahead. */
 static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t column)
 {
@@ -78,10 +89,9 @@ static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t colu
 }
 
 /* Sums of an earlier chunk of depth go on where they were left. */
-static void start_tile(const skip_pass *p, int64_t column, char *tile)
+static void start_tile(const skip_pass *p, int64_t column, int64_t width, char *tile)
 {
     const int64_t size = element_bytes[p->dtype];
-    const int64_t width = p->kernels->panel_columns[p->dtype];
     memset(tile, 0, (size_t)(p->tile_rows * width * size));
     if (p->first == 0) {
         return;
@@ -99,9 +109,10 @@ static void start_tile(const skip_pass *p, int64_t column, char *tile)
     }
 }
 
-static void finish_tile(const skip_pass *p, int64_t column, const char *tile)
+static void finish_tile(const skip_pass *p, int64_t column, int vectors, int64_t width,
+                        const char *tile)
 {
-    const int64_t row_bytes = p->kernels->panel_columns[p->dtype] * element_bytes[p->dtype];
+    const int64_t row_bytes = width * element_bytes[p->dtype];
     skip_result result = *p->result;
     if (p->first + p->depth < p->x->depth) { /* not the last chunk: plain sums */
         result.scale = 1;
@@ -112,7 +123,7 @@ static void finish_tile(const skip_pass *p, int64_t column, const char *tile)
         for (int64_t i = 0; i < p->rows_of_group[g]; i++) {
             const int64_t tile_row = g * (p->shared ? p->kernels->group_rows : 1) + i;
             p->kernels->skip_store[p->dtype](&result, p->row_of_group[g] + i, column,
-                                             tile + tile_row * row_bytes);
+                                             vectors, tile + tile_row * row_bytes);
         }
     }
 }
@@ -120,8 +131,10 @@ static void finish_tile(const skip_pass *p, int64_t column, const char *tile)
 static void multiply_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
-    const int64_t width = p->kernels->panel_columns[p->dtype], size = element_bytes[p->dtype];
-    const int64_t column = panel_number * width;
+    const int64_t full = p->kernels->panel_columns[p->dtype], size = element_bytes[p->dtype];
+    const int64_t column = panel_number * full;
+    const int vectors = panel_vectors(p, column);
+    const int64_t width = full / FD_PANEL_VECTORS * vectors;
     const int64_t panel_bytes = aligned(p->kernels->block_depth * width * size);
     char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * width * size));
     if (panel == NULL) {
@@ -129,18 +142,19 @@ static void multiply_panel(const void *context, int64_t panel_number)
         return;
     }
     char *tile = panel + panel_bytes;
-    start_tile(p, column, tile);
+    start_tile(p, column, width, tile);
     for (int64_t block = 0; block < p->blocks; block++) {
         const skip_prefetch next = prefetch_of(p, block + 1, column);
         p->kernels->skip_pack[p->dtype](p->w, p->first + block * p->kernels->block_depth, column,
-                                        panel);
+                                        vectors, panel);
         if (p->shared) {
-            p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, panel, tile, &next);
+            p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, panel, vectors, tile,
+                                              &next);
         } else {
-            p->kernels->skip_rows[p->dtype](&p->lists[block], panel, tile, &next);
+            p->kernels->skip_rows[p->dtype](&p->lists[block], panel, vectors, tile, &next);
         }
     }
-    finish_tile(p, column, tile);
+    finish_tile(p, column, vectors, width, tile);
 }
 
 /* Lays out the lists of all blocks in one buffer; returns 0, or -1 without memory. */

@@ -41,7 +41,7 @@ typedef struct {
 /* The stored elements of a block of rows over one block of depth. */
 typedef struct {
     void *values;      /* in list order */
-    uint32_t *places;  /* element offsets into the panel */
+    uint32_t *places;  /* rows of the panel */
     uint64_t *words;   /* scratch: one word a row */
     uint16_t *order;   /* rows, by the length of their lists */
     int32_t rows_of_count[FD_MAX_BLOCK_DEPTH + 1]; /* how many rows have lists of each length */

@@ -78,7 +78,6 @@ static void R_(skip_words)(const skip_operand *x, int64_t row, int64_t rows, int
 static inline void R_(write_list)(const skip_operand *x, int64_t row, int64_t first, uint64_t word,
                                   R_(element) *values, uint32_t *places)
 {
-    const int64_t step = PANEL_VECTORS * R_(lanes);
     if (x->transposed || first + BLOCK_DEPTH > x->depth) { /* no reading past the row's end */
         const int64_t along = x->transposed ? x->stride : 1;
         const R_(element) *a = (const R_(element) *)x->data +
@@ -86,7 +85,7 @@ static inline void R_(write_list)(const skip_operand *x, int64_t row, int64_t fi
         for (; word; word &= word - 1) {
             const int64_t k = __builtin_ctzll(word);
             *values++ = a[k * along];
-            *places++ = (uint32_t)(k * step);
+            *places++ = (uint32_t)k;
         }
         return;
     }
@@ -97,7 +96,7 @@ static inline void R_(write_list)(const skip_operand *x, int64_t row, int64_t fi
         values += __builtin_popcountll(stored);
     }
     for (; word; word &= word - 1) {
-        *places++ = (uint32_t)(__builtin_ctzll(word) * step);
+        *places++ = (uint32_t)__builtin_ctzll(word);
     }
 }
 
@@ -136,7 +135,6 @@ static void R_(group_lists)(const skip_operand *x, int64_t groups, const int64_t
                             const int32_t *rows_of_group, int64_t first, skip_lists *lists)
 {
     const int64_t depth = x->depth - first < BLOCK_DEPTH ? x->depth - first : BLOCK_DEPTH;
-    const int64_t step = PANEL_VECTORS * R_(lanes);
     R_(element) *values = lists->values;
     uint32_t *places = lists->places;
     lists->total = 0;
@@ -149,7 +147,7 @@ static void R_(group_lists)(const skip_operand *x, int64_t groups, const int64_t
         lists->total += count * rows;
         for (; word; word &= word - 1) {
             const int64_t k = __builtin_ctzll(word);
-            *places++ = (uint32_t)(k * step);
+            *places++ = (uint32_t)k;
             for (int64_t r = 0; r < GROUP_ROWS; r++) {
                 values[r] = r < rows ? a[r * x->stride + k] : 0;
             }
@@ -158,13 +156,14 @@ static void R_(group_lists)(const skip_operand *x, int64_t groups, const int64_t
     }
 }
 
-/* Packs w[first .. first + depth) x [column .. column + PANEL_VECTORS * lanes) into the panel,
- * zeros beyond w's edge. */
-static void R_(skip_pack)(const skip_weights *w, int64_t first, int64_t column, void *to)
+/* Packs w[first .. first + depth) x [column .. column + vectors * lanes) into the panel, zeros
+ * beyond w's edge. */
+static void R_(skip_pack)(const skip_weights *w, int64_t first, int64_t column, int vectors,
+                          void *to)
 {
     const R_(element) *from = w->data;
     R_(element) *panel = to;
-    const int64_t width = PANEL_VECTORS * R_(lanes);
+    const int64_t width = vectors * R_(lanes);
     const int64_t depth = w->depth - first < BLOCK_DEPTH ? w->depth - first : BLOCK_DEPTH;
     const int64_t columns = w->columns - column < width ? w->columns - column : width;
     if (columns < width) {
@@ -203,48 +202,67 @@ static void R_(skip_pack)(const skip_weights *w, int64_t first, int64_t column, 
     }
 }
 
-/* Adds one block's products to the tile (rows x PANEL_VECTORS vectors). The next panel's source is
- * fetched on the way, some lines a row. */
-static void R_(skip_rows)(const skip_lists *lists, const void *packed, void *sums,
-                          const skip_prefetch *next)
+/* Adds one block's products to the tile (rows x vectors). The next panel's source is fetched on the
+ * way, some lines a row. Inlined with a constant number of vectors, which then are registers. */
+static inline __attribute__((always_inline)) void
+R_(skip_rows_of)(const skip_lists *lists, const R_(element) *panel, const int vectors,
+                 R_(element) *tile, const skip_prefetch *next)
 {
-    const R_(element) *panel = packed, *value = lists->values;
+    const R_(element) *value = lists->values;
     const uint32_t *place = lists->places;
     const uint16_t *row = lists->order + lists->rows_of_count[0];
-    R_(element) *tile = sums;
+    const int64_t width = vectors * R_(lanes);
     skip_prefetch ahead = *next;
     for (int count = 1; count <= BLOCK_DEPTH; count++) {
         for (int32_t rows = lists->rows_of_count[count]; rows > 0; rows--) {
-            R_(element) *sum = tile + (int64_t)*row++ * PANEL_VECTORS * R_(lanes);
+            R_(element) *sum = tile + *row++ * width;
             R_(vector) v[PANEL_VECTORS];
             skip_fetch_ahead(&ahead);
 #pragma GCC unroll 8
-            for (int q = 0; q < PANEL_VECTORS; q++) {
+            for (int q = 0; q < vectors; q++) {
                 v[q] = R_(load)(sum + q * R_(lanes));
             }
             for (int t = 0; t < count; t++) {
-                const R_(element) *p = panel + *place++;
+                const R_(element) *p = panel + *place++ * width;
                 const R_(vector) factor = R_(one)(*value++);
 #pragma GCC unroll 8
-                for (int q = 0; q < PANEL_VECTORS; q++) {
+                for (int q = 0; q < vectors; q++) {
                     v[q] = R_(multiply_add)(factor, R_(load)(p + q * R_(lanes)), v[q]);
                 }
             }
 #pragma GCC unroll 8
-            for (int q = 0; q < PANEL_VECTORS; q++) {
+            for (int q = 0; q < vectors; q++) {
                 R_(store)(sum + q * R_(lanes), v[q]);
             }
         }
     }
 }
 
+static void R_(skip_rows)(const skip_lists *lists, const void *panel, int vectors, void *tile,
+                          const skip_prefetch *next)
+{
+    switch (vectors) {
+    case 1:
+        R_(skip_rows_of)(lists, panel, 1, tile, next);
+        break;
+    case 2:
+        R_(skip_rows_of)(lists, panel, 2, tile, next);
+        break;
+    case 4:
+        R_(skip_rows_of)(lists, panel, 4, tile, next);
+        break;
+    default:
+        R_(skip_rows_of)(lists, panel, PANEL_VECTORS, tile, next);
+    }
+}
+
 /* The same for groups: GROUP_ROWS rows x 2 vectors at a time. */
 static void R_(skip_groups)(const skip_lists *lists, int64_t groups, const void *packed,
-                            void *sums, const skip_prefetch *next)
+                            int vectors, void *sums, const skip_prefetch *next)
 {
     const R_(element) *panel = packed, *values = lists->values;
     const uint32_t *places = lists->places;
-    const int64_t width = PANEL_VECTORS * R_(lanes);
+    const int64_t width = vectors * R_(lanes);
     R_(element) *tile = sums;
     skip_prefetch ahead = *next;
     for (int64_t g = 0; g < groups; g++) {
@@ -260,7 +278,7 @@ static void R_(skip_groups)(const skip_lists *lists, int64_t groups, const void 
             }
             const R_(element) *value = values;
             for (int32_t t = 0; t < count; t++) {
-                const R_(element) *p = panel + column + places[t];
+                const R_(element) *p = panel + column + places[t] * width;
                 const R_(vector) w0 = R_(load)(p), w1 = R_(load)(p + R_(lanes));
 #pragma GCC unroll 8
                 for (int r = 0; r < GROUP_ROWS; r++) {
@@ -284,9 +302,10 @@ static void R_(skip_groups)(const skip_lists *lists, int64_t groups, const void 
 
 /* One row of the tile to out[row][column ..]: scale, bias, output mask; or as it is (unfinished),
  * to be loaded again. */
-static void R_(skip_store)(const skip_result *result, int64_t row, int64_t column, const void *from)
+static void R_(skip_store)(const skip_result *result, int64_t row, int64_t column, int vectors,
+                           const void *from)
 {
-    const int64_t width = PANEL_VECTORS * R_(lanes);
+    const int64_t width = vectors * R_(lanes);
     const int64_t left = result->columns - column;
     const int64_t columns = left < width ? left : width;
     const R_(element) *sum = from, *bias = result->bias;

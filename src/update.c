@@ -60,6 +60,10 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
     const size_t size = element_bytes[m->dtype];
     const int64_t width = w->columns.length, place = i * width + column;
     const int64_t used = w->compact ? rank * m->active_columns + column_rank : place;
+    /* The processor fetches the next row by itself where it follows at once and nothing but memory
+     * limits the speed. */
+    const int64_t next = next_row(&w->rows, i);
+    const int by_hand = next - i > 1 || w->columns.bits != NULL;
     const int64_t total = w->compact ? m->active_rows * m->active_columns : w->rows.length * width;
     fd_update_row row = {
         .value = shifted(w->value, place, size),
@@ -71,7 +75,7 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
         .columns = columns,
         .bits = w->columns.bits,
         .bit = w->columns.bit + column,
-        .ahead = (next_row(&w->rows, i) - i) * width,
+        .ahead = by_hand ? (next - i) * width : 0,
         .corrections = m->corrections,
     };
     if (m->rule->kind == FD_ADAM) {

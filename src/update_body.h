@@ -161,67 +161,84 @@ static inline FD_ALWAYS_INLINE R_(place) R_(place_of)(const fd_update_row *row, 
     return p;
 }
 
-static inline FD_ALWAYS_INLINE void R_(update_columns)(R_(numbers) n, fd_update_row row, int way)
+static inline FD_ALWAYS_INLINE void R_(fetch_ahead)(const fd_update_row *row, int64_t j, int way)
 {
-    const R_(element) *gradient = row.gradient;
-    int64_t used = 0; /* elements of a compact gradient */
-    for (int64_t j = 0; j < row.columns; j += 64) {
-        const int64_t left = row.columns - j;
-        uint64_t word = left < 64 ? ((uint64_t)1 << left) - 1 : ~(uint64_t)0;
-        if (row.bits) {
-            word = fd_load_bits_part(row.bits, row.bit + j, left);
+    for (int line = 0; line < 64; line += 64 / (int)sizeof(R_(element))) {
+        const R_(place) next = R_(place_of)(row, row->ahead + j + line, way);
+        __builtin_prefetch(next.value);
+        if (next.first) {
+            __builtin_prefetch(next.first);
         }
-        for (int line = 0; row.ahead && line < 64; line += 64 / (int)sizeof *gradient) {
-            const R_(place) next = R_(place_of)(&row, row.ahead + j + line, way);
-            __builtin_prefetch(next.value, 1);
-            if (next.first) {
-                __builtin_prefetch(next.first, 1);
-            }
-            if (way != FD_MOVE_SGD) {
-                __builtin_prefetch(next.second, 1);
-            }
+        if (way != FD_MOVE_SGD) {
+            __builtin_prefetch(next.second);
         }
-        for (int part = 0; part < 64 && part < left; part += R_(lanes)) {
+    }
+}
+
+/* The end of a row: what is left is less than 64 columns, or of the gradient hardly more. */
+static inline FD_ALWAYS_INLINE void R_(update_end)(R_(numbers) n, const fd_update_row *row,
+                                                   int64_t j, int64_t used, int way)
+{
+    const R_(element) *gradient = row->gradient;
+    for (; j < row->columns; j += R_(lanes)) {
+        const int64_t left = row->columns - j;
+        const int64_t here = left < R_(lanes) ? left : R_(lanes);
+        uint64_t active = ((uint64_t)1 << here) - 1;
+        if (row->bits) {
+            active = fd_load_bits_part(row->bits, row->bit + j, here);
+        }
+        R_(vector) g;
+        if (row->compact) {
+            const int64_t room = row->room - used;
+            R_(element) lanes[R_(lanes)];
+            R_(store)(lanes, R_(load_some)(gradient + used, room < here ? room : here));
+            g = R_(expand)(lanes, active);
+            used += __builtin_popcountll(active);
+        } else {
+            g = R_(load_some)(gradient + j, here);
+        }
+        R_(move_some)(n, R_(place_of)(row, j, way), g, active, here, way);
+    }
+}
+
+static inline FD_ALWAYS_INLINE void R_(update_columns)(R_(numbers) n,
+                                                       const fd_update_row *given, int way)
+{
+    const fd_update_row own = *given, *row = &own; /* which no store can change */
+    const R_(element) *gradient = row->gradient;
+    const int64_t room = row->room - 64 - R_(lanes);
+    int64_t j = 0, used = 0; /* columns; elements of a compact gradient */
+    for (; j + 64 <= row->columns && (!row->compact || used <= room); j += 64) {
+        const uint64_t word = row->bits ? fd_load_bits(row->bits, row->bit + j) : ~(uint64_t)0;
+        if (row->ahead) {
+            R_(fetch_ahead)(row, j, way);
+        }
+        for (int part = 0; part < 64; part += R_(lanes)) {
             const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
-            const int64_t here = left - part;
             R_(vector) g;
-            if (!active) {
-                continue;
-            }
-            if (row.compact) {
-                const int64_t room = row.room - used;
-                if (room >= R_(lanes)) {
-                    g = R_(expand)(gradient + used, active);
-                } else {
-                    R_(element) lanes[R_(lanes)];
-                    R_(store)(lanes, R_(load_some)(gradient + used, room));
-                    g = R_(expand)(lanes, active);
-                }
+            if (row->compact) {
+                g = R_(expand)(gradient + used, active);
                 used += __builtin_popcountll(active);
-            } else if (here >= R_(lanes)) {
+            } else {
                 g = R_(load)(gradient + j + part);
-            } else {
-                g = R_(load_some)(gradient + j + part, here);
             }
-            const R_(place) p = R_(place_of)(&row, j + part, way);
-            if (here >= R_(lanes)) {
-                R_(move)(n, p, g, active, way);
-            } else {
-                R_(move_some)(n, p, g, active, here, way);
+            if (active) {
+                R_(move)(n, R_(place_of)(row, j + part, way), g, active, way);
             }
         }
     }
+    R_(update_end)(n, row, j, used, way);
 }
 
 static void R_(update_row)(const fd_rule *rule, const fd_update_row *row)
 {
     const R_(numbers) n = R_(numbers_of)(rule, &row->corrections);
     if (rule->kind == FD_SGD) {
-        R_(update_columns)(n, *row, FD_MOVE_SGD);
+        R_(update_columns)(n, row, FD_MOVE_SGD);
     } else if (row->corrections.columns_s) {
-        R_(update_columns)(n, *row, FD_MOVE_ADAM_COLUMNS);
+        R_(update_columns)(n, row, FD_MOVE_ADAM_COLUMNS);
     } else {
-        R_(update_columns)(n, *row, FD_MOVE_ADAM);
+        R_(update_columns)(n, row, FD_MOVE_ADAM);
     }
 }
 

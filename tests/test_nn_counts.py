@@ -1,0 +1,165 @@
+"""What is multiplied, from the shapes that reach NumPy and the non-zeros that kernels report."""
+
+import tracemalloc
+
+import numpy
+import pytest
+from nn_cases import values
+
+from fastdrop import nn
+from fastdrop._backend import kernels
+
+BATCH, SIZES = 64, (256, 512, 512, 16)
+
+
+class Counter:
+    """Counts multiply-adds while it is active."""
+
+    def __init__(self, monkeypatch):
+        self.dense = self.skipped = 0
+        matmul, skip, compact = numpy.matmul, kernels.skip_matmul, kernels.compact_matmul
+
+        def counted_matmul(a, b, **kwargs):
+            self.dense += a.shape[0] * a.shape[1] * b.shape[1]
+            return matmul(a, b, **kwargs)
+
+        def counted_skip(x, transposed, bits, rows_per_mask, skip_zeros, w, *rest):
+            stored = skip(x, transposed, bits, rows_per_mask, skip_zeros, w, *rest)
+            self.skipped += stored * w.shape[1]
+            return stored
+
+        def counted_compact(x, transposed, bits, offset, w, out_bits, out_offset, *rest):
+            stored = compact(x, transposed, bits, offset, w, out_bits, out_offset, *rest)
+            columns = w.shape[1]
+            if out_bits is not None:
+                unpacked = numpy.unpackbits(out_bits, bitorder="little")
+                columns = int(unpacked[out_offset : out_offset + columns].sum())
+            self.skipped += stored * columns
+            return stored
+
+        monkeypatch.setattr(numpy, "matmul", counted_matmul)
+        monkeypatch.setattr(kernels, "skip_matmul", counted_skip)
+        monkeypatch.setattr(kernels, "compact_matmul", counted_compact)
+
+    def take(self):
+        total = self.dense + self.skipped
+        self.dense = self.skipped = 0
+        return total
+
+
+@pytest.fixture
+def counter(monkeypatch):
+    return Counter(monkeypatch)
+
+
+def network(activation, dropout, sizes=SIZES):
+    layers = []
+    for inside, outside in zip(sizes[:-2], sizes[1:-1], strict=True):
+        layers += [nn.Dense(inside, outside), activation()]
+        if dropout is not None:
+            layers.append(nn.Dropout(**dropout))
+    return nn.Sequential([*layers, nn.Dense(*sizes[-2:])], rng=0)
+
+
+def step(net, x, counter):
+    """Multiply-adds of a forward and of a backward pass."""
+    y = net.forward(x, training=True)
+    forward = counter.take()
+    net.backward(y)
+    return forward, counter.take()
+
+
+def test_without_dropout_everything_is_multiplied(counter):
+    net = network(nn.Tanh, None)
+    a, b, c, d = SIZES
+    forward, backward = step(net, values((BATCH, a), dtype=numpy.float32), counter)
+    assert forward == BATCH * (a * b + b * c + c * d)
+    assert backward == BATCH * (a * b + 2 * b * c + 2 * c * d)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 0.75])
+def test_batchwise_multiplies_active_units_on_both_sides_only(counter, rate):
+    """Exactly: with half the units dropped, a quarter of the products between hidden layers."""
+    dropout = {"rate": rate, "rows_per_mask": "batch", "exact_count": True}
+    net = network(nn.Tanh, dropout)
+    a, b, c, d = SIZES
+    b, c = round(b * (1 - rate)), round(c * (1 - rate))
+    for _ in range(2):
+        forward, backward = step(net, values((BATCH, a), dtype=numpy.float32), counter)
+        assert forward == BATCH * (a * b + b * c + c * d)
+        assert backward == BATCH * (a * b + 2 * b * c + 2 * c * d)
+
+
+@pytest.mark.parametrize("rows_per_mask", [1, 32])
+def test_masks_of_rows_and_zeros_of_relu_are_skipped(counter, rows_per_mask):
+    """Behind rate 0.5 and a ReLU a quarter of the elements is left, forward and backward.
+
+    Where the model of costs prefers a dense product for the rest is known: the first forward
+    product (its output is not known before) and those with 16 columns.
+    """
+    net = network(nn.ReLU, {"rate": 0.5, "rows_per_mask": rows_per_mask})
+    a, b, c, d = SIZES
+    forward, backward = step(net, values((BATCH, a), dtype=numpy.float32), counter)
+    assert forward <= BATCH * (a * b + 0.3 * b * c + c * d)
+    assert backward <= BATCH * (0.3 * a * b + 2 * 0.3 * b * c + 2 * c * d)
+
+
+def test_zeros_of_relu_are_skipped_without_dropout(counter):
+    net = network(nn.ReLU, None)
+    a, b, c, d = SIZES
+    _, backward = step(net, values((BATCH, a), dtype=numpy.float32), counter)
+    assert backward <= BATCH * (0.6 * a * b + 2 * 0.6 * b * c + 2 * c * d)
+
+
+def test_no_product_for_the_gradient_of_the_input_unless_asked(counter):
+    net = network(nn.Tanh, None)
+    y = net.forward(values((BATCH, SIZES[0])), training=True)
+    counter.take()
+    net.backward(y)
+    without = counter.take()
+    net.backward(y, input_gradient=True)
+    assert counter.take() - without == BATCH * SIZES[0] * SIZES[1]
+
+
+def test_multiply_adds_fall_with_the_rate(counter):
+    counts = []
+    for rate in (0.0, 0.2, 0.5, 0.8):
+        net = network(nn.ReLU, {"rate": rate, "rows_per_mask": "batch", "exact_count": True})
+        counts.append(sum(step(net, values((BATCH, SIZES[0]), dtype=numpy.float32), counter)))
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 1.1 * counts[1] > 1.2 * counts[2] > 1.4 * counts[3]
+
+
+@pytest.mark.parametrize("rows_per_mask", [1, 32, "batch", None])
+def test_no_large_array_is_allocated_once_it_runs(rows_per_mask):
+    """The peak of a later step stays below one array of weight size, returned arrays included."""
+    dropout = None if rows_per_mask is None else {"rate": 0.5, "rows_per_mask": rows_per_mask}
+    net = network(nn.ReLU, dropout)
+    x = values((BATCH, SIZES[0]), dtype=numpy.float32)
+    loss = nn.SoftmaxCrossEntropy()
+    target = numpy.arange(BATCH) % SIZES[-1]
+
+    def run():
+        _, grad = loss(net.forward(x, training=True), target)
+        net.backward(grad)
+
+    for _ in range(3):
+        run()
+    tracemalloc.start()
+    try:
+        for _ in range(5):
+            run()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    activation = BATCH * SIZES[1] * 4
+    assert peak < activation < SIZES[1] * SIZES[2] * 4
+
+
+def test_relu_that_stays_negative_costs_almost_nothing(counter):
+    """The share of zeros is measured in every step, not assumed."""
+    net = network(nn.ReLU, {"rate": 0.5})
+    net.layers[0].bias = numpy.full(SIZES[1], -1e3)
+    a, b, _, d = SIZES
+    forward, _ = step(net, values((BATCH, a), dtype=numpy.float32), counter)
+    assert forward <= BATCH * (a * b + SIZES[2] * d)
