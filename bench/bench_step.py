@@ -11,6 +11,7 @@ import tracemalloc
 import fastdrop
 
 from . import step_rivals as rivals
+from . import verify
 from .cases import SEED, Bar, Case, Contender
 
 __all__ = ["CASES"]
@@ -113,9 +114,7 @@ def _torch_cases():
 
 def _rates(size, *, kind):
     work = rivals.Work(size)
-    return [
-        _own(work, rate, KINDS[kind], name=f"fastdrop, rate {rate:g}") for rate in STEP_RATES
-    ]
+    return [_own(work, rate, KINDS[kind], name=f"fastdrop, rate {rate:g}") for rate in STEP_RATES]
 
 
 def _rate_cases():
@@ -164,7 +163,7 @@ def _later_step(size, *, kind):
     def check(value):
         # What is returned is seen: the output and the gradient of the loss.
         least = 2 * work.batch * work.units[-1] * 4
-        rivals.verify.require(value >= least, f"{value} bytes are less than what is returned")
+        verify.require(value >= least, f"{value} bytes are less than what is returned")
 
     return [Contender("fastdrop", run, check, calls=CALLS)]
 

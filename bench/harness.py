@@ -47,7 +47,7 @@ class Settings:
         Rounds that are thrown away.
     pause : float
         Seconds between contenders that use several threads. The idle threads of the previous
-        contender's pool spin for some milliseconds and would take a core from the next one.
+        contender's pool spin for a while (OpenBLAS: 0.1 s) and would take a core from the next one.
     largest : int, optional
         Cases of more elements are reduced to this many.
     """
@@ -58,7 +58,7 @@ class Settings:
     seconds: float = 6.0
     timing: float = 5e-4
     warm_up: int = 1
-    pause: float = 5e-3
+    pause: float = 0.12
     largest: int | None = None
 
     @classmethod

@@ -37,6 +37,9 @@ def draw_exact_count(
     stops: _Shape,
     bits: _Bits,
 ) -> None: ...
+def dropout_fresh(
+    x: _Values, key0: int, key1: int, draw: int, threshold: int, scale: float
+) -> tuple[_Values, _Bits]: ...
 def dropout_forward(
     x: _Values,
     key0: int,
@@ -94,3 +97,40 @@ def set_num_threads(n: SupportsIndex) -> None: ...
 def select_isa(name: str) -> None: ...
 def isa_used() -> str: ...
 def build_info() -> _BuildInfo: ...
+def update_sgd(
+    value: _Matrix,
+    velocity: _Matrix | None,
+    gradient: _Matrix,
+    compact: bool,
+    row_bits: _Bits | None,
+    row_offset: int,
+    column_bits: _Bits | None,
+    column_offset: int,
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    max_norm: float,
+) -> None: ...
+def update_adam(
+    value: _Matrix,
+    first: _Matrix,
+    second: _Matrix,
+    row_counts: NDArray[numpy.int64],
+    column_counts: NDArray[numpy.int64],
+    steps: int,
+    table: NDArray[numpy.float64],
+    gradient: _Matrix,
+    compact: bool,
+    row_bits: _Bits | None,
+    row_offset: int,
+    column_bits: _Bits | None,
+    column_offset: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    decoupled: bool,
+    max_norm: float,
+) -> None: ...

@@ -174,11 +174,10 @@ def draw_exact_count(uint32_t key0, uint32_t key1, uint64_t draw, int64_t keep, 
         raise MemoryError("no memory for the scratch rows of an exact-count mask")
 
 
-def dropout_forward(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64_t draw, threshold,
-                    double scale, cnp.ndarray bits not None, cnp.ndarray out not None):
+cdef int draw_and_apply(cnp.ndarray x, fd_stream stream, threshold, double scale,
+                        cnp.ndarray bits, cnp.ndarray out) except -1:
     cdef uint64_t low
     cdef int keep_all = split_threshold(threshold, &low)
-    cdef fd_stream stream = stream_of(key0, key1, draw)
     cdef fd_dtype dtype = dtype_of(x)
     cdef const void *source = cnp.PyArray_DATA(x)
     cdef void *target = cnp.PyArray_DATA(out)
@@ -186,6 +185,22 @@ def dropout_forward(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64
     cdef int64_t n = cnp.PyArray_SIZE(x)
     with nogil:
         fd_dropout_forward(&stream, low, keep_all, dtype, source, target, n, scale, data)
+    return 0
+
+
+def dropout_forward(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64_t draw, threshold,
+                    double scale, cnp.ndarray bits not None, cnp.ndarray out not None):
+    draw_and_apply(x, stream_of(key0, key1, draw), threshold, scale, bits, out)
+
+
+def dropout_fresh(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64_t draw, threshold,
+                  double scale):
+    cdef cnp.npy_intp bytes_of_bits = (cnp.PyArray_SIZE(x) + 7) >> 3
+    cdef cnp.ndarray bits = cnp.PyArray_EMPTY(1, &bytes_of_bits, cnp.NPY_UINT8, 0)
+    cdef cnp.ndarray out = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x),
+                                             cnp.PyArray_TYPE(x), 0)
+    draw_and_apply(x, stream_of(key0, key1, draw), threshold, scale, bits, out)
+    return out, bits
 
 
 def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_shape,

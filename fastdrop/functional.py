@@ -4,13 +4,15 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import (
+    TWO_64,
+    inverse,
     keep_probability,
     mask_plan,
     real_number,
     threshold,
 )
 from fastdrop.mask import Mask
-from fastdrop.stream import as_stream
+from fastdrop.stream import MaskStream, as_stream
 
 __all__ = ["apply_mask", "dropout", "dropout_backward"]
 
@@ -91,17 +93,25 @@ def dropout(
     """
     given, x = x, _floats(x, "x")
     keep = keep_probability(rate, keep_prob)
+    if (
+        out is None
+        and shared_axes == ()
+        and rows_per_mask.__class__ is int
+        and rows_per_mask == 1
+        and not exact_count
+        and training
+        and scale_at == "train"
+        and x.flags.c_contiguous
+    ):
+        return _plain_dropout(x, keep, rng if rng.__class__ is MaskStream else as_stream(rng))
     if scale_at not in _SCALE_AT:
         raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
-    per_sample = type(rows_per_mask) is int and rows_per_mask == 1
-    plain = per_sample and not exact_count and shared_axes == ()
-    plan = None if plain else mask_plan(x.shape, shared_axes, rows_per_mask)
+    plan = mask_plan(x.shape, shared_axes, rows_per_mask)
     if exact_count:
         _, kept, inverse_keep = plan.exact_count(keep)
         test_scale = 1 / inverse_keep if kept else 0.0
     else:
-        limit = threshold(keep)
-        inverse_keep, test_scale = 1.0 / keep if limit else 0.0, keep
+        inverse_keep, test_scale = inverse(keep), keep
     if not training:
         if scale_at == "test":
             return _scaled(x, test_scale, out), None
@@ -113,12 +123,12 @@ def dropout(
     y = numpy.empty_like(x) if out is None else _output(out, x)
     stream = as_stream(rng)
     scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
-    if plain and x.flags.c_contiguous and y.flags.carray:
+    if plan.shape == x.shape and not exact_count and x.flags.c_contiguous and y.flags.carray:
         bits = numpy.empty((x.size + 7) >> 3, numpy.uint8)
         kernels.dropout_forward(
-            x, stream._key0, stream._key1, stream._take(), limit, scale, bits, y
+            x, stream._key0, stream._key1, stream._take(), threshold(keep), scale, bits, y
         )
-        return y, Mask._new(bits, x.shape, 1, keep, scale)
+        return y, Mask._new(bits, x.shape, plan.rows_per_mask, keep, scale)
     mask = stream.draw(
         x.shape,
         keep_prob=keep,
@@ -128,6 +138,19 @@ def dropout(
     )
     mask = Mask._new(mask._bits, mask._shape, mask._rows_per_mask, keep, scale)
     return _applied(x, mask, scale, y), mask
+
+
+def _plain_dropout(x, keep, stream):
+    """The usual call, short: every element for itself, scaled in training, in a new array."""
+    limit = round(keep * TWO_64)
+    scale = 1.0 / keep if limit else 0.0
+    number = stream._take()
+    try:
+        y, bits = kernels.dropout_fresh(x, stream._key0, stream._key1, number, limit, scale)
+    except MemoryError:
+        stream._give_back(number)
+        raise
+    return y, Mask._new(bits, x.shape, 1, keep, scale)
 
 
 def dropout_backward(grad_y, mask, *, scale=None, out=None):

@@ -324,7 +324,7 @@ def as_stream(rng):
         return MaskStream(rng)
     raise TypeError(
         "rng must be None, an int, a sequence of ints, a SeedSequence, a numpy.random.Generator or "
-        f"a MaskStream, got {rng!r}"
+        f"a MaskStream, got {type(rng).__name__}"
     )
 
 

@@ -201,11 +201,28 @@ SHARED_ROWS = {
 }
 
 
+def step_arguments(case, args, kwargs):
+    """Compare the network with a name such as ``SGD/batchwise/0.5/128x784x1024x1024x10``."""
+    _, kind, rate = [*case.work.split("/"), None][:3]
+    layers = args[0].layers
+    dense = [layer for layer in layers if hasattr(layer, "units_in")]
+    units = (*(layer.units_in for layer in dense), dense[-1].units_out)
+    yield "the units", units, tuple(case.size[1:])
+    dropouts = [layer for layer in layers if hasattr(layer, "rows_per_mask")]
+    yield "the dropout layers", len(dropouts), 0 if kind == "none" else len(dense) - 1
+    rows_per_mask = {"batchwise": "batch", "groups-of-32": 32, "per-sample": 1}.get(kind)
+    for layer in dropouts:
+        yield "the rows per mask", layer.rows_per_mask, rows_per_mask
+        if rate is not None:
+            yield "the rate", layer.rate, float(rate)
+
+
 EXPECTED = {
     "dropout": dropout_arguments,
     "mask": mask_arguments,
     "footprint": footprint_arguments,
     "matmul": matmul_arguments,
+    "step": step_arguments,
 }
 
 

@@ -141,9 +141,11 @@ def test_a_layer_of_ones_own(place):
     expected_x = 2 * plain.backward(grad, input_gradient=True)
     layers.insert(place, Double())
     net = nn.Sequential(layers, rng=1, dtype=numpy.float64)
-    net.load_state_dict(nn.Sequential(
-        [layer for layer in layers if not isinstance(layer, Double)], rng=1, dtype=numpy.float64
-    ).state_dict())
+    net.load_state_dict(
+        nn.Sequential(
+            [layer for layer in layers if not isinstance(layer, Double)], rng=1, dtype=numpy.float64
+        ).state_dict()
+    )
     numpy.testing.assert_allclose(net.forward(x, training=True), expected, rtol=1e-12)
     numpy.testing.assert_allclose(net.backward(grad, input_gradient=True), expected_x, rtol=1e-12)
     assert layers[place].seen.shape[-1] in (6, 9, 4)

@@ -1,5 +1,6 @@
 """What is multiplied, from the shapes that reach NumPy and the non-zeros that kernels report."""
 
+import itertools
 import tracemalloc
 
 import numpy
@@ -54,7 +55,7 @@ def counter(monkeypatch):
 
 def network(activation, dropout, sizes=SIZES):
     layers = []
-    for inside, outside in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for inside, outside in itertools.pairwise(sizes[:-1]):
         layers += [nn.Dense(inside, outside), activation()]
         if dropout is not None:
             layers.append(nn.Dropout(**dropout))

@@ -70,7 +70,9 @@ def test_inputs(x, error, message, training):
 def test_gradient_of_another_shape():
     net = network()
     net.forward(numpy.ones((3, 4)), training=True)
-    expected = r"^sequential: grad must have the shape of the output, expected \(3, 2\), got \(3, 4\)"
+    expected = (
+        r"^sequential: grad must have the shape of the output, expected \(3, 2\), got \(3, 4\)"
+    )
     with pytest.raises(ValueError, match=expected):
         net.backward(numpy.ones((3, 4)))
     with pytest.raises(TypeError, match="grad must hold real numbers, got dtype <U1"):
@@ -81,7 +83,7 @@ def test_backward_after_a_forward_that_failed():
     net = network()
     net.forward(numpy.ones((3, 4)), training=True)
     net.load_state_dict(net.state_dict())
-    with pytest.raises(RuntimeError, match="^sequential: backward needs a forward with training="):
+    with pytest.raises(RuntimeError, match=r"^sequential: backward needs a forward with training="):
         net.backward(numpy.ones((3, 2)))
 
 
@@ -90,7 +92,7 @@ def test_layers_without_definitions():
         pass
 
     for call in (Empty().forward, Empty().backward):
-        with pytest.raises(NotImplementedError, match="^empty defines no "):
+        with pytest.raises(NotImplementedError, match=r"^empty defines no "):
             call(numpy.ones((1, 1)))
     assert Empty().parameters() == []
 
@@ -153,7 +155,6 @@ def test_layers_want_floats():
             layer.forward(numpy.ones((1, 2), int))
 
 
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -165,7 +166,10 @@ def test_layers_want_floats():
         ),
         (lambda s: s.update({"dense1.bias": numpy.ones(2)}), "dtype float32, got .* float64"),
         (lambda s: s.update({"dropout0.stream": 5}), "dropout0.stream: no state of a mask stream"),
-        (lambda s: s["dropout0.stream"].pop("position"), "dropout0.stream: no state of .*'position'"),
+        (
+            lambda s: s["dropout0.stream"].pop("position"),
+            "dropout0.stream: no state of .*'position'",
+        ),
     ],
 )
 def test_states_that_do_not_fit_change_nothing(change, message):

@@ -8,7 +8,7 @@ import fastdrop
 from fastdrop import nn
 
 STEP = 1e-6
-# Central differences in float64: rounding of about 1e-16 / STEP, beside a third derivative * STEP^2.
+# Central differences in float64: rounding of about 1e-16 / STEP, beside something * STEP**2.
 TOLERANCE = 1e-7
 
 

@@ -207,8 +207,7 @@ def test_initial_weights(initializer, variance):
 @pytest.mark.parametrize("rng", [None, fastdrop.MaskStream(0), numpy.random.default_rng(0)])
 def test_networks_of_one_source_differ(rng):
     first, second = (
-        nn.Sequential([nn.Dense(6, 4), *dropout], rng=rng)
-        for dropout in ([], [nn.Dropout(0.5)])
+        nn.Sequential([nn.Dense(6, 4), *dropout], rng=rng) for dropout in ([], [nn.Dropout(0.5)])
     )
     assert (first.layers[0].weight != second.layers[0].weight).any()
 
@@ -223,7 +222,13 @@ def test_dropout_changes_no_initial_weights():
 def test_names():
     layers = [nn.Dense(6, 5), nn.ReLU(), nn.Dropout(0.5), nn.Dense(5, 4), nn.ReLU()]
     net = nn.Sequential(layers, rng=0)
-    assert [layer.name for layer in net.layers] == ["dense0", "relu0", "dropout0", "dense1", "relu1"]
+    assert [layer.name for layer in net.layers] == [
+        "dense0",
+        "relu0",
+        "dropout0",
+        "dense1",
+        "relu1",
+    ]
     assert [parameter.name for parameter in net.parameters()] == [
         "dense0.weight", "dense0.bias", "dense1.weight", "dense1.bias",
     ]  # fmt: skip

@@ -105,12 +105,6 @@ def chain_of(layers, source, dtype):
                 )
             links.append(Link(dense, activations, dropout, source, dtype))
         source = links[-1]
-    for link in links:
-        if link.dense is not None:
-            # The gradient of the weights skips zeros of one side, along which it is then stored.
-            before = link.source
-            expected = before.share_expected() if isinstance(before, Link) else 1.0
-            link.fortran = link.share_expected() < expected
     return links
 
 

@@ -38,7 +38,7 @@ References
 """
 
 from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
-from fastdrop.reference.dropout import apply_mask, dropout_forward
+from fastdrop.reference.dropout import apply_mask, dropout_forward, dropout_fresh
 from fastdrop.reference.matmul import (
     compact_matmul,
     gather,
@@ -59,6 +59,7 @@ from fastdrop.reference.stream import (
     philox4x32,
     uniforms,
 )
+from fastdrop.reference.update import correction_table, update_adam, update_sgd
 
 __all__ = [
     "DIGITS",
@@ -67,10 +68,12 @@ __all__ = [
     "bernoulli_threshold",
     "build_info",
     "compact_matmul",
+    "correction_table",
     "digits",
     "draw_bernoulli",
     "draw_exact_count",
     "dropout_forward",
+    "dropout_fresh",
     "exact_keep_count",
     "gather",
     "get_num_threads",
@@ -83,4 +86,6 @@ __all__ = [
     "set_num_threads",
     "skip_matmul",
     "uniforms",
+    "update_adam",
+    "update_sgd",
 ]

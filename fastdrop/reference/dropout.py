@@ -13,7 +13,7 @@ import numpy
 from fastdrop.reference.bits import unpacked
 from fastdrop.reference.stream import draw_bernoulli
 
-__all__ = ["apply_mask", "dropout_forward"]
+__all__ = ["apply_mask", "dropout_forward", "dropout_fresh"]
 
 
 def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
@@ -28,6 +28,13 @@ def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
     """
     draw_bernoulli(key0, key1, draw, threshold, x.shape, (0,) * x.ndim, x.shape, bits)
     apply_mask(x, bits, x.shape, 1, scale, out)
+
+
+def dropout_fresh(x, key0, key1, draw, threshold, scale):
+    """Return the result of `dropout_forward` and the bits in new arrays."""
+    out, bits = numpy.empty(x.shape, x.dtype), numpy.empty((x.size + 7) // 8, numpy.uint8)
+    dropout_forward(x, key0, key1, draw, threshold, scale, bits, out)
+    return out, bits
 
 
 def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):

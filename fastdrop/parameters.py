@@ -1,0 +1,138 @@
+"""What a layer hands to an optimiser: an array of weights, its gradient, and who took part."""
+
+import numpy
+
+__all__ = ["Parameter", "operands", "parameters_of"]
+
+_DTYPES = (numpy.dtype(numpy.float32), numpy.dtype(numpy.float64))
+
+
+class Parameter:
+    """Weights, their gradient, and the units that were active when it was computed.
+
+    Parameters
+    ----------
+    name : str
+        As in ``"dense0.weight"``; an optimiser's state goes by it.
+    value : numpy.ndarray of float32 or float64, shape (units_in, units_out) or (units,)
+        Updated in place.
+
+    Attributes
+    ----------
+    name : str
+    value : numpy.ndarray
+    grad : numpy.ndarray or None
+        The gradient of the last backward pass, of the dtype of `value`; None before the first. Of
+        the shape of `value`, or where `compact` is true of shape (active rows, active columns):
+        what is not active has no gradient, and what a full array holds there is not read.
+    rows, columns : tuple of (numpy.ndarray of uint8, int), or None
+        The active units along the first and the last axis of `value`: packed bits, as in
+        `fastdrop.Mask.bits`, and the number of the first one's bit. None: all of them. Weights of
+        one dimension, such as biases, have `columns` only.
+    compact : bool
+
+    Examples
+    --------
+    >>> parameter = Parameter("bias", numpy.zeros(3))
+    >>> parameter.columns = (numpy.array([0b101], dtype=numpy.uint8), 0)
+    >>> parameter.grad, parameter.compact = numpy.array([1.0, 2.0]), True
+    >>> parameter.full_grad()
+    array([1., 0., 2.])
+    """
+
+    __slots__ = ("columns", "compact", "grad", "name", "rows", "value")
+
+    def __init__(self, name, value):
+        self.name = name
+        self.value = value
+        self.grad = None
+        self.rows = None
+        self.columns = None
+        self.compact = False
+
+    def full_grad(self):
+        """Return the gradient in the shape of `value`, +0.0 where units were not active.
+
+        Returns
+        -------
+        numpy.ndarray
+            A new array.
+
+        Raises
+        ------
+        RuntimeError
+            If there is no gradient yet.
+        """
+        if self.grad is None:
+            raise RuntimeError(f"{self.name} has no gradient before the first backward pass")
+        units = [self.columns] if self.value.ndim == 1 else [self.rows, self.columns]
+        index = numpy.ix_(*map(_active, units, self.value.shape))
+        full = numpy.zeros_like(self.value)
+        full[index] = self.grad if self.compact else self.grad[index]
+        return full
+
+    def __repr__(self):
+        return f"Parameter({self.name!r}, shape {self.value.shape}, {self.value.dtype})"
+
+
+def parameters_of(params):
+    """The parameters as a list, checked."""
+    given = params.parameters() if callable(getattr(params, "parameters", None)) else params
+    try:
+        found = list(given)
+    except TypeError:
+        found = [None]
+    for parameter in found:
+        if not isinstance(parameter, Parameter):
+            raise TypeError(
+                "params must be a network or an iterable of Parameter, got "
+                f"{type(params if parameter is None else parameter).__name__}"
+            )
+        value = parameter.value
+        if not isinstance(value, numpy.ndarray) or value.dtype not in _DTYPES:
+            kind = getattr(value, "dtype", type(value).__name__)
+            raise TypeError(f"{parameter.name} must be float32 or float64, got {kind}")
+        if value.ndim not in (1, 2) or not value.flags.carray:
+            raise ValueError(
+                f"{parameter.name} must be a writable C-contiguous array of 1 or 2 dimensions, got "
+                f"shape {value.shape}"
+            )
+    names = [parameter.name for parameter in found]
+    if not names:
+        raise ValueError("params has no parameters")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"params must have different names, got twice: {', '.join(twice)}")
+    return found
+
+
+def operands(parameter):
+    """The value and, as the kernels take them, gradient and active units; all two-dimensional."""
+    value, grad, compact = parameter.value, parameter.grad, parameter.compact
+    if grad.dtype != value.dtype or grad.ndim != value.ndim:
+        raise TypeError(
+            f"the gradient of {parameter.name} must have {value.ndim} dimensions and dtype "
+            f"{value.dtype}, got shape {grad.shape} and {grad.dtype}"
+        )
+    if not grad.flags.carray_ro:
+        grad = numpy.ascontiguousarray(grad)
+    rows, columns = parameter.rows, parameter.columns
+    if value.ndim == 1:
+        value, grad, rows = value.reshape(1, -1), grad.reshape(1, -1), None
+    row_bits, row_offset = rows if rows is not None else (None, 0)
+    column_bits, column_offset = columns if columns is not None else (None, 0)
+    if row_bits is not None and row_bits.size * 8 < row_offset + value.shape[0]:
+        raise ValueError(f"{parameter.name}: rows has too few bits for {value.shape[0]} units")
+    if column_bits is not None and column_bits.size * 8 < column_offset + value.shape[1]:
+        raise ValueError(f"{parameter.name}: columns has too few bits for {value.shape[1]} units")
+    return value, grad, compact, row_bits, row_offset, column_bits, column_offset
+
+
+def _active(units, extent):
+    """The indices of the active units of an axis."""
+    if units is None:
+        return numpy.arange(extent)
+    bits, offset = units
+    return numpy.flatnonzero(
+        numpy.unpackbits(bits, count=offset + extent, bitorder="little")[offset:]
+    )

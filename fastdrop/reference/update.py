@@ -1,0 +1,237 @@
+"""Updates of weights: what the compiled kernels compute, operation by operation.
+
+Nothing here is summed in another order or fused, so the compiled kernels give the same bits. What
+is not active is not touched: neither weights, nor what the rule remembers, nor counts. All numbers
+of a rule are computed in float64 and rounded to the dtype of the weights once. Arguments that
+recur:
+
+value : numpy.ndarray of float32 or float64, C-contiguous, shape (rows, columns)
+    The weights (units_in, units_out), changed in place.
+gradient : numpy.ndarray, C-contiguous
+    Of the shape of `value`, or (active rows, active columns) where `compact`.
+row_bits, row_offset, column_bits, column_offset
+    The active units, as in `fastdrop.reference.gather`.
+weight_decay : float
+    Times the weight is added to the gradient; `decoupled`, learning_rate * weight_decay times the
+    weight is taken from the weight itself.
+max_norm : float
+    Active columns whose norm over all rows, active or not, exceeds it after the step are scaled
+    down to it; infinity: never.
+
+References
+----------
+.. [2] N. Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting",
+   JMLR 15 (2014), section 5.1.
+.. [4] I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
+   momentum in deep learning", ICML 2013, section 2.
+.. [5] D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+.. [6] I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
+"""
+
+import numpy
+
+from fastdrop.reference.bits import unpacked
+
+__all__ = ["correction_table", "update_adam", "update_sgd"]
+
+
+@numpy.errstate(all="ignore")
+def update_sgd(
+    value,
+    velocity,
+    gradient,
+    compact,
+    row_bits,
+    row_offset,
+    column_bits,
+    column_offset,
+    learning_rate,
+    momentum,
+    nesterov,
+    weight_decay,
+    max_norm,
+):
+    """Move weights by one step of gradient descent with momentum [4]_.
+
+    With g the gradient plus ``weight_decay * w``: ``u = momentum * u + g``, then
+    ``w -= learning_rate * u``, or with Nesterov's look ahead
+    ``w -= learning_rate * (g + momentum * u)``.
+
+    Parameters
+    ----------
+    velocity : numpy.ndarray of the shape of `value`, or None
+        u; None where there is no momentum: u is then g.
+
+    Raises
+    ------
+    ValueError
+        If the gradient has another shape than the active units say.
+
+    Examples
+    --------
+    >>> w, u, columns = numpy.ones((1, 3)), numpy.ones((1, 3)), numpy.array([5], numpy.uint8)
+    >>> g = numpy.ones((1, 2))
+    >>> update_sgd(w, u, g, True, None, 0, columns, 0, 0.5, 0.5, False, 0.0, numpy.inf)
+    >>> w, u
+    (array([[0.25, 1.  , 0.25]]), array([[1.5, 1. , 1.5]]))
+    """
+    cast = value.dtype.type
+    rows, columns = _active(value.shape, row_bits, row_offset, column_bits, column_offset)
+    index = numpy.ix_(rows, columns)
+    g = _active_gradient(gradient, compact, value.shape, index)
+    w = value[index]
+    if weight_decay != 0:
+        g = g + cast(weight_decay) * w
+    step = g
+    if velocity is not None:
+        step = cast(momentum) * velocity[index] + g
+        velocity[index] = step
+        if nesterov:
+            step = g + cast(momentum) * step
+    value[index] = w - cast(learning_rate) * step
+    _bound_norms(value, columns, max_norm)
+
+
+@numpy.errstate(all="ignore")
+def update_adam(
+    value,
+    first,
+    second,
+    row_counts,
+    column_counts,
+    steps,
+    table,
+    gradient,
+    compact,
+    row_bits,
+    row_offset,
+    column_bits,
+    column_offset,
+    learning_rate,
+    beta1,
+    beta2,
+    epsilon,
+    weight_decay,
+    decoupled,
+    max_norm,
+):
+    """Move weights by one step of Adam [5]_ or AdamW [6]_, corrected by the units' own counts.
+
+    With g the gradient, plus ``weight_decay * w`` unless `decoupled`::
+
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        w -= learning_rate * s * q * m / (sqrt(v) + epsilon * s)
+
+    which is algorithm 1 of [5]_ where s is ``sqrt(1 - beta2**k)`` and q ``1 / (1 - beta1**k)``,
+    k being the number of updates. A weight between a row that was active in n of `steps` updates
+    and a column that was active in m of them gets, with s(k) and q(k) from the table,
+    ``s = max(s(n) / s(steps) * s(m), s(1))`` and ``q = min(q(n) / q(steps) * q(m), q(1))``.
+
+    Parameters
+    ----------
+    first, second : numpy.ndarray of the shape of `value`
+        m and v.
+    row_counts, column_counts : numpy.ndarray of int64, shape (rows,) and (columns,)
+        Updates in which each unit was active before this one; raised where it is active now, to
+        `steps` at the most.
+    steps : int
+        Updates, this one counted; at least 1. From the table's last line on, that line's number.
+    table : numpy.ndarray of float64, shape (more than steps, 2)
+        Line k: s(k) and q(k); see `correction_table`.
+
+    Raises
+    ------
+    ValueError
+        If the gradient has another shape than the active units say.
+
+    Examples
+    --------
+    The first step has the size of the learning rate, whenever it comes:
+
+    >>> w, m, v = numpy.zeros((3, 1, 2))
+    >>> rows, columns, active = numpy.array([99]), numpy.array([99, 0]), numpy.array([2], "u1")
+    >>> table, g = correction_table(0.9, 0.999, 101), numpy.array([[0, 7.0]])
+    >>> update_adam(
+    ...     w, m, v, rows, columns, 100, table, g, False, None, 0, active, 0,
+    ...     0.01, 0.9, 0.999, 1e-8, 0.0, False, numpy.inf,
+    ... )
+    >>> w.round(6)
+    array([[ 0.  , -0.01]])
+    """
+    cast = value.dtype.type
+    rows, columns = _active(value.shape, row_bits, row_offset, column_bits, column_offset)
+    index = numpy.ix_(rows, columns)
+    g = _active_gradient(gradient, compact, value.shape, index)
+    row_counts[rows] = numpy.minimum(row_counts[rows] + 1, steps)
+    column_counts[columns] = numpy.minimum(column_counts[columns] + 1, steps)
+    of_rows = (table[row_counts[rows]] / table[steps]).astype(cast)[:, numpy.newaxis]
+    of_columns = table[column_counts[columns]].astype(cast)
+    s = numpy.maximum(of_rows[..., 0] * of_columns[:, 0], cast(table[1, 0]))
+    q = numpy.minimum(of_rows[..., 1] * of_columns[:, 1], cast(table[1, 1]))
+    w = kept = value[index]
+    if weight_decay != 0:
+        if decoupled:
+            kept = w * cast(1.0 - learning_rate * weight_decay)
+        else:
+            g = g + cast(weight_decay) * w
+    m = cast(beta1) * first[index] + cast(1.0 - beta1) * g
+    v = cast(beta2) * second[index] + cast(1.0 - beta2) * (g * g)
+    first[index], second[index] = m, v
+    size = numpy.sqrt(v) + cast(epsilon) * s
+    value[index] = kept - cast(learning_rate) * (s * q) * m / size
+    _bound_norms(value, columns, max_norm)
+
+
+def correction_table(beta1, beta2, lines):
+    """Return Adam's bias corrections of 0, 1, ... updates, at most `lines` of them.
+
+    Returns
+    -------
+    numpy.ndarray of float64, shape (at most lines, 2)
+        ``sqrt(1 - beta2**k)`` and ``1 / (1 - beta1**k)``; line 0 is zero, and no weight's. It ends
+        with the first line of ones, if there is one: all that would follow equal it.
+
+    Examples
+    --------
+    >>> correction_table(0.5, 0.75, 3)
+    array([[0.        , 0.        ],
+           [0.5       , 2.        ],
+           [0.66143783, 1.33333333]])
+    """
+    k = numpy.arange(1, lines)
+    table = numpy.zeros((lines, 2))
+    table[1:, 0] = numpy.sqrt(1 - numpy.power(float(beta2), k))
+    table[1:, 1] = 1 / (1 - numpy.power(float(beta1), k))
+    ones = numpy.flatnonzero((table == 1).all(axis=1))
+    return table[: ones[0] + 1].copy() if ones.size else table
+
+
+def _active(shape, row_bits, row_offset, column_bits, column_offset):
+    """The indices of the active rows and columns."""
+    rows, columns = (numpy.arange(extent) for extent in shape)
+    if row_bits is not None:
+        rows = rows[unpacked(row_bits, shape[0], row_offset, "row_bits")]
+    if column_bits is not None:
+        columns = columns[unpacked(column_bits, shape[1], column_offset, "column_bits")]
+    return rows, columns
+
+
+def _active_gradient(gradient, compact, shape, index):
+    expected = (index[0].size, index[1].size) if compact else shape
+    if gradient.shape != expected:
+        raise ValueError(f"gradient must have shape {expected}, got {gradient.shape}")
+    return gradient if compact else gradient[index]
+
+
+def _bound_norms(value, columns, max_norm):
+    """Scale active columns down [2]_; squares are summed in float64 from the first row on."""
+    if max_norm == numpy.inf:
+        return
+    sums = numpy.zeros(value.shape[1])
+    for row in value:
+        wide = row.astype(numpy.float64)
+        sums += wide * wide
+    norms = numpy.sqrt(sums[columns])
+    far = (norms > max_norm) & (norms <= numpy.finfo(numpy.float64).max)
+    value[:, columns[far]] *= (max_norm / norms[far]).astype(value.dtype)
