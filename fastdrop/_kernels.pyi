@@ -38,7 +38,13 @@ def draw_exact_count(
     bits: _Bits,
 ) -> None: ...
 def dropout_fresh(
-    x: _Values, key0: int, key1: int, draw: int, threshold: int, scale: float
+    x: _Values,
+    key0: int,
+    key1: int,
+    draw: int,
+    threshold: int,
+    scale: float,
+    out: _Values | None,
 ) -> tuple[_Values, _Bits]: ...
 def dropout_forward(
     x: _Values,

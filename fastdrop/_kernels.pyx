@@ -194,11 +194,11 @@ def dropout_forward(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64
 
 
 def dropout_fresh(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64_t draw, threshold,
-                  double scale):
+                  double scale, cnp.ndarray out):
     cdef cnp.npy_intp bytes_of_bits = (cnp.PyArray_SIZE(x) + 7) >> 3
     cdef cnp.ndarray bits = cnp.PyArray_EMPTY(1, &bytes_of_bits, cnp.NPY_UINT8, 0)
-    cdef cnp.ndarray out = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x),
-                                             cnp.PyArray_TYPE(x), 0)
+    if out is None:
+        out = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(x), cnp.PyArray_DIMS(x), cnp.PyArray_TYPE(x), 0)
     draw_and_apply(x, stream_of(key0, key1, draw), threshold, scale, bits, out)
     return out, bits
 

@@ -1,13 +1,14 @@
 """What dropout does, on real data: ``python -m fastdrop demo``.
 
-A multilayer perceptron learns to read handwritten digits from few examples, once with dropout and
-once without, from the same initial weights, on the same examples in the same order. The masks,
-their application and the backward pass are fastdrop's; the matrix products are NumPy's.
+A multilayer perceptron learns to read handwritten digits from few examples: without dropout, and
+with masks of every kind: one for each example, one for each group of examples, one for each batch.
+All begin with the same weights and see the same examples in the same order.
 
 The network, ReLU units and dropout of the inputs and of both hidden layers, follows Srivastava et
 al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014), section
 4 and appendix B.1 (a network for MNIST). The training settings below were chosen by runs over
-several seeds, and are the same for both rows of the table.
+several seeds, and are the same for all rows of the table, except that masks for a whole batch,
+which leave more noise in the gradient, get half the learning rate.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from dataclasses import dataclass, field
 
 import numpy
 
-from fastdrop.functional import dropout, dropout_backward
-from fastdrop.stream import MaskStream
+from fastdrop import nn, optim
+from fastdrop.config import get_num_threads, set_num_threads
 
 TRAINING_EXAMPLES = 300
 BATCH = 30
@@ -30,12 +31,21 @@ LEARNING_RATE = 0.03
 MOMENTUM = 0.9
 # Pixels are less redundant than hidden units: they bear a smaller rate.
 INPUT_SHARE = 0.2
+GROUP = 10
+# Kind of mask: rows per mask, factor on the learning rate.
+KINDS = {
+    "no dropout": (None, 1.0),
+    "per-sample": (1, 1.0),
+    "grouped": (GROUP, 1.0),
+    "batchwise": ("batch", 0.5),
+}
 
 
 @dataclass
 class Run:
     """One trained network: its settings and what came of it."""
 
+    kind: str
     rate: float
     seed: int
     training: float = math.nan
@@ -43,95 +53,57 @@ class Run:
     seconds: float = 0.0
     curve: list = field(default_factory=list)  # test accuracy after each epoch, when asked for
 
+    @property
+    def label(self):
+        """What the table calls it."""
+        return self.kind if self.kind == "no dropout" else f"{self.kind} {self.rate:g}"
 
-class Network:
-    """Dense - ReLU - dropout, twice, then Dense; trained by SGD with momentum.
+
+def build(sizes, kind, rate, seed):
+    """Return a network: Dense - ReLU - dropout, twice, then Dense.
 
     Parameters
     ----------
     sizes : sequence of int
         Units of the input, of each hidden layer and of the output.
+    kind : str
+        One of `KINDS`.
     rate : float
-        Dropout rate of the hidden layers; 0 leaves dropout out.
+        Dropout rate of the hidden layers.
     seed : int
-        Seed of the masks.
-    rng : numpy.random.Generator
-        Draws the initial weights (He et al. 2015, arXiv 1502.01852, section 2.2).
+        Of the initial weights, which do not depend on the kind, and of the masks.
+
+    Returns
+    -------
+    nn.Sequential
     """
+    rows_per_mask, _ = KINDS[kind]
 
-    def __init__(self, sizes, rate, seed, rng):
-        shapes = list(itertools.pairwise(sizes))
-        self.weights = [
-            rng.normal(0.0, math.sqrt(2 / shape[0]), shape).astype(numpy.float32)
-            for shape in shapes
-        ]
-        self.biases = [numpy.zeros(shape[1], numpy.float32) for shape in shapes]
-        self.velocities = [numpy.zeros_like(p) for p in (*self.weights, *self.biases)]
-        self.rates = [rate * INPUT_SHARE] + [rate] * (len(shapes) - 1)
-        # One stream per dropout layer: what one layer draws never shifts another's masks.
-        self.streams = MaskStream(seed).spawn(len(shapes))
+    def dropout(share):
+        if rows_per_mask is None:
+            return []
+        return [nn.Dropout(rate * share, rows_per_mask=rows_per_mask)]
 
-    def predict(self, x):
-        """Scores of the classes, shape (batch, classes); every unit takes part."""
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            x = numpy.maximum(x @ weight + bias, 0)
-        return x @ self.weights[-1] + self.biases[-1]
-
-    def train_step(self, x, labels, learning_rate):
-        """Update the parameters by the gradient of the mean cross-entropy of one batch."""
-        inputs, masks = [], []  # of each Dense layer, after dropout
-        for rate, stream, weight, bias in zip(
-            self.rates, self.streams, self.weights, self.biases, strict=True
-        ):
-            if inputs:
-                x = numpy.maximum(x, 0, out=x)
-            mask = None
-            if rate > 0:
-                x, mask = dropout(x, rate, rng=stream)
-            inputs.append(x)
-            masks.append(mask)
-            x = x @ weight + bias
-
-        x -= x.max(axis=1, keepdims=True)
-        gradient = numpy.exp(x)
-        gradient /= gradient.sum(axis=1, keepdims=True)
-        gradient[numpy.arange(len(labels)), labels] -= 1
-        gradient /= len(labels)
-
-        weight_gradients, bias_gradients = [], []
-        for layer in reversed(range(len(self.weights))):
-            weight_gradients.insert(0, inputs[layer].T @ gradient)
-            bias_gradients.insert(0, gradient.sum(axis=0))
-            if layer > 0:
-                gradient = gradient @ self.weights[layer].T
-                if masks[layer] is not None:
-                    gradient = dropout_backward(gradient, masks[layer])
-                # Where the layer's input is 0, either the ReLU or the mask stopped it.
-                gradient *= inputs[layer] > 0
-        self._update([*weight_gradients, *bias_gradients], learning_rate)
-
-    def _update(self, gradients, learning_rate):
-        parameters = (*self.weights, *self.biases)
-        for parameter, velocity, gradient in zip(
-            parameters, self.velocities, gradients, strict=True
-        ):
-            velocity *= MOMENTUM
-            velocity -= learning_rate * gradient
-            parameter += velocity
+    layers = dropout(INPUT_SHARE)
+    for units_in, units_out in itertools.pairwise(sizes[:-1]):
+        layers += [nn.Dense(units_in, units_out), nn.ReLU(), *dropout(1)]
+    return nn.Sequential([*layers, nn.Dense(*sizes[-2:])], rng=seed)
 
 
 def accuracy(network, x, labels):
     """Share of the examples that the network puts into their class, in [0, 1]."""
-    return float(numpy.mean(network.predict(x).argmax(axis=1) == labels))
+    return float(numpy.mean(network.forward(x).argmax(axis=1) == labels))
 
 
-def train(images, labels, *, rate, seed, hidden, epochs, curve, after_epoch):
+def train(images, labels, *, kind, rate, seed, hidden, epochs, curve, after_epoch):
     """Train one network and measure it.
 
     Parameters
     ----------
     images : numpy.ndarray of float32, shape (examples, pixels)
     labels : numpy.ndarray of int, shape (examples,)
+    kind : str
+        One of `KINDS`.
     rate : float
         Dropout rate of the hidden layers.
     seed : int
@@ -151,15 +123,23 @@ def train(images, labels, *, rate, seed, hidden, epochs, curve, after_epoch):
     order = rng.permutation(len(labels))
     training, test = order[:TRAINING_EXAMPLES], order[TRAINING_EXAMPLES:]
     sizes = (images.shape[1], hidden, hidden, int(labels.max()) + 1)
-    network = Network(sizes, rate, seed, rng)
-    run = Run(rate, seed)
-    for epoch in range(epochs):
+    network = build(sizes, kind, rate, seed)
+    batches = range(0, TRAINING_EXAMPLES, BATCH)
+
+    def learning_rate(step):
+        return LEARNING_RATE * KINDS[kind][1] * (1 - step // len(batches) / epochs)
+
+    optimiser = optim.SGD(network, learning_rate, momentum=MOMENTUM)
+    loss = nn.SoftmaxCrossEntropy()
+    run = Run(kind, rate, seed)
+    for _ in range(epochs):
         start = time.perf_counter()
-        learning_rate = LEARNING_RATE * (1 - epoch / epochs)
         shuffled = training[rng.permutation(TRAINING_EXAMPLES)]
-        for first in range(0, TRAINING_EXAMPLES, BATCH):
+        for first in batches:
             batch = shuffled[first : first + BATCH]
-            network.train_step(images[batch], labels[batch], learning_rate)
+            _, gradient = loss(network.forward(images[batch], training=True), labels[batch])
+            network.backward(gradient)
+            optimiser.step()
         run.seconds += time.perf_counter() - start
         if curve:
             run.curve.append(accuracy(network, images[test], labels[test]))
@@ -170,18 +150,17 @@ def train(images, labels, *, rate, seed, hidden, epochs, curve, after_epoch):
 
 
 def table(runs):
-    """The table, one row per rate: means over the seeds and the spread of the test accuracy."""
+    """The table, one row per kind: means over the seeds and the spread of the test accuracy."""
     lines = [
-        f"{'':14}{'training':>11}{'test accuracy':>20}{'gap':>9}{'seconds':>10}{'runs':>6}",
-        f"{'':14}{'accuracy':>11}{'(+- std. dev.)':>20}{'':>9}{'per run':>10}",
+        f"{'':18}{'training':>11}{'test accuracy':>20}{'gap':>9}{'seconds':>10}{'runs':>6}",
+        f"{'':18}{'accuracy':>11}{'(+- std. dev.)':>20}{'':>9}{'per run':>10}",
     ]
-    for rate in sorted({run.rate for run in runs}):
-        rows = [run for run in runs if run.rate == rate]
+    for rows in by_kind(runs).values():
         training = 100 * numpy.mean([run.training for run in rows])
         tests = [100 * run.test for run in rows]
         spread = f" +- {numpy.std(tests, ddof=1):.1f}" if len(rows) > 1 else ""
         lines.append(
-            f"{f'dropout {rate:g}' if rate else 'no dropout':14}{training:>9.1f} %"
+            f"{rows[0].label:18}{training:>9.1f} %"
             f"{f'{numpy.mean(tests):.1f} %{spread}':>20}"
             f"{training - numpy.mean(tests):>9.1f}"
             f"{numpy.mean([run.seconds for run in rows]):>10.2f}{len(rows):>6}"
@@ -189,10 +168,19 @@ def table(runs):
     return "\n".join(lines)
 
 
+def by_kind(runs):
+    """The runs of every kind that has some, in the order of `KINDS`."""
+    found = {kind: [run for run in runs if run.kind == kind] for kind in KINDS}
+    return {kind: rows for kind, rows in found.items() if rows}
+
+
 def conclusion(runs, test_examples):
-    """Two sentences on what the table shows, from the seeds that have both rows."""
-    plain = {run.seed: run for run in runs if run.rate == 0}
-    dropped = {run.seed: run for run in runs if run.rate > 0}
+    """Two sentences on what the table shows, from the seeds that have both rows.
+
+    Dropout is that with a mask for each example.
+    """
+    plain = {run.seed: run for run in runs if run.kind == "no dropout"}
+    dropped = {run.seed: run for run in runs if run.kind == "per-sample"}
     seeds = sorted(plain.keys() & dropped.keys())
     if not seeds:
         return "Nothing can be compared yet. Let at least one network of each kind finish."
@@ -203,8 +191,8 @@ def conclusion(runs, test_examples):
     ]
     first = (
         f"Without dropout the network knows {means[0]:.1f} % of its {TRAINING_EXAMPLES} training "
-        f"digits but only {means[1]:.1f} % of the {test_examples} it never saw; with dropout, "
-        f"{means[2]:.1f} % and {means[3]:.1f} %."
+        f"digits but only {means[1]:.1f} % of the {test_examples} it never saw; with a mask for "
+        f"each example, {means[2]:.1f} % and {means[3]:.1f} %."
     )
     better = sum(dropped[seed].test > plain[seed].test for seed in seeds)
     if means[3] > means[1]:
@@ -225,13 +213,12 @@ def draw_curves(runs, path):
     """Write a picture of the learning curves: test accuracy against epochs, mean and runs."""
     figure = importlib.import_module("matplotlib.figure").Figure(figsize=(7, 4.5))
     axes = figure.subplots()
-    for rate, colour in zip(sorted({run.rate for run in runs}), ("C1", "C0"), strict=False):
-        curves = 100 * numpy.array([run.curve for run in runs if run.rate == rate])
+    for rows, colour in zip(by_kind(runs).values(), ("C1", "C0", "C2", "C3"), strict=False):
+        curves = 100 * numpy.array([run.curve for run in rows])
         epochs = numpy.arange(1, curves.shape[1] + 1)
         for curve in curves:
             axes.plot(epochs, curve, color=colour, alpha=0.25, linewidth=0.8)
-        name = f"dropout {rate:g}" if rate else "no dropout"
-        axes.plot(epochs, curves.mean(axis=0), color=colour, label=f"{name}, mean")
+        axes.plot(epochs, curves.mean(axis=0), color=colour, label=f"{rows[0].label}, mean")
     axes.set_xlabel("epoch")
     axes.set_ylabel("test accuracy (%)")
     axes.set_title(f"Handwritten digits, {TRAINING_EXAMPLES} training examples")
@@ -259,7 +246,7 @@ def _number(convert, low, below=math.inf):
 
 def add_arguments(parser):
     """Declare the options of the command on an argparse parser."""
-    parser.add_argument("--plot", metavar="FILE", help="draw the two learning curves (png, svg, …)")
+    parser.add_argument("--plot", metavar="FILE", help="draw the learning curves (png, svg, …)")
     parser.add_argument("--seed", type=_number(int, 0), default=0, help="first seed (default 0)")
     parser.add_argument(
         "--seeds", type=_number(int, 1), default=5, help="how many seeds (default 5)"
@@ -337,22 +324,25 @@ def run_demo(options):
     images = (images / 16).astype(numpy.float32)
 
     seeds = range(options.seed, options.seed + options.seeds)
-    rates = [0.0, options.rate] if options.rate else [0.0]
-    plan = [(seed, rate) for seed in seeds for rate in rates]
+    kinds = KINDS if options.rate else ["no dropout"]
+    plan = [(seed, kind) for seed in seeds for kind in kinds]
     runs, interrupted = [], False
     # These products are too small for several threads to gain much, and on a busy machine threads
     # that wait for each other at every product take ten times as long.
     one_thread = threadpoolctl.threadpool_limits(1, user_api="blas")
     bar = tqdm.tqdm(total=len(plan) * options.epochs, unit="epoch", leave=False)
+    threads = get_num_threads()
+    set_num_threads(1)
     with one_thread, bar:
         try:
-            for seed, rate in plan:
-                bar.set_description(f"seed {seed}, {f'dropout {rate:g}' if rate else 'no dropout'}")
+            for seed, kind in plan:
+                bar.set_description(f"seed {seed}, {kind}")
                 runs.append(
                     train(
                         images,
                         labels,
-                        rate=rate,
+                        kind=kind,
+                        rate=options.rate,
                         seed=seed,
                         hidden=options.hidden,
                         epochs=options.epochs,
@@ -362,6 +352,8 @@ def run_demo(options):
                 )
         except KeyboardInterrupt:
             interrupted = True
+        finally:
+            set_num_threads(threads)
 
     if interrupted:
         print(f"Interrupted after {len(runs)} of {len(plan)} networks; so far:\n")

@@ -9,7 +9,6 @@ from fastdrop.arguments import (
     keep_probability,
     mask_plan,
     real_number,
-    threshold,
 )
 from fastdrop.mask import Mask
 from fastdrop.stream import MaskStream, as_stream
@@ -94,16 +93,16 @@ def dropout(
     given, x = x, _floats(x, "x")
     keep = keep_probability(rate, keep_prob)
     if (
-        out is None
-        and shared_axes == ()
+        shared_axes == ()
         and rows_per_mask.__class__ is int
         and rows_per_mask == 1
         and not exact_count
         and training
         and scale_at == "train"
         and x.flags.c_contiguous
+        and (out is None or _output(out, x).flags.carray)
     ):
-        return _plain_dropout(x, keep, rng if rng.__class__ is MaskStream else as_stream(rng))
+        return _plain_dropout(x, keep, rng if rng.__class__ is MaskStream else as_stream(rng), out)
     if scale_at not in _SCALE_AT:
         raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
     plan = mask_plan(x.shape, shared_axes, rows_per_mask)
@@ -123,12 +122,6 @@ def dropout(
     y = numpy.empty_like(x) if out is None else _output(out, x)
     stream = as_stream(rng)
     scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
-    if plan.shape == x.shape and not exact_count and x.flags.c_contiguous and y.flags.carray:
-        bits = numpy.empty((x.size + 7) >> 3, numpy.uint8)
-        kernels.dropout_forward(
-            x, stream._key0, stream._key1, stream._take(), threshold(keep), scale, bits, y
-        )
-        return y, Mask._new(bits, x.shape, plan.rows_per_mask, keep, scale)
     mask = stream.draw(
         x.shape,
         keep_prob=keep,
@@ -140,13 +133,13 @@ def dropout(
     return _applied(x, mask, scale, y), mask
 
 
-def _plain_dropout(x, keep, stream):
-    """The usual call, short: every element for itself, scaled in training, in a new array."""
+def _plain_dropout(x, keep, stream, out):
+    """The usual call, short: every element for itself, scaled in training, all contiguous."""
     limit = round(keep * TWO_64)
     scale = 1.0 / keep if limit else 0.0
     number = stream._take()
     try:
-        y, bits = kernels.dropout_fresh(x, stream._key0, stream._key1, number, limit, scale)
+        y, bits = kernels.dropout_fresh(x, stream._key0, stream._key1, number, limit, scale, out)
     except MemoryError:
         stream._give_back(number)
         raise

@@ -233,10 +233,9 @@ class Adam(_Optimiser):
     3.2 learning rates; divided by their own corrections, they make a step of one.
 
     No count is kept for every weight, but one for every row and column of a parameter. Where only
-    rows or only columns are masked, and for biases, k is exactly theirs. Where both are, a weight
-    between units with n and m of t updates has about ``n * m / t`` of its own, and gets
-    ``c(n) * c(m) / c(t)``, but no less than ``c(1)``: the first update of a unit, however late, is
-    corrected exactly.
+    rows or only columns are masked, and for biases, k is exactly theirs. Where both are, k is taken
+    as ``n * m / t``, for units that were active in n and m of t updates: what independent masks
+    give on average. The first update of a unit, however late, is always corrected exactly.
 
     Parameters
     ----------
@@ -355,11 +354,9 @@ class AdamW(Adam):
 
 
 def _corrections(beta1, beta2, lines):
-    """Line k: sqrt(1 - beta2**k), 1 / (1 - beta1**k); ends with the first line of ones, if any."""
-    k = numpy.arange(1, lines)
-    table = numpy.zeros((lines, 2))
-    table[1:, 0] = numpy.sqrt(1 - beta2**k)
-    table[1:, 1] = 1 / (1 - beta1**k)
+    """Line k: 1 - beta2**k, 1 - beta1**k; ends with the first line of ones, if there is one."""
+    k = numpy.arange(lines)
+    table = numpy.stack([1 - beta2**k, 1 - beta1**k], axis=1)
     ones = numpy.flatnonzero((table == 1).all(axis=1))
     return table[: ones[0] + 1].copy() if ones.size else table
 

@@ -114,7 +114,7 @@ def operands(parameter):
             f"the gradient of {parameter.name} must have {value.ndim} dimensions and dtype "
             f"{value.dtype}, got shape {grad.shape} and {grad.dtype}"
         )
-    if not grad.flags.carray_ro:
+    if not (grad.flags.c_contiguous and grad.flags.aligned):
         grad = numpy.ascontiguousarray(grad)
     rows, columns = parameter.rows, parameter.columns
     if value.ndim == 1:

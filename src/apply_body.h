@@ -78,15 +78,16 @@ static void R_(dropout)(const fd_stream *stream, uint64_t threshold, uint64_t fi
 {
     const R_(element) *x = from;
     R_(element) *out = to;
+    philox_draw draw;
+    philox_start_draw(&draw, stream, (uint32_t)(first / FD_BLOCK >> 32));
     for (int64_t done = 0; done < n; done += DROPOUT_CHUNK) {
         const int64_t count = n - done < DROPOUT_CHUNK ? n - done : DROPOUT_CHUNK;
         uint8_t *part = bits + done / 8;
-        /* memory fetches the start of the input while the multipliers make bits */
         for (int64_t i = 0; i < count && i < PREFETCH_BYTES / (int64_t)sizeof *x;
              i += 64 / (int64_t)sizeof *x) {
             __builtin_prefetch(x + done + i);
         }
-        bernoulli_bits(stream, threshold, first + (uint64_t)done, count, part);
+        bernoulli_bits(&draw, threshold, (first + (uint64_t)done) / FD_BLOCK, count, part);
         R_(apply_any)(x + done, out + done, count, part, 0, scale, streaming);
     }
     if (streaming) {

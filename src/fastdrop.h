@@ -61,10 +61,10 @@ typedef struct {
     void (*exact_count_row)(const fd_stream *stream, uint64_t first, int64_t n, int64_t keep,
                             uint8_t *scratch);
 
-    /* Draws the bits of n elements from element `first` on (a multiple of 128) and applies them,
-     * in chunks that stay in the L1 cache: bernoulli_blocks, then apply_bits. Writes (n + 7) / 8
-     * bytes of bits, the last one's unused bits zero. Threshold, aliasing, alignment, scale and
-     * streaming as below and above. */
+    /* Draws the bits of n elements from element `first` on (a multiple of 128, and no multiple of
+     * 2^39 among those that follow) and applies them, chunk by chunk, while the bits are in the L1
+     * cache: bernoulli_blocks, then apply_bits. Writes (n + 7) / 8 bytes of bits, the last one's
+     * unused bits zero. Threshold, aliasing, alignment, scale and streaming as below and above. */
     void (*dropout[3])(const fd_stream *stream, uint64_t threshold, uint64_t first, int64_t n,
                        const void *x, void *out, double scale, int streaming, uint8_t *bits);
 
@@ -249,8 +249,8 @@ int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const skip_
  * for SGD, the moments for Adam.
  * Adam: row_counts and column_counts say in how many updates a row or column was active, this one
  * not counted, which raises them; steps is the number of updates, this one counted. None of them
- * exceeds the last line of the table, whose line k is sqrt(1 - beta2^k), 1 / (1 - beta1^k); there
- * they stay. */
+ * exceeds the last line of the table, whose line k is 1 - beta2^k, 1 - beta1^k; there they
+ * stay. */
 typedef struct {
     void *value, *first, *second;
     const void *gradient;

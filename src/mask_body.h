@@ -210,32 +210,39 @@ static void digit_blocks(const fd_stream *stream, uint64_t first, int64_t blocks
     }
 }
 
+/* Blocks whose numbers share the upper 32 bits, by a draw started for them. */
+static void bernoulli_prepared(const philox_draw *p, uint64_t first, int64_t blocks,
+                               uint64_t threshold, uint8_t *bits)
+{
+    const int digits = 64 - __builtin_ctzll(threshold);
+    if (digits == 1) {
+        one_digit(p, first, blocks, 0, 1, bits);
+        return;
+    }
+    uint8_t open[(GROUP_BLOCKS + FD_WORD_LANES) * FD_BLOCK_BYTES];
+    uint8_t rest[(GROUP_BLOCKS + FD_WORD_LANES) * FD_BLOCK_BYTES];
+    for (; blocks > 0; blocks -= GROUP_BLOCKS, first += GROUP_BLOCKS) {
+        const int64_t take = blocks < GROUP_BLOCKS ? blocks : GROUP_BLOCKS;
+        /* whole vectors are written, so a part of one goes by way of a buffer */
+        uint8_t *kept = take % FD_WORD_LANES ? rest : bits;
+        bernoulli_group(p, first, take, threshold, digits, kept, open);
+        if (kept == rest) {
+            memcpy(bits, rest, (size_t)take * FD_BLOCK_BYTES);
+        }
+        bits += take * FD_BLOCK_BYTES;
+    }
+}
+
 static void bernoulli_blocks(const fd_stream *stream, uint64_t first, int64_t blocks,
                              uint64_t threshold, uint8_t *bits)
 {
-    const int digits = 64 - __builtin_ctzll(threshold);
     while (blocks > 0) {
-        int64_t now = blocks_to_carry(first, blocks);
+        const int64_t now = blocks_to_carry(first, blocks);
         philox_draw p;
         philox_start_draw(&p, stream, (uint32_t)(first >> 32));
+        bernoulli_prepared(&p, first, now, threshold, bits);
         first += (uint64_t)now;
         blocks -= now;
-        if (digits == 1) {
-            one_digit(&p, first - (uint64_t)now, now, 0, 1, bits);
-            bits += now * FD_BLOCK_BYTES;
-            continue;
-        }
-        uint8_t open[(GROUP_BLOCKS + FD_WORD_LANES) * FD_BLOCK_BYTES];
-        uint8_t rest[(GROUP_BLOCKS + FD_WORD_LANES) * FD_BLOCK_BYTES];
-        for (; now > 0; now -= GROUP_BLOCKS) {
-            const int64_t take = now < GROUP_BLOCKS ? now : GROUP_BLOCKS;
-            /* whole vectors are written, so a part of one goes by way of a buffer */
-            uint8_t *kept = take % FD_WORD_LANES ? rest : bits;
-            bernoulli_group(&p, first - (uint64_t)now, take, threshold, digits, kept, open);
-            if (kept == rest) {
-                memcpy(bits, rest, (size_t)take * FD_BLOCK_BYTES);
-            }
-            bits += take * FD_BLOCK_BYTES;
-        }
+        bits += now * FD_BLOCK_BYTES;
     }
 }

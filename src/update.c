@@ -20,7 +20,9 @@ typedef struct {
     const fd_rule *rule;
     const fd_weights *weights;
     int64_t active_rows, active_columns;
-    fd_corrections corrections; /* of the first column; Adam's */
+    /* Adam's: of the first column; how often active rows and columns were active on average. */
+    fd_corrections corrections;
+    double row_share, column_share;
 } movement;
 
 static int active(const fd_units *units, int64_t i)
@@ -49,6 +51,33 @@ static int64_t next_row(const fd_units *rows, int64_t i)
 static void *shifted(void *array, int64_t elements, size_t size)
 {
     return array ? (char *)array + elements * (int64_t)size : NULL;
+}
+
+/* The table's line `line`, between two lines in proportion. */
+static double look_up(const double *table, double line, int which)
+{
+    const int64_t below = (int64_t)line;
+    const double from = table[2 * below + which];
+    if (line == (double)below) {
+        return from;
+    }
+    const double difference = table[2 * below + 2 + which] - from;
+    const double part = (line - (double)below) * difference;
+    return from + part;
+}
+
+/* The corrections of a unit's weights, which it shares with units that are active in `share` of the
+ * steps. After a first update 0 and infinity stand for "the least there is". */
+static void correct(const fd_weights *w, int64_t count, double share, double *s, double *q)
+{
+    if (count <= 1) {
+        *s = 0;
+        *q = INFINITY;
+        return;
+    }
+    const double updates = (double)count * share;
+    *s = sqrt(look_up(w->table, updates, 0));
+    *q = 1 / look_up(w->table, updates, 1);
 }
 
 /* Columns [column, column + columns) of row i; `rank` active rows are before it, and
@@ -80,10 +109,7 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
     };
     if (m->rule->kind == FD_ADAM) {
         fd_corrections *c = &row.corrections;
-        const double *of_row = w->table + 2 * w->row_counts[i];
-        const double *of_all = w->table + 2 * w->steps;
-        c->row_s = of_row[0] / of_all[0];
-        c->row_q = of_row[1] / of_all[1];
+        correct(w, w->row_counts[i], m->column_share, &c->row_s, &c->row_q);
         if (c->columns_s) {
             c->columns_s = (const char *)c->columns_s + column * (int64_t)size;
             c->columns_q = (const char *)c->columns_q + column * (int64_t)size;
@@ -137,43 +163,53 @@ static void update_strip(const void *context, int64_t task)
     }
 }
 
-static void raise_counts(int64_t *counts, const fd_units *units, int64_t most)
+/* One more update for each active unit. Returns in which share of the steps they were active. */
+static double raise_counts(int64_t *counts, const fd_units *units, int64_t steps)
 {
+    int64_t total = 0, many = 0;
     for (int64_t i = 0; i < units->length; i++) {
-        counts[i] += active(units, i) && counts[i] < most;
+        if (active(units, i)) {
+            counts[i] += counts[i] < steps;
+            total += counts[i];
+            many++;
+        }
     }
+    return many ? (double)total / ((double)many * (double)steps) : 1;
 }
 
-/* The corrections of every column, of both kinds apart, unless all have the same count. */
-static int look_up_columns(movement *m)
+/* The corrections of every column, of both kinds apart, unless all are 1. */
+static int correct_columns(movement *m)
 {
     const fd_weights *w = m->weights;
     const int64_t columns = w->columns.length;
     const size_t size = element_bytes[m->dtype];
-    int64_t j = 0;
-    while (j < columns && w->column_counts[j] == w->steps) {
-        j++;
-    }
-    if (j == columns) {
+    if (m->column_share == 1) {
         return 0;
     }
-    char *s = fd_workspace(FD_SLOT_PANEL, 2 * (size_t)columns * size);
-    if (s == NULL) {
+    char *columns_s = fd_workspace(FD_SLOT_PANEL, 2 * (size_t)columns * size);
+    if (columns_s == NULL) {
         return -1;
     }
-    char *q = s + (size_t)columns * size;
-    for (j = 0; j < columns; j++) {
-        const double *pair = w->table + 2 * w->column_counts[j];
+    char *columns_q = columns_s + (size_t)columns * size;
+    /* Of a weight between units that were active as often as all are on average. */
+    const double updates = (double)w->steps * m->row_share * m->column_share;
+    const double s_of_all = sqrt(look_up(w->table, updates, 0));
+    const double q_of_all = 1 / look_up(w->table, updates, 1);
+    for (int64_t j = 0; j < columns; j++) {
+        double s, q;
+        correct(w, w->column_counts[j], m->row_share, &s, &q);
+        s /= s_of_all;
+        q /= q_of_all;
         if (m->dtype == FD_FLOAT32) {
-            ((float *)(void *)s)[j] = (float)pair[0];
-            ((float *)(void *)q)[j] = (float)pair[1];
+            ((float *)(void *)columns_s)[j] = (float)s;
+            ((float *)(void *)columns_q)[j] = (float)q;
         } else {
-            ((double *)(void *)s)[j] = pair[0];
-            ((double *)(void *)q)[j] = pair[1];
+            ((double *)(void *)columns_s)[j] = s;
+            ((double *)(void *)columns_q)[j] = q;
         }
     }
-    m->corrections.columns_s = s;
-    m->corrections.columns_q = q;
+    m->corrections.columns_s = columns_s;
+    m->corrections.columns_q = columns_q;
     return 0;
 }
 
@@ -188,14 +224,11 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
         .active_columns = fd_count_units(&weights->columns),
     };
     if (rule->kind == FD_ADAM) {
-        const double *table = weights->table, *of_all = table + 2 * weights->steps;
-        raise_counts(weights->row_counts, &weights->rows, weights->steps);
-        raise_counts(weights->column_counts, &weights->columns, weights->steps);
-        m.corrections.all_s = of_all[0];
-        m.corrections.all_q = of_all[1];
-        m.corrections.first_s = table[2];
-        m.corrections.first_q = table[3];
-        if (look_up_columns(&m) != 0) {
+        m.row_share = raise_counts(weights->row_counts, &weights->rows, weights->steps);
+        m.column_share = raise_counts(weights->column_counts, &weights->columns, weights->steps);
+        m.corrections.first_s = sqrt(weights->table[2]);
+        m.corrections.first_q = 1 / weights->table[3];
+        if (correct_columns(&m) != 0) {
             return -1;
         }
     }

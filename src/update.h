@@ -15,13 +15,11 @@ typedef struct {
     int decoupled; /* Adam: decay the weights (AdamW), not the gradient */
 } fd_rule;
 
-/* Adam's bias corrections. With s(k) = sqrt(1 - beta2^k) and q(k) = 1 / (1 - beta1^k), the weight of
- * a row that had n updates and a column that had m, of `steps` in all, gets
- *     s = max(s(n) / s(steps) * s(m), s(1))    q = min(q(n) / q(steps) * q(m), q(1))
- * Here: s(n) / s(steps) and q(n) / q(steps) of the row; s(m) and q(m) of every column, or where
- * `columns` are NULL of all of them; s(1) and q(1). */
+/* Adam's bias corrections of a row: the weight in column j has
+ *     s = max(row_s * s(j), first_s)    q = min(row_q * q(j), first_q)
+ * with s(j) = columns_s[j] and q(j) = columns_q[j], or where they are NULL both 1. See the twin. */
 typedef struct {
-    double row_s, row_q, all_s, all_q, first_s, first_q;
+    double row_s, row_q, first_s, first_q;
     const void *columns_s, *columns_q;
 } fd_corrections;
 

@@ -26,8 +26,8 @@ static inline R_(numbers) R_(numbers_of)(const fd_rule *rule, const fd_correctio
     n.row_q = R_(splat)(corrections->row_q);
     n.first_s = R_(splat)(corrections->first_s);
     n.first_q = R_(splat)(corrections->first_q);
-    n.s = R_(larger)(R_(multiply)(n.row_s, R_(splat)(corrections->all_s)), n.first_s);
-    n.q = R_(smaller)(R_(multiply)(n.row_q, R_(splat)(corrections->all_q)), n.first_q);
+    n.s = R_(larger)(n.row_s, n.first_s);
+    n.q = R_(smaller)(n.row_q, n.first_q);
     n.rate = R_(splat)(rule->learning_rate);
     n.decay = R_(splat)(rule->weight_decay);
     n.keep = R_(splat)(1.0 - rule->learning_rate * rule->weight_decay);

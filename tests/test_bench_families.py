@@ -217,10 +217,30 @@ def step_arguments(case, args, kwargs):
             yield "the rate", layer.rate, float(rate)
 
 
+def update_arguments(case, args, kwargs):
+    """Compare the optimiser with a name such as ``adam/0.5/1024x1024``."""
+    rule, rate = case.work.split("/")
+    weight = args[0].parameters[0]
+    yield "the size", weight.value.shape, case.size
+    yield "the dtype", str(weight.value.dtype), "float32"
+    left = [round((1 - float(rate)) * n + 1e-6) for n in case.size]
+    yield "the size of the gradient", weight.grad.shape, tuple(left)
+    for units, n, active in zip((weight.rows, weight.columns), case.size, left, strict=True):
+        if float(rate):
+            kept = numpy.unpackbits(units[0], count=n, bitorder="little")
+            yield "the number of active units", int(kept.sum()), active
+        else:
+            yield "whether units are masked", units, None
+    memory = 1 if rule == "sgd-momentum" else 2
+    arrays = [array for array in args[0].state_dict().values() if numpy.ndim(array) == 2]
+    yield "what is remembered of a weight", len(arrays), memory
+
+
 EXPECTED = {
     "dropout": dropout_arguments,
     "mask": mask_arguments,
     "footprint": footprint_arguments,
+    "update": update_arguments,
     "matmul": matmul_arguments,
     "step": step_arguments,
 }

@@ -14,7 +14,8 @@ pytest.importorskip("tqdm", reason="the demo needs the extra 'demo'")
 COMMAND = [sys.executable, "-m", "fastdrop", "demo"]
 TINY = ["--hidden", "16", "--epochs", "3", "--seeds", "2"]
 ROW = re.compile(
-    r"^(no dropout|dropout [\d.]+) +([\d.]+) % +([\d.]+) %.* +(-?[\d.]+) +[\d.]+ +(\d+)$"
+    r"^(no dropout|(?:per-sample|grouped|batchwise) [\d.]+) +([\d.]+) % +([\d.]+) %.*"
+    r" +(-?[\d.]+) +[\d.]+ +(\d+)$"
 )
 
 
@@ -33,11 +34,16 @@ def rows(output):
     return [match.groups() for match in map(ROW.match, output.splitlines()) if match]
 
 
+def names(rate):
+    """What the table calls its four rows."""
+    return ["no dropout", *(f"{kind} {rate:g}" for kind in ("per-sample", "grouped", "batchwise"))]
+
+
 def test_table_and_sentences():
     done = run(*TINY)
     assert done.returncode == 0, done.stderr
     table = rows(done.stdout)
-    assert [row[0] for row in table] == ["no dropout", "dropout 0.5"]
+    assert [row[0] for row in table] == names(0.5)
     for _, training, test, gap, runs in table:
         assert 0 <= float(test) <= 100
         assert float(gap) == pytest.approx(float(training) - float(test), abs=0.11)
@@ -56,8 +62,8 @@ def test_the_same_seed_gives_the_same_table():
 
 def test_options_reach_the_training():
     done = run("--hidden", "8", "--epochs", "1", "--seeds", "1", "--rate", "0.25")
-    assert [row[0] for row in rows(done.stdout)] == ["no dropout", "dropout 0.25"]
-    assert [row[4] for row in rows(done.stdout)] == ["1", "1"]
+    assert [row[0] for row in rows(done.stdout)] == names(0.25)
+    assert [row[4] for row in rows(done.stdout)] == ["1"] * 4
     done = run("--hidden", "8", "--epochs", "1", "--seeds", "1", "--rate", "0")
     assert [row[0] for row in rows(done.stdout)] == ["no dropout"]
     assert done.returncode == 0
@@ -105,8 +111,8 @@ def interrupt(after, arguments):
 def test_interrupted_run_prints_the_table_so_far():
     code, output, errors = interrupt(b"seed 1,", ["--hidden", "64", "--seeds", "1000"])
     assert code == 130
-    assert re.search(r"Interrupted after [1-9]\d* of 2000 networks", output)
-    assert [row[0] for row in rows(output)] == ["no dropout", "dropout 0.5"]
+    assert re.search(r"Interrupted after [1-9]\d* of 4000 networks", output)
+    assert [row[0] for row in rows(output)] == names(0.5)
     assert "Traceback" not in errors
 
 
@@ -114,7 +120,7 @@ def test_interrupted_run_prints_the_table_so_far():
 def test_interrupted_before_there_is_anything_to_compare():
     code, output, errors = interrupt(b"seed 0,", ["--hidden", "64", "--epochs", "100000"])
     assert code == 130
-    assert "Interrupted after 0 of 10 networks" in output
+    assert "Interrupted after 0 of 20 networks" in output
     assert rows(output) == []
     assert "Traceback" not in errors
 

@@ -95,8 +95,8 @@ def test_batchwise_multiplies_active_units_on_both_sides_only(counter, rate):
 def test_masks_of_rows_and_zeros_of_relu_are_skipped(counter, rows_per_mask):
     """Behind rate 0.5 and a ReLU a quarter of the elements is left, forward and backward.
 
-    Where the model of costs prefers a dense product for the rest is known: the first forward
-    product (its output is not known before) and those with 16 columns.
+    Dense remain the forward product of the network's input, which has no zeros, and those with 16
+    columns. The gradient of the first weights skips the zeros of the other side.
     """
     net = network(nn.ReLU, {"rate": 0.5, "rows_per_mask": rows_per_mask})
     a, b, c, d = SIZES
@@ -109,7 +109,7 @@ def test_zeros_of_relu_are_skipped_without_dropout(counter):
     net = network(nn.ReLU, None)
     a, b, c, d = SIZES
     _, backward = step(net, values((BATCH, a), dtype=numpy.float32), counter)
-    assert backward <= BATCH * (0.6 * a * b + 2 * 0.6 * b * c + 2 * c * d)
+    assert backward <= BATCH * (a * b + 2 * 0.6 * b * c + 2 * c * d)
 
 
 def test_no_product_for_the_gradient_of_the_input_unless_asked(counter):

@@ -28,7 +28,7 @@ class Dense(Layer):
     Attributes
     ----------
     weight : numpy.ndarray, shape (units_in, units_out)
-        May be Fortran-ordered, whichever makes the faster step. Assigning copies into it.
+        Assigning copies into it.
     bias : numpy.ndarray, shape (units_out,), or None
     grad_weight, grad_bias : numpy.ndarray or None
         Gradients after a backward pass, in full, exactly 0 where a unit took no part; fresh
@@ -81,7 +81,7 @@ class Dense(Layer):
         self._has_bias = bool(bias)
         self._weight = self._bias = self._input = None
 
-    def build(self, dtype, generator, fortran=False):
+    def build(self, dtype, generator):
         """Make the parameters.
 
         Parameters
@@ -89,8 +89,6 @@ class Dense(Layer):
         dtype : numpy.dtype
         generator : numpy.random.Generator
             Draws the weights.
-        fortran : bool, optional
-            Whether the weights lie in Fortran order; their values are the same.
         """
         shape = (self.units_in, self.units_out)
         if self.initializer == "he":
@@ -98,7 +96,7 @@ class Dense(Layer):
         else:
             limit = math.sqrt(6 / (self.units_in + self.units_out))
             weight = generator.uniform(-limit, limit, shape)
-        weight = weight.astype(dtype, order="F" if fortran else "C")
+        weight = weight.astype(dtype)
         self._weight = Parameter(f"{self.name}.weight", weight)
         if self._has_bias:
             self._bias = Parameter(f"{self.name}.bias", numpy.zeros(self.units_out, dtype))

@@ -16,13 +16,16 @@ from fastdrop.nn.buffers import Buffers
 from fastdrop.nn.dense import set_gradient
 from fastdrop.nn.identity import Identity
 from fastdrop.nn.masks import compress, expand, per_element, share_of, units_taken
-from fastdrop.nn.plan import choose
+from fastdrop.nn.plan import choose, choose_gradient
 from fastdrop.nn.relu import ReLU
-from fastdrop.products import SMALLEST_GROUP, Product, multiply
+from fastdrop.products import SMALLEST_GROUP, Product, multiply, multiply_transposed
 
 __all__ = ["Link", "Source"]
 
 ALL = 1.0
+# Rows transposed at a time: they stay in the first cache while the columns of the result are
+# written, a cache line or more each.
+STRIP = 64
 
 
 class Source:
@@ -91,17 +94,9 @@ class Link(Source):
         self.homogeneous = all(layer._homogeneous for layer in self.activations)
         self.buffers = Buffers(dtype)
         self.fresh = not self.activations and dropout is None and dense is not None
-        self.fortran = False
         self.scale = 1.0
         self.lead = self.gate = self.x = self.part = self.plan = self.planned = None
         self.outputs = []
-
-    def share_expected(self):
-        """Share of non-zeros to be expected, before anything was computed."""
-        share = 0.5 if self.relu else 1.0
-        if self.dropout is not None and self.dropout.rows_per_mask != "batch":
-            share *= self.dropout.keep_prob
-        return share
 
     # --- Forward -----------------------------------------------------------------------------
 
@@ -181,15 +176,10 @@ class Link(Source):
             _otherwise(choice.otherwise, x, weight, y, source.mask, self.mask, bias)
 
     def _gathered(self, weight):
-        """The active rows and columns of the weights, in the order of memory of the weights."""
+        """The active rows and columns of the weights."""
         inside, outside = self.source.active, self.active
-        units_in, units_out = self.source.units, self.units
-        if self.fortran:
-            part = self.buffers.matrix("weight", outside, inside, weight.size)
-            kernels.gather(weight.T, units_out, 0, units_in, 0, part)
-            return part.T
         part = self.buffers.matrix("weight", inside, outside, weight.size)
-        kernels.gather(weight, units_in, 0, units_out, 0, part)
+        kernels.gather(weight, self.source.units, 0, self.units, 0, part)
         return part
 
     def _activate(self, y):
@@ -273,19 +263,15 @@ class Link(Source):
         inside, outside = source.active, self.active
         parameters = self.dense.parameters()
         size = parameters[0].value.size
-        if self.fortran:
-            result = self.buffers.matrix("grad weight", outside, inside, size)
-            if self.sparse and self.share < choice.share:
-                kernels.skip_matmul(grad.T, True, None, 1, True, x, 1.0, None, 1.0, None, 1, result)
-            else:
-                numpy.matmul(grad.T, x, out=result)
-            result = result.T
+        result = self.buffers.matrix("grad weight", inside, outside, size)
+        if source.sparse and source.share < choice.share:
+            kernels.skip_matmul(x.T, True, None, 1, True, grad, 1.0, None, 1.0, None, 1, result)
+        elif self.sparse and self.share < choice.turned:
+            self._turned(grad, x, result)
+        elif choice.otherwise == "compact":
+            multiply_transposed(x, grad, result, source.mask, self.mask, 1.0, False, "compact")
         else:
-            result = self.buffers.matrix("grad weight", inside, outside, size)
-            if source.sparse and source.share < choice.share:
-                kernels.skip_matmul(x.T, True, None, 1, True, grad, 1.0, None, 1.0, None, 1, result)
-            else:
-                numpy.matmul(x.T, grad, out=result)
+            numpy.matmul(x.T, grad, out=result)
         compact = source.units is not None or self.units is not None
         if compact:
             result = self._all_compact(result)
@@ -294,6 +280,15 @@ class Link(Source):
             sums = self.buffers.matrix("grad bias", 1, outside, self.width)[0]
             numpy.add.reduce(grad, axis=0, out=sums)
             set_gradient(parameters[1], sums, None, self.taken, self.units is not None)
+
+    def _turned(self, grad, x, result):
+        """result = x.T @ grad, by way of its transpose, which leaves out the zeros of grad."""
+        inside, outside = result.shape
+        turned = self.buffers.matrix("turned", outside, inside, outside * self.source.width)
+        kernels.skip_matmul(grad.T, True, None, 1, True, x, 1.0, None, 1.0, None, 1, turned)
+        for start in range(0, outside, STRIP):
+            part = slice(start, start + STRIP)
+            result[:, part] = turned[part].T
 
     def _all_compact(self, result):
         """Leave out units that no row kept, where the other side's units are left out already."""
@@ -322,7 +317,6 @@ class Link(Source):
     def infer(self, x, lead):
         """Return the output at test time, every unit of it, a fresh array; x may be overwritten."""
         dense = self.dense
-        self_scale = 1.0
         if dense is None:
             y = x
         else:
@@ -332,9 +326,9 @@ class Link(Source):
         for layer in self.activations:
             layer._apply(y, y, self.buffers.scratch)
         if self.dropout is not None:
-            self_scale = self.dropout.test_scale((*lead, y.shape[1]))
-        if self_scale != 1:
-            numpy.multiply(y, self_scale, out=y)
+            scale = self.dropout.test_scale((*lead, y.shape[1]))
+            if scale != 1:
+                numpy.multiply(y, scale, out=y)
         return y
 
     def _make_plan(self, rows):
@@ -351,10 +345,9 @@ class Link(Source):
         if groups:
             forward = (keep_in, keep_out, groups)
             back = (keep_out, keep_in, groups)
-        sides = (columns, rows, depth) if self.fortran else (depth, rows, columns)
         self.plan = (
             choose(rows, depth, columns, dtype, shared[0], forward),
-            choose(*sides, dtype),
+            choose_gradient(rows, depth, columns, dtype, forward),
             choose(rows, columns, depth, dtype, shared[1], back),
         )
 

@@ -5,9 +5,12 @@ changes from step to step is the share of non-zeros, and the plan keeps the shar
 them ceases to pay.
 """
 
-from fastdrop.cost import compact_cost, dense_cost, skip_cost
+from fastdrop.cost import compact_cost, dense_cost, gradient_cost, skip_cost
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "choose", "choose_gradient"]
+
+# Nanoseconds to transpose an element of float32, a strip at a time.
+TURN = 0.4
 
 
 class Choice:
@@ -20,13 +23,17 @@ class Choice:
     otherwise : {"dense", "shared", "compact"}
         What to do elsewhere: multiply everything, skip what groups of rows share, or gather what
         each group keeps.
+    turned : float
+        For the gradient of weights: skip zeros of the gradient of the output where it has a smaller
+        share of non-zeros, and transpose what comes out.
     """
 
-    __slots__ = ("otherwise", "share")
+    __slots__ = ("otherwise", "share", "turned")
 
-    def __init__(self, share, otherwise):
+    def __init__(self, share, otherwise, turned=0.0):
         self.share = share
         self.otherwise = otherwise
+        self.turned = turned
 
 
 def choose(rows, depth, columns, dtype, shared=None, groups=None):
@@ -57,6 +64,42 @@ def choose(rows, depth, columns, dtype, shared=None, groups=None):
         costs["shared"] = skip_cost(rows, depth, columns, dtype, shared, True)
     if groups is not None:
         costs["compact"] = compact_cost(rows, depth, columns, dtype, *groups)
+    return _choice(costs, rows, depth, columns, dtype)
+
+
+def choose_gradient(rows, depth, columns, dtype, groups=None):
+    """Plan the gradient of weights (depth, columns), from a batch of `rows`.
+
+    Parameters
+    ----------
+    rows, depth, columns : int
+    dtype : numpy.dtype
+    groups : tuple, optional
+        As for `choose`.
+
+    Returns
+    -------
+    Choice
+        Its `share` is about the input of the layer, `turned` about the gradient of its output.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> choose_gradient(128, 1024, 1024, numpy.dtype(numpy.float32)).otherwise
+    'dense'
+    """
+    costs = {"dense": dense_cost(depth, rows, columns, dtype)}
+    if groups is not None:
+        costs["compact"] = gradient_cost(rows, depth, columns, dtype, *groups)
+    choice = _choice(costs, depth, rows, columns, dtype)
+    turn = TURN * depth * columns * dtype.itemsize / 4
+    turned = {name: cost - turn for name, cost in costs.items()}
+    choice.turned = _choice(turned, columns, rows, depth, dtype).share
+    return choice
+
+
+def _choice(costs, rows, depth, columns, dtype):
+    """The cheapest, and the share of non-zeros below which skipping is cheaper still."""
     otherwise = min(costs, key=costs.get)
     fixed = skip_cost(rows, depth, columns, dtype, 0.0, False)
     per_share = skip_cost(rows, depth, columns, dtype, 1.0, False) - fixed

@@ -5,6 +5,7 @@ import collections
 import numpy
 
 from fastdrop.nn.chain import Whole, chain_of, check_layers, check_units
+from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Layer, fitting_gradient
 from fastdrop.nn.link import Source
@@ -90,9 +91,9 @@ class Sequential(Layer):
                 pool_size=seed.pool_size,
             )
         )
-        for link in self._links:
-            if link.dense is not None:
-                link.dense.build(self.dtype, generator, link.fortran)
+        for layer in self.layers:
+            if isinstance(layer, Dense):
+                layer.build(self.dtype, generator)
 
     def parameters(self):
         """Return the list of all layers' `Parameter` objects, the same ones every time."""

@@ -30,9 +30,10 @@ def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
     apply_mask(x, bits, x.shape, 1, scale, out)
 
 
-def dropout_fresh(x, key0, key1, draw, threshold, scale):
-    """Return the result of `dropout_forward` and the bits in new arrays."""
-    out, bits = numpy.empty(x.shape, x.dtype), numpy.empty((x.size + 7) // 8, numpy.uint8)
+def dropout_fresh(x, key0, key1, draw, threshold, scale, out):
+    """Return the result of `dropout_forward`, in `out` or a new array, and the bits in a new one."""
+    out = numpy.empty(x.shape, x.dtype) if out is None else out
+    bits = numpy.empty((x.size + 7) // 8, numpy.uint8)
     dropout_forward(x, key0, key1, draw, threshold, scale, bits, out)
     return out, bits
 

@@ -123,10 +123,18 @@ def update_adam(
         v = beta2 * v + (1 - beta2) * g**2
         w -= learning_rate * s * q * m / (sqrt(v) + epsilon * s)
 
-    which is algorithm 1 of [5]_ where s is ``sqrt(1 - beta2**k)`` and q ``1 / (1 - beta1**k)``,
-    k being the number of updates. A weight between a row that was active in n of `steps` updates
-    and a column that was active in m of them gets, with s(k) and q(k) from the table,
-    ``s = max(s(n) / s(steps) * s(m), s(1))`` and ``q = min(q(n) / q(steps) * q(m), q(1))``.
+    which is algorithm 1 of [5]_ where s is ``s(k) = sqrt(1 - beta2**k)`` and q is
+    ``q(k) = 1 / (1 - beta1**k)``, k being the number of updates. The weight between a row that
+    was active in n of the steps and a column that was active in m of them has had about
+    ``k = n * m / steps``. Let r and c be the shares of the steps in which the rows and columns of
+    this update were active on average. Around there, s(k) is a product of what depends on the row
+    and what depends on the column::
+
+        s = max(s(n * c) * (s(m * r) / s(steps * r * c)), s(1))
+        q = min(q(n * c) * (q(m * r) / q(steps * r * c)), q(1))
+
+    A unit's first update is every weight's that it moves: where n or m is 1, s and q are s(1) and
+    q(1). Between two lines, the table is interpolated.
 
     Parameters
     ----------
@@ -138,7 +146,7 @@ def update_adam(
     steps : int
         Updates, this one counted; at least 1. From the table's last line on, that line's number.
     table : numpy.ndarray of float64, shape (more than steps, 2)
-        Line k: s(k) and q(k); see `correction_table`.
+        Line k: ``1 - beta2**k`` and ``1 - beta1**k``; see `correction_table`.
 
     Raises
     ------
@@ -163,12 +171,22 @@ def update_adam(
     rows, columns = _active(value.shape, row_bits, row_offset, column_bits, column_offset)
     index = numpy.ix_(rows, columns)
     g = _active_gradient(gradient, compact, value.shape, index)
-    row_counts[rows] = numpy.minimum(row_counts[rows] + 1, steps)
-    column_counts[columns] = numpy.minimum(column_counts[columns] + 1, steps)
-    of_rows = (table[row_counts[rows]] / table[steps]).astype(cast)[:, numpy.newaxis]
-    of_columns = table[column_counts[columns]].astype(cast)
-    s = numpy.maximum(of_rows[..., 0] * of_columns[:, 0], cast(table[1, 0]))
-    q = numpy.minimum(of_rows[..., 1] * of_columns[:, 1], cast(table[1, 1]))
+    shares = []
+    for counts, units in ((row_counts, rows), (column_counts, columns)):
+        counts[units] = numpy.minimum(counts[units] + 1, steps)
+        shares.append(counts[units].sum() / (units.size * steps) if units.size else 1.0)
+    row_share, column_share = shares
+    all_s, all_q = _from_line(table, steps * row_share * column_share)
+    row_s, row_q = _corrections(table, row_counts[rows], column_share)
+    column_s, column_q = _corrections(table, column_counts[columns], row_share)
+    if column_share == 1:
+        column_s, column_q = numpy.ones((2, columns.size))
+    else:
+        column_s, column_q = column_s / all_s, column_q / all_q
+    first_s, first_q = _from_line(table, 1)
+    s = numpy.multiply.outer(row_s.astype(cast), column_s.astype(cast))
+    q = numpy.multiply.outer(row_q.astype(cast), column_q.astype(cast))
+    s, q = numpy.maximum(s, cast(first_s)), numpy.minimum(q, cast(first_q))
     w = kept = value[index]
     if weight_decay != 0:
         if decoupled:
@@ -189,22 +207,38 @@ def correction_table(beta1, beta2, lines):
     Returns
     -------
     numpy.ndarray of float64, shape (at most lines, 2)
-        ``sqrt(1 - beta2**k)`` and ``1 / (1 - beta1**k)``; line 0 is zero, and no weight's. It ends
-        with the first line of ones, if there is one: all that would follow equal it.
+        ``1 - beta2**k`` and ``1 - beta1**k``. It ends with the first line of ones, if there is one:
+        all that would follow equal it.
 
     Examples
     --------
     >>> correction_table(0.5, 0.75, 3)
-    array([[0.        , 0.        ],
-           [0.5       , 2.        ],
-           [0.66143783, 1.33333333]])
+    array([[0.    , 0.    ],
+           [0.25  , 0.5   ],
+           [0.4375, 0.75  ]])
     """
-    k = numpy.arange(1, lines)
-    table = numpy.zeros((lines, 2))
-    table[1:, 0] = numpy.sqrt(1 - numpy.power(float(beta2), k))
-    table[1:, 1] = 1 / (1 - numpy.power(float(beta1), k))
+    k = numpy.arange(lines)
+    table = numpy.stack([1 - float(beta2) ** k, 1 - float(beta1) ** k], axis=1)
     ones = numpy.flatnonzero((table == 1).all(axis=1))
     return table[: ones[0] + 1].copy() if ones.size else table
+
+
+def _from_line(table, line):
+    """s and q from the table's lines, between two lines in proportion."""
+    below = numpy.floor(line).astype(numpy.int64)
+    above = numpy.minimum(below + 1, len(table) - 1)
+    part = line - below
+    first, second = (
+        table[below, which] + part * (table[above, which] - table[below, which]) for which in (0, 1)
+    )
+    return numpy.sqrt(first), 1 / second
+
+
+def _corrections(table, counts, share):
+    """s and q of the weights of units; 0 and infinity, past the bounds, after a first update."""
+    s, q = _from_line(table, counts * share)
+    once = counts <= 1
+    return numpy.where(once, 0, s), numpy.where(once, numpy.inf, q)
 
 
 def _active(shape, row_bits, row_offset, column_bits, column_offset):
