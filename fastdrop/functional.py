@@ -98,11 +98,12 @@ def dropout(
         and rows_per_mask == 1
         and not exact_count
         and training
-        and scale_at == "train"
+        and scale_at in _SCALE_AT
         and x.flags.c_contiguous
         and (out is None or _output(out, x).flags.carray)
     ):
-        return _plain_dropout(x, keep, rng if rng.__class__ is MaskStream else as_stream(rng), out)
+        stream = rng if rng.__class__ is MaskStream else as_stream(rng)
+        return _plain_dropout(x, keep, stream, scale_at, out)
     if scale_at not in _SCALE_AT:
         raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
     plan = mask_plan(x.shape, shared_axes, rows_per_mask)
@@ -133,10 +134,10 @@ def dropout(
     return _applied(x, mask, scale, y), mask
 
 
-def _plain_dropout(x, keep, stream, out):
-    """The usual call, short: every element for itself, scaled in training, all contiguous."""
+def _plain_dropout(x, keep, stream, scale_at, out):
+    """The usual call, short: every element for itself, all contiguous."""
     limit = round(keep * TWO_64)
-    scale = 1.0 / keep if limit else 0.0
+    scale = (1.0 / keep if scale_at == "train" else 1.0) if limit else 0.0
     number = stream._take()
     try:
         y, bits = kernels.dropout_fresh(x, stream._key0, stream._key1, number, limit, scale, out)

@@ -123,8 +123,9 @@ typedef struct {
      * written. Arrays are aligned to their element and do not overlap. */
     void (*update_row[3])(const fd_rule *rule, const fd_update_row *row);
 
-    /* sums[j] += x[j] * x[j], in float64. */
-    void (*add_squares[3])(const void *x, int64_t columns, double *sums);
+    /* sums[j] += the squares of column j, in float64, from the first row to the last. */
+    void (*add_squares[3])(const void *x, int64_t stride, int64_t rows, int64_t columns,
+                           double *sums);
 
     /* Chooses the active ones of up to FD_STRIP columns whose norm, the root of a sum of squares,
      * is finite and greater than max_norm. Returns whether there are any. */

@@ -9,6 +9,8 @@
 /* Rows of one task, where no norms are bounded: those need whole columns, so that a task is then a
  * strip of columns. */
 #define TASK_ROWS 32
+/* Rows whose squares are summed together. */
+#define ROWS_AT_ONCE 8
 /* Weights that a thread must have to move to be worth waking: some 30 microseconds. */
 #define MINIMUM_PER_THREAD (1 << 16)
 
@@ -145,12 +147,16 @@ static void update_strip(const void *context, int64_t task)
     double sums[FD_STRIP] = {0};
     fd_projection projection;
     int64_t rank = 0;
-    for (int64_t i = 0; i < w->rows.length; i++) {
-        if (active(&w->rows, i)) {
-            update_part(m, i, rank++, column, columns, column_rank);
+    for (int64_t from = 0; from < w->rows.length; from += ROWS_AT_ONCE) {
+        const int64_t left = w->rows.length - from;
+        const int64_t to = from + (left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE);
+        for (int64_t i = from; i < to; i++) {
+            if (active(&w->rows, i)) {
+                update_part(m, i, rank++, column, columns, column_rank);
+            }
         }
-        m->kernels->add_squares[m->dtype](shifted(w->value, i * width + column, size), columns,
-                                          sums);
+        m->kernels->add_squares[m->dtype](shifted(w->value, from * width + column, size), width,
+                                          to - from, columns, sums);
     }
     if (!m->kernels->bound_norms[m->dtype](sums, columns, w->columns.bits,
                                            w->columns.bit + column, m->rule->max_norm,

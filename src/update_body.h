@@ -8,6 +8,10 @@
 
 #include "update.h"
 
+/* Columns whose sums of squares stay in registers. */
+#undef SQUARES
+#define SQUARES 16
+
 #include "join.h"
 
 /* The rule's numbers in the element type. */
@@ -242,13 +246,30 @@ static void R_(update_row)(const fd_rule *rule, const fd_update_row *row)
     }
 }
 
-static void R_(add_squares)(const void *from, int64_t columns, double *sums)
+static void R_(add_squares)(const void *from, int64_t stride, int64_t rows, int64_t columns,
+                            double *sums)
 {
-    const R_(element) *x = from;
-    for (int64_t j = 0; j < columns; j++) {
-        const double wide = (double)x[j];
-        const double square = wide * wide;
-        sums[j] += square;
+    for (int64_t j = 0; j < columns; j += SQUARES) {
+        const R_(element) *x = (const R_(element) *)from + j;
+        const int64_t n = columns - j < SQUARES ? columns - j : SQUARES;
+        if (n < SQUARES) {
+            for (int64_t row = 0; row < rows; row++, x += stride) {
+                for (int64_t i = 0; i < n; i++) {
+                    const double square = (double)x[i] * (double)x[i];
+                    sums[j + i] += square;
+                }
+            }
+            continue;
+        }
+        double part[SQUARES];
+        memcpy(part, sums + j, sizeof part);
+        for (int64_t row = 0; row < rows; row++, x += stride) {
+            for (int i = 0; i < SQUARES; i++) {
+                const double square = (double)x[i] * (double)x[i];
+                part[i] += square;
+            }
+        }
+        memcpy(sums + j, part, sizeof part);
     }
 }
 

@@ -31,7 +31,7 @@ def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
 
 
 def dropout_fresh(x, key0, key1, draw, threshold, scale, out):
-    """Return the result of `dropout_forward`, in `out` or a new array, and the bits in a new one."""
+    """Return the result of `dropout_forward`, in `out` or a new array, and the bits."""
     out = numpy.empty(x.shape, x.dtype) if out is None else out
     bits = numpy.empty((x.size + 7) // 8, numpy.uint8)
     dropout_forward(x, key0, key1, draw, threshold, scale, bits, out)
