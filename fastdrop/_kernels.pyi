@@ -98,6 +98,19 @@ def skip_matmul(
     out_rows_per_mask: int,
     out: _Matrix,
 ) -> int: ...
+def compact_matmul(
+    x: _Matrix,
+    transposed: bool,
+    bits: _Bits | None,
+    offset: int,
+    w: _Matrix,
+    column_bits: _Bits | None,
+    column_offset: int,
+    scale: float,
+    bias: _Matrix | None,
+    bias_scale: float,
+    out: _Matrix,
+) -> int: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: SupportsIndex) -> None: ...
 def select_isa(name: str) -> None: ...

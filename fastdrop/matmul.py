@@ -101,7 +101,7 @@ def masked_matmul(
 
 
 def masked_matmul_backward(
-    grad_y, x, w, *, mask_in=None, mask_out=None, skip_zeros=False, method="auto"
+    grad_y, x, w, *, mask_in=None, mask_out=None, skip_zeros=False, method="auto", out=None
 ):
     """Return the gradients of `masked_matmul`.
 
@@ -111,6 +111,9 @@ def masked_matmul_backward(
         Gradient with respect to the result.
     x, w, mask_in, mask_out, skip_zeros, method
         As in the forward call. `skip_zeros` holds for zeros of `grad_y` as well.
+    out : tuple of three numpy.ndarray or None, optional
+        Where the gradients go; C-contiguous, none may overlap an operand. Arrays of the size of the
+        weights that are new in every step cost the system as much as a small product.
 
     Returns
     -------
@@ -154,27 +157,50 @@ def masked_matmul_backward(
     scale = scale_out * (1.0 if mask_in is None else mask_in.scale)
     skip_zeros = bool(skip_zeros)
     rows, grad = _matrix(x), _matrix(grad_y)
-    grad_x = numpy.empty(x.shape, x.dtype)
-    grad_w = numpy.empty(w.shape, w.dtype)
+    shapes = (x.shape, w.shape, (w.shape[1],))
+    grad_x, grad_w, grad_bias = _gradients(out, shapes, (x, w, grad_y))
     multiply(
         Product(grad, w.T, _matrix(grad_x), mask_out, mask_in, scale, None, 1.0, skip_zeros), method
     )
     multiply_transposed(rows, grad, grad_w, mask_in, mask_out, scale, skip_zeros, method)
-    return grad_x, grad_w, _grad_bias(grad, mask_out, scale_out)
+    _sum_columns(grad, mask_out, scale_out, grad_bias)
+    return grad_x, grad_w, grad_bias
 
 
-def _grad_bias(grad, mask_out, scale):
+def _gradients(out, shapes, operands):
+    """The three arrays that the gradients go to, checked or new."""
+    dtype = operands[0].dtype
+    if out is None:
+        return [numpy.empty(shape, dtype) for shape in shapes]
+    if not isinstance(out, tuple | list) or len(out) != 3:
+        raise TypeError(f"out must be a tuple of three arrays or None, got {out!r:.100}")
+    arrays = []
+    for array, shape in zip(out, shapes, strict=True):
+        if array is None:
+            array = numpy.empty(shape, dtype)
+        check_output(array, shape, dtype)
+        if not array.flags.c_contiguous:
+            raise ValueError("out must hold C-contiguous arrays")
+        others = (*operands, *arrays)
+        if any(overlap(array, other) for other in others):
+            raise ValueError("out must hold arrays that overlap neither operands nor each other")
+        arrays.append(array)
+    return arrays
+
+
+def _sum_columns(grad, mask_out, scale, out):
     """Column sums of what the output mask kept."""
     if mask_out is None:
-        return grad.sum(axis=0)
-    if mask_out.groups == 1:  # what is dropped stays in its column
+        grad.sum(axis=0, out=out)
+    elif mask_out.groups == 1:  # what is dropped stays in its column
         with numpy.errstate(all="ignore"):
-            sums = grad.sum(axis=0)[None]
+            sums = grad.sum(axis=0, out=out)[None]
         kernels.apply_mask(sums, mask_out.bits, mask_out.shape, 1, scale, sums)
-        return sums[0]
-    kept = numpy.empty(grad.shape, grad.dtype)
-    kernels.apply_mask(grad, mask_out.bits, mask_out.shape, mask_out.rows_per_mask, scale, kept)
-    return kept.sum(axis=0)
+    else:
+        kept = numpy.empty(grad.shape, grad.dtype)
+        rows = mask_out.rows_per_mask
+        kernels.apply_mask(grad, mask_out.bits, mask_out.shape, rows, scale, kept)
+        kept.sum(axis=0, out=out)
 
 
 def _matrix(x):

@@ -51,7 +51,7 @@ static atomic_uint generation; /* number of the latest job */
 static atomic_uint open_job;   /* the same while workers may join it, else 0 */
 static atomic_int inside;      /* workers that may be looking at `current` */
 static atomic_int workers, sleepers;
-static atomic_int caller_core; /* that the latest job was published from */
+static atomic_int caller_core = -1; /* that the latest job was published from */
 
 int fd_has_threads(void)
 {
@@ -103,20 +103,32 @@ static void look_again(int look)
 
 #if defined(__linux__)
 /* The system likes to wake a thread on its waker's core, where the two take turns until the load is
- * balanced, which may be after the job. A worker that finds itself there moves: its affinity leaves
- * the core out for a moment. */
-static void leave_core_of_caller(void)
+ * balanced, which may be after the job. So a worker sleeps with an affinity that leaves out the core
+ * of the last caller, and has its own back when it wakes. */
+typedef struct {
+    cpu_set_t own, asleep;
+    int changed;
+} affinity;
+
+static void avoid_core_of_caller(affinity *a)
 {
-    cpu_set_t allowed, others;
     const int core = caller_core;
-    if (core < 0 || core >= CPU_SETSIZE || sched_getcpu() != core ||
-        sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < 2) {
+    a->changed = 0;
+    if (core < 0 || core >= CPU_SETSIZE || sched_getaffinity(0, sizeof a->own, &a->own) != 0) {
         return;
     }
-    others = allowed;
-    CPU_CLR(core, &others);
-    if (sched_setaffinity(0, sizeof others, &others) == 0) {
-        sched_setaffinity(0, sizeof allowed, &allowed);
+    a->asleep = a->own;
+    CPU_CLR(core, &a->asleep);
+    if (CPU_COUNT(&a->asleep) > 0 && !CPU_EQUAL(&a->asleep, &a->own)) {
+        a->changed = sched_setaffinity(0, sizeof a->asleep, &a->asleep) == 0;
+    }
+}
+
+static void restore_affinity(const affinity *a)
+{
+    cpu_set_t now; /* unless somebody else has changed it meanwhile */
+    if (a->changed && sched_getaffinity(0, sizeof now, &now) == 0 && CPU_EQUAL(&now, &a->asleep)) {
+        sched_setaffinity(0, sizeof a->own, &a->own);
     }
 }
 
@@ -125,7 +137,17 @@ static int own_core(void)
     return sched_getcpu();
 }
 #else
-static void leave_core_of_caller(void) {}
+typedef int affinity;
+
+static void avoid_core_of_caller(affinity *a)
+{
+    *a = 0;
+}
+
+static void restore_affinity(const affinity *a)
+{
+    (void)a;
+}
 
 static int own_core(void)
 {
@@ -142,6 +164,8 @@ static unsigned wait_for_job(unsigned seen)
         }
         look_again(look);
     }
+    affinity a;
+    avoid_core_of_caller(&a);
     pthread_mutex_lock(&bed);
     sleepers++;
     while (generation == seen) {
@@ -149,7 +173,7 @@ static unsigned wait_for_job(unsigned seen)
     }
     sleepers--;
     pthread_mutex_unlock(&bed);
-    leave_core_of_caller();
+    restore_affinity(&a);
     return generation;
 }
 
@@ -211,11 +235,11 @@ static void publish(unsigned number)
 {
     open_job = number;
     generation = number; /* awake workers see it now */
+    caller_core = own_core();
     if (sleepers > 0) {
-        caller_core = own_core();
         pthread_mutex_lock(&bed); /* one that was about to sleep has gone to bed, or sees it */
-        pthread_cond_broadcast(&wake);
         pthread_mutex_unlock(&bed);
+        pthread_cond_broadcast(&wake);
     }
 }
 

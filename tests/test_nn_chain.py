@@ -69,7 +69,7 @@ def test_rates(rate, rows_per_mask):
     assert positions == {2}
 
 
-@pytest.mark.parametrize("method", ["dense", "shared", "compact", "skip", "turned"])
+@pytest.mark.parametrize("method", ["dense", "shared", "compact", "skip"])
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
 def test_every_method(monkeypatch, method, rows_per_mask, each_backend):
     """All methods are the same product; those that masks do not allow are left to the plan."""
@@ -84,9 +84,6 @@ def test_every_method(monkeypatch, method, rows_per_mask, each_backend):
         return Choice(-1.0, plans[-1])
 
     def forced_gradient(rows, depth, columns, dtype, groups=None):
-        if method == "turned":
-            plans.append(method)
-            return Choice(-1.0, "dense", 2.0)
         return forced(rows, depth, columns, dtype, None, groups)
 
     monkeypatch.setattr(link, "choose", forced)

@@ -23,9 +23,6 @@ from fastdrop.products import SMALLEST_GROUP, Product, multiply, multiply_transp
 __all__ = ["Link", "Source"]
 
 ALL = 1.0
-# Rows transposed at a time: they stay in the first cache while the columns of the result are
-# written, a cache line or more each.
-STRIP = 64
 
 
 class Source:
@@ -266,8 +263,6 @@ class Link(Source):
         result = self.buffers.matrix("grad weight", inside, outside, size)
         if source.sparse and source.share < choice.share:
             kernels.skip_matmul(x.T, True, None, 1, True, grad, 1.0, None, 1.0, None, 1, result)
-        elif self.sparse and self.share < choice.turned:
-            self._turned(grad, x, result)
         elif choice.otherwise == "compact":
             multiply_transposed(x, grad, result, source.mask, self.mask, 1.0, False, "compact")
         else:
@@ -280,15 +275,6 @@ class Link(Source):
             sums = self.buffers.matrix("grad bias", 1, outside, self.width)[0]
             numpy.add.reduce(grad, axis=0, out=sums)
             set_gradient(parameters[1], sums, None, self.taken, self.units is not None)
-
-    def _turned(self, grad, x, result):
-        """result = x.T @ grad, by way of its transpose, which leaves out the zeros of grad."""
-        inside, outside = result.shape
-        turned = self.buffers.matrix("turned", outside, inside, outside * self.source.width)
-        kernels.skip_matmul(grad.T, True, None, 1, True, x, 1.0, None, 1.0, None, 1, turned)
-        for start in range(0, outside, STRIP):
-            part = slice(start, start + STRIP)
-            result[:, part] = turned[part].T
 
     def _all_compact(self, result):
         """Leave out units that no row kept, where the other side's units are left out already."""

@@ -9,9 +9,6 @@ from fastdrop.cost import compact_cost, dense_cost, gradient_cost, skip_cost
 
 __all__ = ["Choice", "choose", "choose_gradient"]
 
-# Nanoseconds to transpose an element of float32, a strip at a time.
-TURN = 0.4
-
 
 class Choice:
     """How to multiply x by w.
@@ -23,17 +20,13 @@ class Choice:
     otherwise : {"dense", "shared", "compact"}
         What to do elsewhere: multiply everything, skip what groups of rows share, or gather what
         each group keeps.
-    turned : float
-        For the gradient of weights: skip zeros of the gradient of the output where it has a smaller
-        share of non-zeros, and transpose what comes out.
     """
 
-    __slots__ = ("otherwise", "share", "turned")
+    __slots__ = ("otherwise", "share")
 
-    def __init__(self, share, otherwise, turned=0.0):
+    def __init__(self, share, otherwise):
         self.share = share
         self.otherwise = otherwise
-        self.turned = turned
 
 
 def choose(rows, depth, columns, dtype, shared=None, groups=None):
@@ -80,7 +73,7 @@ def choose_gradient(rows, depth, columns, dtype, groups=None):
     Returns
     -------
     Choice
-        Its `share` is about the input of the layer, `turned` about the gradient of its output.
+        Its `share` is about the input of the layer.
 
     Examples
     --------
@@ -91,11 +84,7 @@ def choose_gradient(rows, depth, columns, dtype, groups=None):
     costs = {"dense": dense_cost(depth, rows, columns, dtype)}
     if groups is not None:
         costs["compact"] = gradient_cost(rows, depth, columns, dtype, *groups)
-    choice = _choice(costs, depth, rows, columns, dtype)
-    turn = TURN * depth * columns * dtype.itemsize / 4
-    turned = {name: cost - turn for name, cost in costs.items()}
-    choice.turned = _choice(turned, columns, rows, depth, dtype).share
-    return choice
+    return _choice(costs, depth, rows, columns, dtype)
 
 
 def _choice(costs, rows, depth, columns, dtype):
