@@ -2,8 +2,10 @@
 
 import functools
 import math
+import os
 import subprocess
 import sys
+import tempfile
 
 from . import memory, verify
 from .cases import Bar, Case, Contender, Skipped
@@ -49,7 +51,12 @@ def _import(size):
 
         def run():
             done = subprocess.run(
-                command, cwd=memory.ROOT, check=True, capture_output=True, text=True
+                command,
+                cwd=memory.ROOT,
+                check=True,
+                capture_output=True,
+                text=True,
+                env=environment,
             )
             return done.stdout
 
@@ -57,6 +64,14 @@ def _import(size):
             verify.require(result.strip() == printed, f"the process printed {result!r}")
 
         return Contender(name, run, check, calls="subprocess.run")
+
+    # As an installed package: with its byte code on disk, whatever this environment says of that.
+    cache = tempfile.TemporaryDirectory(prefix="fastdrop-bench-")
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
+    environment["PYTHONPYCACHEPREFIX"] = cache.name
+    contender.cache = cache  # removed with the case
 
     return [
         contender("fastdrop", "numpy, fastdrop", "True"),
