@@ -90,8 +90,13 @@ def dropout(
     >>> fastdrop.dropout_backward(numpy.ones(8, numpy.float32), mask)
     array([2., 2., 0., 0., 2., 0., 0., 0.], dtype=float32)
     """
-    given, x = x, _floats(x, "x")
-    keep = keep_probability(rate, keep_prob)
+    given = x
+    if x.__class__ is not numpy.ndarray or x.dtype not in _FLOATS or not x.flags.aligned:
+        x = _floats(x, "x")
+    if keep_prob is None and rate.__class__ is float and 0.0 <= rate <= 1.0:
+        keep = 1.0 - rate
+    else:
+        keep = keep_probability(rate, keep_prob)
     if (
         shared_axes == ()
         and rows_per_mask.__class__ is int
