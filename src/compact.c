@@ -1,6 +1,6 @@
 /* compact.c: products of active units, cut into blocks for caches and threads.
  *
- * As in skip.c: up to BLOCK_ROWS rows of x at a time are packed, block of depth by block of depth;
+ * As in skip.c: up to FD_BLOCK_ROWS rows of x at a time are packed, block of depth by block of depth;
  * then threads share the panels of columns, whose sums stay in a tile in the L2 cache. Every sum
  * is made by one thread in the order of the depth.
  */
@@ -10,13 +10,9 @@
 #include "bits.h"
 #include "fastdrop.h"
 
-#define BLOCK_ROWS 512
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 18)
 #define MINIMUM_PRODUCTS (1 << 21)
-#define ALIGNMENT 64
-
-static const int64_t element_bytes[] = {2, 4, 8};
 
 typedef struct {
     const fd_kernels *kernels;
@@ -30,11 +26,6 @@ typedef struct {
     int64_t packed_bytes; /* of one block of depth: all groups of rows */
     atomic_int *failed;
 } compact_pass;
-
-static int64_t aligned(int64_t bytes)
-{
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
 
 /* The source index of every step-th active unit, then the length. */
 static void cut_units(const fd_units *units, int64_t step, int64_t count, int64_t *cuts)
@@ -65,7 +56,7 @@ static void pack_block(const void *context, int64_t block)
     const compact_pass *p = context;
     const int64_t group_rows = p->kernels->group_rows;
     const int64_t group_bytes =
-        group_rows * p->kernels->block_depth * element_bytes[p->dtype];
+        group_rows * p->kernels->block_depth * fd_element_bytes(p->dtype);
     for (int64_t g = 0; g < p->groups; g++) {
         const int64_t left = p->rows - g * group_rows;
         p->kernels->compact_pack_x[p->dtype](&p->c, p->row + g * group_rows,
@@ -77,7 +68,7 @@ static void pack_block(const void *context, int64_t block)
 static void store_tile(const compact_pass *p, int64_t panel_number, const char *tile)
 {
     const fd_kernels *k = p->kernels;
-    const int64_t width = k->panel_columns[p->dtype], size = element_bytes[p->dtype];
+    const int64_t width = k->panel_columns[p->dtype], size = fd_element_bytes(p->dtype);
     const int64_t column = p->c.column_cuts[panel_number];
     const int64_t span = p->c.column_cuts[panel_number + 1] - column;
     const skip_result *r = p->result;
@@ -103,7 +94,7 @@ static skip_prefetch prefetch_of(const compact_pass *p, int64_t block, int64_t p
         return next;
     }
     const compact_operands *c = &p->c;
-    const int64_t size = element_bytes[p->dtype];
+    const int64_t size = fd_element_bytes(p->dtype);
     const int64_t first = c->depth_cuts[block], depth = c->depth_cuts[block + 1] - first;
     const int64_t column = c->column_cuts[panel_number];
     const int64_t columns = c->column_cuts[panel_number + 1] - column;
@@ -126,9 +117,9 @@ static void multiply_panel(const void *context, int64_t panel_number)
 {
     const compact_pass *p = context;
     const fd_kernels *k = p->kernels;
-    const int64_t width = k->panel_columns[p->dtype], size = element_bytes[p->dtype];
+    const int64_t width = k->panel_columns[p->dtype], size = fd_element_bytes(p->dtype);
     const int64_t lanes = width / FD_PANEL_VECTORS;
-    const int64_t panel_bytes = aligned((k->block_depth * width + COMPACT_SLACK) * size);
+    const int64_t panel_bytes = fd_aligned((k->block_depth * width + COMPACT_SLACK) * size);
     const int64_t tile_bytes = p->groups * k->group_rows * width * size;
     char *panel = fd_workspace(FD_SLOT_PANEL,
                                (size_t)(panel_bytes + tile_bytes + COMPACT_SLACK * size));
@@ -158,7 +149,7 @@ static void multiply_panel(const void *context, int64_t panel_number)
 
 static void clear_row(const compact_pass *p, int64_t row)
 {
-    const int64_t size = element_bytes[p->dtype];
+    const int64_t size = fd_element_bytes(p->dtype);
     memset((char *)p->result->data + row * p->result->stride * size, 0,
            (size_t)(p->result->columns * size));
 }
@@ -207,7 +198,7 @@ int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const skip_
                       .failed = &failed};
     const fd_kernels *k = p.kernels;
     const int64_t rows = c->x_transposed ? fd_count_units(&c->rows) : c->rows.length;
-    const int64_t size = element_bytes[dtype], width = k->panel_columns[dtype];
+    const int64_t size = fd_element_bytes(dtype), width = k->panel_columns[dtype];
     p.depth = fd_count_units(&c->depth);
     p.columns = fd_count_units(&c->columns);
     p.blocks = (p.depth + k->block_depth - 1) / k->block_depth;
@@ -223,11 +214,11 @@ int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const skip_
         return -1;
     }
     for (p.row = 0; p.row < rows; p.row += p.rows) {
-        p.rows = rows - p.row < BLOCK_ROWS ? rows - p.row : BLOCK_ROWS;
+        p.rows = rows - p.row < FD_BLOCK_ROWS ? rows - p.row : FD_BLOCK_ROWS;
         p.groups = (p.rows + k->group_rows - 1) / k->group_rows;
         p.packed_bytes =
-            aligned((p.groups * k->group_rows * k->block_depth + COMPACT_SLACK) * size);
-        p.packed = fd_workspace(FD_SLOT_LISTS, (size_t)(p.blocks * p.packed_bytes + ALIGNMENT));
+            fd_aligned((p.groups * k->group_rows * k->block_depth + COMPACT_SLACK) * size);
+        p.packed = fd_workspace(FD_SLOT_LISTS, (size_t)(p.blocks * p.packed_bytes + FD_CACHE_LINE));
         if (p.packed == NULL) {
             return -1;
         }

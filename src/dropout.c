@@ -12,8 +12,6 @@
 /* What a thread must have to do to be worth waking: about 10 microseconds of work. */
 #define MINIMUM_PER_THREAD (1 << 17)
 
-static const int64_t element_bytes[] = {2, 4, 8};
-
 /* Streaming stores save reading what is overwritten, but put the result into memory: worth it only
  * where it would not have stayed in the cache, and not in place: there the lines are read anyway. */
 static int worth_streaming(const void *x, const void *out, int64_t bytes)
@@ -37,7 +35,7 @@ typedef struct {
 static void forward_part(const void *context, int64_t task)
 {
     const forward_pass *f = context;
-    const int64_t from = task * TASK, bytes = from * element_bytes[f->dtype];
+    const int64_t from = task * TASK, bytes = from * fd_element_bytes(f->dtype);
     f->kernels->dropout[f->dtype](f->stream, f->threshold, (uint64_t)from,
                                   f->n - from < TASK ? f->n - from : TASK, f->x + bytes,
                                   f->out + bytes, f->scale, f->streaming, f->bits + from / 8);
@@ -46,7 +44,7 @@ static void forward_part(const void *context, int64_t task)
 void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
                         const void *x, void *out, int64_t n, double scale, uint8_t *bits)
 {
-    const int64_t size = element_bytes[dtype];
+    const int64_t size = fd_element_bytes(dtype);
     if (keep_all || threshold == 0) {
         const int64_t shape = n, start = 0, stride = size, mask_stride = 1;
         fd_draw_bernoulli(stream, threshold, keep_all, 1, &shape, &start, &shape, bits);
@@ -121,7 +119,7 @@ static void strided_inner(const inner_loop *loop, const char *x, char *out, int6
 
 static void run_inner(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
 {
-    const int64_t size = element_bytes[loop->dtype];
+    const int64_t size = fd_element_bytes(loop->dtype);
     if (loop->x != size || loop->out != size || loop->mask > 1) {
         strided_inner(loop, x, out, n, bit);
     } else if (loop->mask == 1) {
@@ -208,7 +206,7 @@ void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const c
             layout_append(&l, shape[axis], x_strides[axis], out_strides[axis], mask_strides[axis]);
         }
         const int inner = l.axes - 1;
-        const int64_t size = element_bytes[dtype];
+        const int64_t size = fd_element_bytes(dtype);
         const inner_loop loop = {
             .kernels = fd_active_kernels(),
             .dtype = dtype,

@@ -29,6 +29,11 @@
 
 typedef enum { FD_FLOAT16 = 0, FD_FLOAT32 = 1, FD_FLOAT64 = 2 } fd_dtype;
 
+static inline int64_t fd_element_bytes(fd_dtype dtype)
+{
+    return (int64_t)2 << dtype;
+}
+
 /* One draw of one stream: the Philox key and the draw number, below 2^56. */
 typedef struct {
     uint32_t key0, key1;

@@ -13,8 +13,6 @@
  * other cores busy for a while. */
 #define MINIMUM_PER_THREAD (1 << 20)
 
-static const size_t element_bytes[] = {2, 4, 8};
-
 static int64_t count_bits(const uint8_t *bits, int64_t bit, int64_t count)
 {
     int64_t total = 0;
@@ -69,7 +67,7 @@ static int64_t row_ahead(const fd_units *units, int64_t i, int ahead)
 static void gather_rows(const void *context, int64_t task)
 {
     const movement *m = context;
-    const size_t size = element_bytes[m->dtype];
+    const size_t size = (size_t)fd_element_bytes(m->dtype);
     const int64_t from = task * TASK_ROWS, left = m->rows->length - from;
     const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
     int64_t rank = rank_of(m->rows, from);
@@ -99,7 +97,7 @@ void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *ro
         .dtype = dtype,
         .x = x,
         .out = out,
-        .stride = stride * (int64_t)element_bytes[dtype],
+        .stride = stride * fd_element_bytes(dtype),
         .rows = rows,
         .columns = columns,
         .active_rows = fd_count_units(rows),
@@ -117,7 +115,7 @@ static void scatter_whole_row(const movement *m, const char *x, int64_t room, ch
 {
     static const uint8_t ones[] = {255, 255, 255, 255, 255, 255, 255, 255,
                                    255, 255, 255, 255, 255, 255, 255, 255};
-    const size_t size = element_bytes[m->dtype];
+    const size_t size = (size_t)fd_element_bytes(m->dtype);
     for (int64_t j = 0; j < m->columns->length; j += 64) {
         const int64_t left = m->columns->length - j;
         const char *bias = m->bias ? (const char *)m->bias + (size_t)j * size : NULL;
@@ -130,7 +128,7 @@ static void scatter_whole_row(const movement *m, const char *x, int64_t room, ch
 static void scatter_rows(const void *context, int64_t task)
 {
     const movement *m = context;
-    const size_t size = element_bytes[m->dtype];
+    const size_t size = (size_t)fd_element_bytes(m->dtype);
     const int64_t from = task * TASK_ROWS, left = m->rows->length - from;
     const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
     int64_t rank = rank_of(m->rows, from);
@@ -164,7 +162,7 @@ void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_un
         .dtype = dtype,
         .x = x,
         .out = out,
-        .stride = stride * (int64_t)element_bytes[dtype],
+        .stride = stride * fd_element_bytes(dtype),
         .rows = rows,
         .columns = columns,
         .active_rows = fd_count_units(rows),

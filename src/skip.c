@@ -1,6 +1,6 @@
 /* skip.c: a product that skips zeros, cut into blocks for caches and threads.
  *
- * For up to BLOCK_ROWS rows of x and CHUNK_DEPTH of depth: first the lists of every block of depth
+ * For up to FD_BLOCK_ROWS rows of x and CHUNK_DEPTH of depth: first the lists of every block of depth
  * (threads share the blocks), then every panel of columns (threads share the panels): its sums
  * stay in a tile in the L2 cache while the blocks of depth pass through the L1 cache. Every sum is
  * made by one thread in the order of the depth, so results do not depend on the number of threads.
@@ -10,14 +10,10 @@
 
 #include "fastdrop.h"
 
-#define BLOCK_ROWS 512
 #define CHUNK_DEPTH 4032 /* whole blocks of 48 and of 64 */
 /* What a thread must have to do to be worth waking: elements looked at, multiply-adds. */
 #define MINIMUM_LISTS (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
-#define ALIGNMENT 64
-
-static const int64_t element_bytes[] = {2, 4, 8};
 
 typedef struct {
     const fd_kernels *kernels;
@@ -30,16 +26,11 @@ typedef struct {
     int64_t first, depth;      /* the chunk of depth */
     int64_t blocks, tile_rows; /* of depth; rows of the tile */
     int64_t groups;
-    int64_t row_of_group[BLOCK_ROWS];
-    int32_t rows_of_group[BLOCK_ROWS];
+    int64_t row_of_group[FD_BLOCK_ROWS];
+    int32_t rows_of_group[FD_BLOCK_ROWS];
     skip_lists *lists; /* one per block */
     atomic_int *failed; /* a thread had no memory for its panel */
 } skip_pass;
-
-static int64_t aligned(int64_t bytes)
-{
-    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
 
 static void make_lists(const void *context, int64_t block)
 {
@@ -68,7 +59,7 @@ static int panel_vectors(const skip_pass *p, int64_t column)
 static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t column)
 {
     skip_prefetch next = {.rows = 0};
-    const int64_t size = element_bytes[p->dtype], first = p->first + block * p->kernels->block_depth;
+    const int64_t size = fd_element_bytes(p->dtype), first = p->first + block * p->kernels->block_depth;
     const skip_weights *w = p->w;
     if (block >= p->blocks) {
         return next;
@@ -91,7 +82,7 @@ static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t colu
 /* Sums of an earlier chunk of depth go on where they were left. */
 static void start_tile(const skip_pass *p, int64_t column, int64_t width, char *tile)
 {
-    const int64_t size = element_bytes[p->dtype];
+    const int64_t size = fd_element_bytes(p->dtype);
     memset(tile, 0, (size_t)(p->tile_rows * width * size));
     if (p->first == 0) {
         return;
@@ -112,7 +103,7 @@ static void start_tile(const skip_pass *p, int64_t column, int64_t width, char *
 static void finish_tile(const skip_pass *p, int64_t column, int vectors, int64_t width,
                         const char *tile)
 {
-    const int64_t row_bytes = width * element_bytes[p->dtype];
+    const int64_t row_bytes = width * fd_element_bytes(p->dtype);
     skip_result result = *p->result;
     if (p->first + p->depth < p->x->depth) { /* not the last chunk: plain sums */
         result.scale = 1;
@@ -131,11 +122,11 @@ static void finish_tile(const skip_pass *p, int64_t column, int vectors, int64_t
 static void multiply_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
-    const int64_t full = p->kernels->panel_columns[p->dtype], size = element_bytes[p->dtype];
+    const int64_t full = p->kernels->panel_columns[p->dtype], size = fd_element_bytes(p->dtype);
     const int64_t column = panel_number * full;
     const int vectors = panel_vectors(p, column);
     const int64_t width = full / FD_PANEL_VECTORS * vectors;
-    const int64_t panel_bytes = aligned(p->kernels->block_depth * width * size);
+    const int64_t panel_bytes = fd_aligned(p->kernels->block_depth * width * size);
     char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * width * size));
     if (panel == NULL) {
         *p->failed = 1;
@@ -161,12 +152,12 @@ static void multiply_panel(const void *context, int64_t panel_number)
 static int place_lists(skip_pass *p)
 {
     const int64_t capacity = p->tile_rows * p->kernels->block_depth + FD_MAX_LANES;
-    const int64_t values = aligned(capacity * element_bytes[p->dtype]);
-    const int64_t places = aligned(capacity * (int64_t)sizeof(uint32_t));
-    const int64_t words = aligned((p->rows + 64) * (int64_t)sizeof(uint64_t));
-    const int64_t order = aligned(p->rows * (int64_t)sizeof(uint16_t));
-    const int64_t counts = aligned(p->groups * (int64_t)sizeof(int32_t));
-    const int64_t heads = aligned(p->blocks * (int64_t)sizeof(skip_lists));
+    const int64_t values = fd_aligned(capacity * fd_element_bytes(p->dtype));
+    const int64_t places = fd_aligned(capacity * (int64_t)sizeof(uint32_t));
+    const int64_t words = fd_aligned((p->rows + 64) * (int64_t)sizeof(uint64_t));
+    const int64_t order = fd_aligned(p->rows * (int64_t)sizeof(uint16_t));
+    const int64_t counts = fd_aligned(p->groups * (int64_t)sizeof(int32_t));
+    const int64_t heads = fd_aligned(p->blocks * (int64_t)sizeof(skip_lists));
     const int64_t one = values + places + words + order + counts;
     char *memory = fd_workspace(FD_SLOT_LISTS, (size_t)(heads + p->blocks * one));
     if (memory == NULL) {
@@ -187,14 +178,14 @@ static int place_lists(skip_pass *p)
 }
 
 /* Cuts the rows from p->row on into groups: one row each, or rows that share a list. Takes at most
- * BLOCK_ROWS rows of the tile. */
+ * FD_BLOCK_ROWS rows of the tile. */
 static void group_rows(skip_pass *p)
 {
     const skip_operand *x = p->x;
     const int64_t most = p->shared ? p->kernels->group_rows : 1;
     p->groups = 0;
     p->rows = 0;
-    while (p->row + p->rows < x->rows && (p->groups + 1) * most <= BLOCK_ROWS) {
+    while (p->row + p->rows < x->rows && (p->groups + 1) * most <= FD_BLOCK_ROWS) {
         const int64_t row = p->row + p->rows;
         int64_t rows = x->rows - row;
         if (p->shared) {

@@ -4,6 +4,15 @@
 
 #include <stdint.h>
 
+/* Rows of x that one packing of w serves: their sums over a panel, 256 KB, stay in the L2 cache. */
+#define FD_BLOCK_ROWS 512
+#define FD_CACHE_LINE 64
+
+static inline int64_t fd_aligned(int64_t bytes)
+{
+    return (bytes + FD_CACHE_LINE - 1) / FD_CACHE_LINE * FD_CACHE_LINE;
+}
+
 #define FD_PANEL_VECTORS 8
 #define FD_MAX_BLOCK_DEPTH 64
 #define FD_MAX_LANES 16

@@ -14,8 +14,6 @@
 /* Weights that a thread must have to move to be worth waking: some 30 microseconds. */
 #define MINIMUM_PER_THREAD (1 << 16)
 
-static const size_t element_bytes[] = {2, 4, 8};
-
 typedef struct {
     const fd_kernels *kernels;
     fd_dtype dtype;
@@ -88,7 +86,7 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
                         int64_t columns, int64_t column_rank)
 {
     const fd_weights *w = m->weights;
-    const size_t size = element_bytes[m->dtype];
+    const size_t size = fd_element_bytes(m->dtype);
     const int64_t width = w->columns.length, place = i * width + column;
     const int64_t used = w->compact ? rank * m->active_columns + column_rank : place;
     /* The processor fetches the next row by itself where it follows at once and nothing but memory
@@ -140,7 +138,7 @@ static void update_strip(const void *context, int64_t task)
 {
     const movement *m = context;
     const fd_weights *w = m->weights;
-    const size_t size = element_bytes[m->dtype];
+    const size_t size = fd_element_bytes(m->dtype);
     const int64_t width = w->columns.length, column = task * FD_STRIP;
     const int64_t columns = width - column < FD_STRIP ? width - column : FD_STRIP;
     const int64_t column_rank = rank_of(&w->columns, column);
@@ -188,7 +186,7 @@ static int correct_columns(movement *m)
 {
     const fd_weights *w = m->weights;
     const int64_t columns = w->columns.length;
-    const size_t size = element_bytes[m->dtype];
+    const size_t size = fd_element_bytes(m->dtype);
     if (m->column_share == 1) {
         return 0;
     }
