@@ -15,7 +15,7 @@ static int64_t largest_cache(unsigned leaf)
 {
     unsigned eax, ebx, ecx, edx;
     int64_t largest = 0;
-    if (__get_cpuid_max(leaf & 0x80000000u, NULL) < leaf) {
+    if ((unsigned)__get_cpuid_max(leaf & 0x80000000u, NULL) < leaf) {
         return 0;
     }
     for (unsigned index = 0; index < 8; index++) {
