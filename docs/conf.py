@@ -1,5 +1,7 @@
 """Sphinx settings; build with ``python -m sphinx -W -b html docs docs/_build``."""
 
+import re
+
 import fastdrop
 
 project = "fastdrop"
@@ -26,3 +28,18 @@ napoleon_use_ivar = True
 
 html_theme = "alabaster"
 html_theme_options = {"description": "Dropout for NumPy, in C", "page_width": "62em"}
+
+
+def number_references_in_plain_text(app, what, name, item, options, lines):
+    """Turn numpydoc's reference targets into a plain list.
+
+    Every docstring numbers its own references from 1; as targets of one page they would clash.
+    """
+    for index, line in enumerate(lines):
+        line = re.sub(r"\[(\d+)\]_", r"[\1]", line)
+        lines[index] = re.sub(r"^(\s*)\.\. \[(\d+)\] ", r"\1*  [\2] ", line)
+
+
+def setup(app):
+    """Register the event handler above."""
+    app.connect("autodoc-process-docstring", number_references_in_plain_text)
