@@ -36,8 +36,9 @@ def masked_matmul(
     method : {"auto", "compact", "skip", "dense"}, optional
         "compact" multiplies the active rows and columns of w, gathered while they are packed for
         the caches (masks shared by the same groups of rows); "skip" multiplies the stored elements
-        of x only; "dense" multiplies everything. "auto" takes the one that a cost model, which knows shapes,
-        masks and densities, prefers: the same call takes the same method in every run.
+        of x only; "dense" multiplies everything. "auto" takes the one that a cost model, which
+        knows shapes, masks and densities, prefers: the same call takes the same method in every
+        run.
     out : numpy.ndarray, dtype of `x`, shape (..., units_out), optional
         Where the result goes; must not overlap the other arguments.
 
