@@ -94,6 +94,6 @@ def gradient_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     groups = -(-rows // group)
     active = depth * kept_in * columns * kept_out
     moved = groups * depth * kept_in * columns * c.finish + depth * columns * 0.05
-    products = active * (rows * c.shared + groups * group / 48 * c.sums * 48)
+    products = active * (rows * c.shared + groups * group * c.sums)
     packed = rows * (depth * kept_in * c.lists * 2 + columns * c.gather)
     return dtype.itemsize / 4 * (products + moved + packed) + groups * 3 * CALL_COMPACT
