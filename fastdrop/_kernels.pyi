@@ -109,6 +109,7 @@ def compact_matmul(
     scale: float,
     bias: _Matrix | None,
     bias_scale: float,
+    accumulate: bool,
     out: _Matrix,
 ) -> int: ...
 def get_num_threads() -> int: ...

@@ -87,7 +87,8 @@ cdef extern from "fastdrop.h" nogil:
         fd_units rows
         fd_units depth
         fd_units columns
-    int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const skip_result *result)
+    int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, int accumulate,
+                              const skip_result *result)
     int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
                            const skip_result *result)
 
@@ -287,7 +288,8 @@ cdef inline bint stands(cnp.ndarray w) noexcept:
 
 def compact_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64_t offset,
                    cnp.ndarray w not None, cnp.ndarray column_bits, int64_t column_offset,
-                   double scale, cnp.ndarray bias, double bias_scale, cnp.ndarray out not None):
+                   double scale, cnp.ndarray bias, double bias_scale, bint accumulate,
+                   cnp.ndarray out not None):
     cdef compact_operands operands
     cdef skip_result result
     cdef fd_dtype dtype = dtype_of(x)
@@ -311,7 +313,7 @@ def compact_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, in
     result.rows_per_mask = 1
     cdef int64_t stored
     with nogil:
-        stored = fd_compact_matmul(dtype, &operands, &result)
+        stored = fd_compact_matmul(dtype, &operands, accumulate, &result)
     if stored < 0:
         raise MemoryError("no memory for the packed operands of a matrix product")
     return stored

@@ -178,7 +178,7 @@ def _compact(p):
         part = slice(start, start + group)
         kernels.compact_matmul(
             x[part], False, *_units(p.mask_in, start), p.w, *_units(p.mask_out, start), p.scale,
-            p.bias, p.bias_scale, p.out[part],
+            p.bias, p.bias_scale, False, p.out[part],
         )  # fmt: skip
 
 
@@ -256,27 +256,14 @@ def _compact_transposed(p, group):
     """The groups' products, added up where there are several."""
     rows = p.x.shape[0]
     grad = rows_contiguous(p.w)
-    several = rows > group
-    if rows == 0 or several:
+    if rows == 0:
         p.out[...] = 0
     for start in range(0, rows, group):
         part = slice(start, start + group)
-        units_in, units_out = _units(p.mask_in, start), _units(p.mask_out, start)
-        if not several:
-            kernels.compact_matmul(
-                p.x[part].T, True, *units_in, grad[part], *units_out, p.scale, None, 1.0, p.out
-            )
-            return
-        _add_group(p, p.x[part], grad[part], units_in, units_out)
-
-
-def _add_group(p, x, grad, units_in, units_out):
-    """One group's product, computed compact and added to its units' places."""
-    x = gathered_columns("x", x, units_in)
-    grad = gathered_columns("grad", grad, units_out)
-    product = buffer("product", (x.shape[1], grad.shape[1]), x.dtype)
-    kernels.compact_matmul(x.T, True, None, 0, grad, None, 0, p.scale, None, 1.0, product)
-    kernels.scatter(product, *units_in, *units_out, 1.0, None, 1.0, True, p.out)
+        kernels.compact_matmul(
+            p.x[part].T, True, *_units(p.mask_in, start), grad[part], *_units(p.mask_out, start),
+            p.scale, None, 1.0, start > 0, p.out,
+        )  # fmt: skip
 
 
 def gathered_columns(name, x, units):

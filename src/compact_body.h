@@ -1,161 +1,211 @@
 /* compact_body.h: products of the active parts of matrices, for one element type R (f32, f64).
  *
  * Packing for the caches has to touch every element of w that a product uses, once, in any case: so
- * the gathering of active rows and columns costs little more when it is part of the packing. The
- * multiplication itself is then an ordinary one, of GROUP_ROWS rows by two vectors in registers:
- * per step of depth 2 loads of the panel and GROUP_ROWS broadcasts for 2 * GROUP_ROWS
- * multiply-adds, so that the multipliers are the limit.
+ * the gathering of active rows and columns costs little more when it is part of the packing.
  *
- * Depth and columns are counted in active units here; cuts say where in the source every block of
- * depth and every panel of columns begins.
+ * The multiplication is an ordinary one, of GROUP_ROWS rows by two vectors in registers: per step
+ * of depth 2 loads of the panel and GROUP_ROWS broadcasts for 2 * GROUP_ROWS multiply-adds, so that
+ * the multipliers are the limit. A strip of two vectors, COMPACT_DEPTH deep, is 20 KB and stays in
+ * the L1 cache for all groups of rows; loading and storing the sums, 2 * GROUP_ROWS of each, is then
+ * one operation in ten multiply-adds at most. Rows of panels and of packed x have a vector more than
+ * they need: whole vectors can be written at their end, and an odd number of cache lines from row
+ * to row spreads a strip over all sets of the cache.
  */
 #include "join.h"
 
-/* Copies the active ones of units [first, first + span), which x points to, to `out`, where there
- * is room for `count` and COMPACT_SLACK more. Goes on to a whole word of bits where there are more
- * units: some too many cost less than a tail one by one. */
-static inline void R_(copy_active)(const R_(element) *x, int64_t span, const fd_units *units,
-                                   int64_t first, R_(element) *out, int64_t count)
-{
-    if (units->bits) {
-        const int64_t left = units->length - first, whole = (span + 63) / 64 * 64;
-        R_(gather)(x, x, whole < left ? whole : left, units->bits, units->bit + first, out,
-                   count + COMPACT_SLACK);
-    } else {
-        memcpy(out, x, (size_t)span * sizeof *x);
-    }
-}
+#define PANEL_STRIDE ((PANEL_VECTORS + 1) * R_(lanes))
+#define X_STRIDE (COMPACT_DEPTH + R_(lanes))
 
-/* Rows [row, row + rows) of one block of depth: GROUP_ROWS rows of BLOCK_DEPTH elements each. */
-static void R_(compact_pack_x_transposed)(const compact_operands *c, int64_t row, int64_t rows,
-                                          int64_t block, R_(element) *packed)
+/* Copies the active ones of the units of one block of an axis, which lie contiguous at x, to `out`,
+ * where there is a vector of room beyond them. `ahead`, to be copied soon, is fetched. */
+static inline void R_(pick)(const R_(element) *x, const R_(element) *ahead,
+                            const compact_axis *axis, int64_t block, R_(element) *out)
 {
-    const int64_t first = c->depth_cuts[block], span = c->depth_cuts[block + 1] - first;
-    const int64_t *columns = c->row_numbers + row;
-    if (rows < GROUP_ROWS) {
-        memset(packed, 0, GROUP_ROWS * BLOCK_DEPTH * sizeof *packed);
+    if (axis->pieces == NULL) {
+        const int64_t first = block * axis->step, left = axis->length - first;
+        memcpy(out, x + first, (size_t)(left < axis->step ? left : axis->step) * sizeof *x);
+        return;
     }
-    /* neighbours in a row share a cache line; rows a power of two apart share a cache set */
-    for (int64_t k = 0; k < span; k++) {
-        const R_(element) *x = (const R_(element) *)c->x + (first + k) * c->x_stride;
-        for (int64_t r = 0; r < rows; r++) {
-            packed[r * BLOCK_DEPTH + k] = x[columns[r]];
+    const compact_piece *piece = axis->pieces + axis->starts[block];
+    const compact_piece *end = axis->pieces + axis->starts[block + 1];
+    if (axis->length < R_(lanes)) { /* no whole vector to load */
+        for (int64_t i = 0; i < axis->length; i++) {
+            if (piece->lanes >> i & 1) {
+                *out++ = x[i];
+            }
         }
+        return;
+    }
+    for (; piece < end; piece++) {
+        __builtin_prefetch(ahead + piece->source);
+        R_(compress)(out + piece->place, R_(load)(x + piece->source), piece->lanes);
     }
 }
 
-static void R_(compact_pack_x)(const compact_operands *c, int64_t row, int64_t rows, int64_t block,
+static inline int64_t R_(unit)(const compact_axis *axis, int64_t i)
+{
+    return axis->numbers ? axis->numbers[i] : i;
+}
+
+static inline int64_t R_(in_block)(const compact_axis *axis, int64_t block)
+{
+    const int64_t left = axis->active - block * axis->step;
+    return left < axis->step ? left : axis->step;
+}
+
+/* Rows [row, row + rows) of one block of depth, COMPACT_ROWS_AHEAD rows fetched ahead. */
+static void R_(compact_pack_x)(const compact_plan *c, int64_t row, int64_t rows, int64_t block,
                                void *to)
 {
     R_(element) *packed = to;
-    if (c->x_transposed) {
-        R_(compact_pack_x_transposed)(c, row, rows, block, packed);
+    const R_(element) *x = c->x;
+    if (rows < GROUP_ROWS) {
+        memset(packed, 0, GROUP_ROWS * X_STRIDE * sizeof *packed);
+    }
+    if (!c->x_transposed) {
+        for (int64_t r = 0; r < rows; r++) {
+            const R_(element) *from = x + (row + r) * c->x_stride;
+            R_(pick)(from, from + GROUP_ROWS * c->x_stride, &c->depth, block,
+                     packed + r * X_STRIDE);
+        }
         return;
     }
-    const int64_t first = c->depth_cuts[block], span = c->depth_cuts[block + 1] - first;
+    int64_t columns[GROUP_ROWS];
     for (int64_t r = 0; r < GROUP_ROWS; r++) {
-        R_(element) *out = packed + r * BLOCK_DEPTH;
-        if (r >= rows) {
-            memset(out, 0, BLOCK_DEPTH * sizeof *out);
-            continue;
-        }
-        const R_(element) *x = (const R_(element) *)c->x + (row + r) * c->x_stride + first;
-        /* what is written beyond the block's units belongs to the next row, written later */
-        R_(copy_active)(x, span, &c->depth, first, out, BLOCK_DEPTH);
+        columns[r] = R_(unit)(&c->rows, row + (r < rows ? r : 0));
     }
-}
-
-static void R_(compact_pack_plain)(const compact_operands *c, int64_t block, int64_t panel_number,
-                                   R_(element) *panel)
-{
-    const int64_t width = PANEL_VECTORS * R_(lanes);
-    const int64_t column = c->column_cuts[panel_number];
-    const int64_t span = c->column_cuts[panel_number + 1] - column;
-    const R_(element) *w = (const R_(element) *)c->w + column;
-    for (int64_t k = c->depth_cuts[block]; k < c->depth_cuts[block + 1]; k++) {
-        if (c->depth.bits && !fd_test_bit(c->depth.bits, c->depth.bit + k)) {
-            continue;
-        }
-        R_(copy_active)(w + k * c->w_stride, span, &c->columns, column, panel, width);
-        panel += width;
-    }
-}
-
-/* w transposed: the active parts of as many rows as a vector has lanes side by side, then turned. */
-static void R_(compact_pack_transposed)(const compact_operands *c, int64_t block,
-                                        int64_t panel_number, R_(element) *panel)
-{
-    enum { STRIDE = BLOCK_DEPTH + COMPACT_SLACK };
-    const int64_t width = PANEL_VECTORS * R_(lanes);
-    const int64_t first = c->depth_cuts[block], span = c->depth_cuts[block + 1] - first;
-    const R_(element) *w = (const R_(element) *)c->w + first;
-    R_(element) rows[R_(lanes)][STRIDE];
-    int lane = 0;
-    const int64_t end = c->column_cuts[panel_number + 1];
-    for (int64_t j = c->column_cuts[panel_number]; j < end; j++) {
-        if (!c->columns.bits || fd_test_bit(c->columns.bits, c->columns.bit + j)) {
-            R_(copy_active)(w + j * c->w_stride, span, &c->depth, first, rows[lane], BLOCK_DEPTH);
-            lane++;
-        }
-        if (lane == R_(lanes) || (lane > 0 && j + 1 == end)) {
-            memset(rows[lane], 0, sizeof rows[0] * (size_t)(R_(lanes) - lane));
-            for (int k = 0; k < BLOCK_DEPTH; k += R_(transpose_depth)) {
-                R_(transpose)(rows[0] + k, STRIDE, panel + k * width, width);
-            }
-            panel += R_(lanes);
-            lane = 0;
-        }
-    }
-}
-
-static void R_(compact_pack_w)(const compact_operands *c, int64_t block, int64_t panel_number,
-                               void *panel)
-{
-    if (c->w_transposed) {
-        R_(compact_pack_transposed)(c, block, panel_number, panel);
-    } else {
-        R_(compact_pack_plain)(c, block, panel_number, panel);
-    }
-}
-
-/* Adds `depth` steps of the packed rows and the panel to the tile, for `groups` groups of rows,
- * `stride` elements from one group's rows to the next group's. The next panel's source is fetched on
- * the way. */
-static void R_(compact_multiply)(const void *packed, int64_t stride, int64_t groups, int64_t depth,
-                                 const void *packed_panel, int64_t vectors, void *sums,
-                                 const skip_prefetch *next)
-{
-    const int64_t width = PANEL_VECTORS * R_(lanes);
-    const R_(element) *x = packed, *panel = packed_panel;
-    R_(element) *tile = sums;
-    skip_prefetch ahead = *next;
-    for (int64_t g = 0; g < groups; g++) {
-        for (int64_t column = 0; column < vectors * R_(lanes); column += 2 * R_(lanes)) {
-            R_(vector) v[GROUP_ROWS][2];
-            R_(element) *sum = tile + g * GROUP_ROWS * width + column;
-            skip_fetch_ahead(&ahead);
+    const int64_t first = block * c->depth.step, depth = R_(in_block)(&c->depth, block);
+    /* neighbours in a row share a cache line */
+    for (int64_t k = 0; k < depth; k++) {
+        const R_(element) *from = x + (first + k) * c->x_stride;
 #pragma GCC unroll 8
-            for (int r = 0; r < GROUP_ROWS; r++) {
-                v[r][0] = R_(load)(sum + r * width);
-                v[r][1] = R_(load)(sum + r * width + R_(lanes));
+        for (int r = 0; r < GROUP_ROWS; r++) {
+            packed[r * X_STRIDE + k] = from[columns[r]];
+        }
+    }
+}
+
+/* Row after row of w, of all panels: a row is a page or more, and is visited once. */
+static void R_(compact_pack_plain)(const compact_plan *c, const compact_part *part,
+                                   R_(element) *packed)
+{
+    const R_(element) *w = c->w;
+    for (int64_t b = 0; b < part->blocks; b++) {
+        const int64_t block = part->block + b, first = block * c->depth.step;
+        const int64_t depth = R_(in_block)(&c->depth, block);
+        for (int64_t k = 0; k < depth; k++) {
+            const int64_t ahead = k + COMPACT_ROWS_AHEAD < depth ? k + COMPACT_ROWS_AHEAD : k;
+            const R_(element) *row = w + R_(unit)(&c->depth, first + k) * c->w_stride;
+            const R_(element) *next = w + R_(unit)(&c->depth, first + ahead) * c->w_stride;
+            for (int64_t p = 0; p < part->panels; p++) {
+                R_(pick)(row, next, &c->columns, part->panel + p,
+                         packed + ((b * part->panels + p) * COMPACT_DEPTH + k) * PANEL_STRIDE);
             }
-            const R_(element) *value = x + g * stride, *p = panel + column;
-            for (int64_t t = 0; t < depth; t++, p += width, value++) {
-                const R_(vector) w0 = R_(load)(p), w1 = R_(load)(p + R_(lanes));
-#pragma GCC unroll 8
-                for (int r = 0; r < GROUP_ROWS; r++) {
-                    const R_(vector) factor = R_(one)(value[r * BLOCK_DEPTH]);
-                    v[r][0] = R_(multiply_add)(factor, w0, v[r][0]);
-                    v[r][1] = R_(multiply_add)(factor, w1, v[r][1]);
+        }
+    }
+}
+
+/* w transposed: the active parts of as many rows as a vector has lanes, then turned. */
+static void R_(compact_pack_transposed)(const compact_plan *c, const compact_part *part,
+                                        R_(element) *packed)
+{
+    const R_(element) *w = c->w;
+    R_(element) turned[R_(lanes)][X_STRIDE];
+    for (int64_t p = 0; p < part->panels; p++) {
+        const int64_t first = (part->panel + p) * c->columns.step;
+        const int64_t columns = R_(in_block)(&c->columns, part->panel + p);
+        for (int64_t column = 0; column < columns; column += R_(lanes)) {
+            for (int64_t b = 0; b < part->blocks; b++) {
+                R_(element) *panel =
+                    packed + (b * part->panels + p) * COMPACT_DEPTH * PANEL_STRIDE + column;
+                for (int lane = 0; lane < R_(lanes); lane++) {
+                    const int64_t j = column + lane, ahead = j + COMPACT_ROWS_AHEAD;
+                    if (j >= columns) {
+                        memset(turned[lane], 0, sizeof turned[lane]);
+                        continue;
+                    }
+                    const int64_t next = ahead < columns ? ahead : j;
+                    R_(pick)(w + R_(unit)(&c->columns, first + j) * c->w_stride,
+                             w + R_(unit)(&c->columns, first + next) * c->w_stride, &c->depth,
+                             part->block + b, turned[lane]);
+                }
+                const int64_t depth = R_(in_block)(&c->depth, part->block + b);
+                for (int64_t k = 0; k < depth; k += R_(transpose_depth)) {
+                    R_(transpose)(turned[0] + k, X_STRIDE, panel + k * PANEL_STRIDE, PANEL_STRIDE);
                 }
             }
+        }
+    }
+}
+
+static void R_(compact_pack_w)(const compact_plan *c, const compact_part *part, void *packed)
+{
+    if (c->w_transposed) {
+        R_(compact_pack_transposed)(c, part, packed);
+    } else {
+        R_(compact_pack_plain)(c, part, packed);
+    }
+}
+
+/* `depth` steps of GROUP_ROWS packed rows and `vectors` vectors of the panel, into the sums. */
+static inline __attribute__((always_inline)) void R_(compact_sums)(
+    const R_(element) *x, const R_(element) *panel, int64_t depth, R_(element) *sums, int clear,
+    const int vectors)
+{
+    R_(vector) v[GROUP_ROWS][2];
 #pragma GCC unroll 8
-            for (int r = 0; r < GROUP_ROWS; r++) {
-                R_(store)(sum + r * width, v[r][0]);
-                R_(store)(sum + r * width + R_(lanes), v[r][1]);
+    for (int r = 0; r < GROUP_ROWS; r++) {
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++) {
+            v[r][i] = clear ? R_(one)(0)
+                            : R_(load)(sums + r * PANEL_VECTORS * R_(lanes) + i * R_(lanes));
+        }
+    }
+    for (int64_t t = 0; t < depth; t++, panel += PANEL_STRIDE, x++) {
+        R_(vector) w[2];
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++) {
+            w[i] = R_(load)(panel + i * R_(lanes));
+        }
+#pragma GCC unroll 8
+        for (int r = 0; r < GROUP_ROWS; r++) {
+            const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
+#pragma GCC unroll 2
+            for (int i = 0; i < vectors; i++) {
+                v[r][i] = R_(multiply_add)(factor, w[i], v[r][i]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < GROUP_ROWS; r++) {
+#pragma GCC unroll 2
+        for (int i = 0; i < vectors; i++) {
+            R_(store)(sums + r * PANEL_VECTORS * R_(lanes) + i * R_(lanes), v[r][i]);
+        }
+    }
+}
+
+/* Adds `depth` steps of the packed rows and the panel to the tile (clear: begins it), for `groups`
+ * groups of rows, `stride` elements from one group's rows to the next group's. */
+static void R_(compact_multiply)(const void *packed, int64_t stride, int64_t groups, int64_t depth,
+                                 const void *packed_panel, int64_t vectors, void *tile, int clear)
+{
+    const R_(element) *x = packed, *panel = packed_panel;
+    R_(element) *sums = tile;
+    for (int64_t vector = 0; vector < vectors; vector += 2) {
+        for (int64_t g = 0; g < groups; g++) {
+            const int64_t place = (g * GROUP_ROWS * PANEL_VECTORS + vector) * R_(lanes);
+            if (vector + 1 < vectors) {
+                R_(compact_sums)(x + g * stride, panel + vector * R_(lanes), depth, sums + place,
+                                 clear, 2);
+            } else {
+                R_(compact_sums)(x + g * stride, panel + vector * R_(lanes), depth, sums + place,
+                                 clear, 1);
             }
         }
     }
 }
 
+#undef PANEL_STRIDE
+#undef X_STRIDE
 #include "unjoin.h"

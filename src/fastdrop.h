@@ -111,15 +111,14 @@ typedef struct {
                          const skip_prefetch *next);
     void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const void *panel, int vectors,
                            void *tile, const skip_prefetch *next);
-    /* The parts of a compact product; see compact_body.h. x: group_rows x block_depth elements (and
-     * COMPACT_SLACK more); panels: block_depth x panel_columns (and as many more). */
-    void (*compact_pack_x[3])(const compact_operands *c, int64_t row, int64_t rows, int64_t block,
+    /* The parts of a compact product; see compact_body.h. x: group_rows rows of FD_COMPACT_DEPTH
+     * elements, each a vector longer; panels: as many rows of panel_columns, likewise; tiles: rows of
+     * panel_columns. `clear` begins the sums of a tile. */
+    void (*compact_pack_x[3])(const compact_plan *c, int64_t row, int64_t rows, int64_t block,
                               void *packed);
-    void (*compact_pack_w[3])(const compact_operands *c, int64_t block, int64_t panel_number,
-                              void *panel);
+    void (*compact_pack_w[3])(const compact_plan *c, const compact_part *part, void *packed);
     void (*compact_multiply[3])(const void *packed, int64_t stride, int64_t groups, int64_t depth,
-                                const void *panel, int64_t vectors, void *tile,
-                                const skip_prefetch *next);
+                                const void *panel, int64_t vectors, void *tile, int clear);
     void (*skip_store[3])(const skip_result *result, int64_t row, int64_t column, int vectors,
                           const void *tile_row);
 
@@ -240,10 +239,16 @@ void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_un
 int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
                        const skip_result *result);
 
+/* One row of fd_scatter: `room` elements of x may be read, more than are active. */
+void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units *columns,
+                    double scale, const void *bias, double bias_scale, int accumulate, void *out);
+
 /* result = the product of the active units of x (rows, depth) and w (depth, columns), +0.0 in
- * columns and rows that are not active; result->bits is not used. Nothing overlaps. Returns the
- * number of multiplied elements of x, or -1 without memory. */
-int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const skip_result *result);
+ * columns and rows that are not active; with accumulate it is added to the result, which changes
+ * nowhere else. result->bits is not used. Nothing overlaps. Returns the number of multiplied
+ * elements of x, or -1 without memory (then the result holds nothing of use). */
+int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, int accumulate,
+                          const skip_result *result);
 
 /* ------------------------------------------------------------------------------------------
  * Updates (update.c), multi-threaded; float32 and float64. All arrays are C-contiguous and do not

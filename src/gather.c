@@ -110,18 +110,29 @@ void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *ro
                 (rows->length + TASK_ROWS - 1) / TASK_ROWS, gather_rows, &m);
 }
 
-/* All columns active: the scatter kernel with a run of ones for bits. */
-static void scatter_whole_row(const movement *m, const char *x, int64_t room, char *out)
+/* All columns active: a run of ones for bits. */
+static void scatter_whole_row(fd_dtype dtype, const char *x, int64_t room, int64_t columns,
+                              double scale, const char *bias, double bias_scale, int accumulate,
+                              char *out)
 {
     static const uint8_t ones[] = {255, 255, 255, 255, 255, 255, 255, 255,
                                    255, 255, 255, 255, 255, 255, 255, 255};
-    const size_t size = (size_t)fd_element_bytes(m->dtype);
-    for (int64_t j = 0; j < m->columns->length; j += 64) {
-        const int64_t left = m->columns->length - j;
-        const char *bias = m->bias ? (const char *)m->bias + (size_t)j * size : NULL;
-        m->kernels->scatter[m->dtype](x + (size_t)j * size, room - j, left < 64 ? left : 64, ones,
-                                      0, m->scale, bias, m->bias_scale, m->accumulate,
-                                      out + (size_t)j * size);
+    const int64_t size = fd_element_bytes(dtype);
+    for (int64_t j = 0; j < columns; j += 64) {
+        fd_active_kernels()->scatter[dtype](x + j * size, room - j, columns - j < 64 ? columns - j : 64,
+                                            ones, 0, scale, bias ? bias + j * size : NULL,
+                                            bias_scale, accumulate, out + j * size);
+    }
+}
+
+void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units *columns,
+                    double scale, const void *bias, double bias_scale, int accumulate, void *out)
+{
+    if (columns->bits) {
+        fd_active_kernels()->scatter[dtype](x, room, columns->length, columns->bits, columns->bit,
+                                            scale, bias, bias_scale, accumulate, out);
+    } else {
+        scatter_whole_row(dtype, x, room, columns->length, scale, bias, bias_scale, accumulate, out);
     }
 }
 
@@ -142,13 +153,8 @@ static void scatter_rows(const void *context, int64_t task)
         }
         const char *x = m->x + (size_t)(rank * m->active_columns) * size;
         const int64_t room = (m->active_rows - rank) * m->active_columns;
-        if (m->columns->bits) {
-            m->kernels->scatter[m->dtype](x, room, m->columns->length, m->columns->bits,
-                                          m->columns->bit, m->scale, m->bias, m->bias_scale,
-                                          m->accumulate, out);
-        } else {
-            scatter_whole_row(m, x, room, out);
-        }
+        fd_scatter_row(m->dtype, x, room, m->columns, m->scale, m->bias, m->bias_scale,
+                       m->accumulate, out);
         rank++;
     }
 }

@@ -75,20 +75,50 @@ typedef struct {
     int64_t bit, length;
 } fd_units;
 
+/* Depth of a block of a compact product: two vectors of a panel, 20 KB, and GROUP_ROWS rows of x fill a
+ * 32 KB L1 cache. */
+#define FD_COMPACT_DEPTH 160
+
+/* One vector of an axis' units, from unit `source` on: those of its lanes that are set in `lanes` are
+ * active, and go side by side to `place` of their block. */
+typedef struct {
+    int64_t source;
+    int32_t place;
+    uint32_t lanes;
+} compact_piece;
+
+/* An axis of a compact product as the kernels walk it, cut into blocks of `step` active units.
+ * numbers: the active units, in order; NULL where all are. pieces: those of block b are
+ * pieces[starts[b] .. starts[b + 1]); NULL where all units are active. An axis has the one or the
+ * other, as the operands need. */
+typedef struct {
+    int64_t length, active, step, blocks;
+    const int64_t *numbers, *starts;
+    const compact_piece *pieces;
+} compact_axis;
+
 /* The operands of a compact product: x (rows, depth) and w (depth, columns), each plain or
  * transposed, strides in elements. Of x transposed (its depth is then all active) the active rows
- * are multiplied, and the others of the result are +0.0. The caller of the kernels adds where every
- * block of active depth and every panel of active columns begins (one cut more than there are), and
- * the active rows' numbers. */
+ * are multiplied, and the others of the result are +0.0, or with accumulate as they were. */
 typedef struct {
     const void *x, *w;
     int64_t x_stride, w_stride;
     int x_transposed, w_transposed;
     fd_units rows, depth, columns;
-    const int64_t *depth_cuts, *column_cuts, *row_numbers;
 } compact_operands;
 
-/* Elements that packing may write beyond a row: the units of a word of bits, and a vector; twice,
- * as gathering asks for room of a word and a vector before it takes the next word. */
-#define COMPACT_SLACK (2 * (64 + FD_MAX_LANES))
+/* The same, prepared for the kernels. */
+typedef struct {
+    const void *x, *w;
+    int64_t x_stride, w_stride;
+    int x_transposed, w_transposed;
+    compact_axis rows, depth, columns;
+} compact_plan;
+
+/* The blocks of depth and the panels of w that are packed together: block after block, of each the
+ * panels, FD_COMPACT_DEPTH rows each. */
+typedef struct {
+    int64_t block, blocks, panel, panels;
+} compact_part;
+
 #endif

@@ -27,6 +27,7 @@ class Call:
             "scale": float(dtype((1.0, 1 / 0.7, -2.0)[seed % 3])),
             "bias": matrix((1, columns), dtype, seed + 2)[0] if with_bias else None,
             "bias_scale": float(dtype((1.0, 1 / 0.3)[seed % 2])),
+            "accumulate": False,
         }
         self.expected, magnitude = numpy.zeros((2, *self.shape))
         self.multiplied = self._twin(self.expected, lambda array: array)
@@ -160,7 +161,7 @@ def test_without_masks_nan_and_infinity_are_what_matmul_makes_of_them(each_isa):
     x[3, 5], x[4, 6], x[5, 6] = numpy.nan, numpy.inf, -numpy.inf
     w[11, 12], w[13, 14], w[13, 15] = numpy.nan, numpy.inf, -numpy.inf
     out = numpy.empty((40, 130), numpy.float32)
-    _kernels.compact_matmul(x, False, None, 0, w, None, 0, 1.0, None, 1.0, out)
+    _kernels.compact_matmul(x, False, None, 0, w, None, 0, 1.0, None, 1.0, False, out)
     with numpy.errstate(invalid="ignore"):
         expected = x @ w
     numpy.testing.assert_array_equal(numpy.isnan(out), numpy.isnan(expected))
@@ -176,7 +177,7 @@ def test_active_rows_of_a_transposed_operand(each_isa, each_thread_count, dtype,
     x, w = matrix((depth, rows), dtype, 1), matrix((depth, columns), dtype, 2)
     for seed in range(4):
         bits, column_bits = random_bits(rows, 0.5, seed, 3), random_bits(columns, 0.6, seed + 9, 5)
-        call = (True, bits, 3, w, column_bits, 5, 2.0, None, 1.0)
+        call = (True, bits, 3, w, column_bits, 5, 2.0, None, 1.0, False)
         out, wide = Result((rows, columns), dtype), numpy.empty((rows, columns))
         counted = _kernels.compact_matmul(x.T, *call, out.matrix)
         exact = (*call[:3], w.astype(float), *call[4:])

@@ -97,8 +97,9 @@ def scatter(
 
 @numpy.errstate(all="ignore")
 def compact_matmul(
-    x, transposed, bits, offset, w, column_bits, column_offset, scale, bias, bias_scale, out
-):
+    x, transposed, bits, offset, w, column_bits, column_offset, scale, bias, bias_scale, accumulate,
+    out,
+):  # fmt: skip
     """Multiply the active units of a matrix by the active part of another one [3]_.
 
     Parameters
@@ -114,9 +115,11 @@ def compact_matmul(
     w : numpy.ndarray, shape (depth, columns)
         One of its axes is contiguous.
     bias : numpy.ndarray, shape (columns,), or None
+    accumulate : bool
+        Add ``(x @ w) * scale`` to the active units of `out` and leave the others as they are.
     out : numpy.ndarray, shape (rows, columns)
-        Becomes ``(x @ w) * scale + bias * bias_scale``, of the active units, and ``+0.0`` in
-        rows and columns that are not active. Its last axis is contiguous, and it overlaps nothing.
+        Otherwise becomes ``(x @ w) * scale + bias * bias_scale``, of the active units, and ``+0.0``
+        in rows and columns that are not active. Its last axis is contiguous, and it overlaps nothing.
 
     Returns
     -------
@@ -128,7 +131,7 @@ def compact_matmul(
     >>> x, w = numpy.array([[1.0, numpy.nan], [3.0, numpy.nan]]), numpy.full((2, 3), 10.0)
     >>> depth, columns = numpy.array([[0b01], [0b110]], dtype=numpy.uint8)
     >>> out = numpy.empty((2, 3))
-    >>> compact_matmul(x, False, depth, 0, w, columns, 0, 2.0, None, 1.0, out)
+    >>> compact_matmul(x, False, depth, 0, w, columns, 0, 2.0, None, 1.0, False, out)
     2
     >>> out
     array([[ 0., 20., 20.],
@@ -140,6 +143,9 @@ def compact_matmul(
     )
     _, columns = (index.ravel() for index in _active(w.shape, None, 0, column_bits, column_offset))
     result = x[numpy.ix_(rows, depth)] @ w[numpy.ix_(depth, columns)] * x.dtype.type(scale)
+    if accumulate:
+        out[numpy.ix_(rows, columns)] += result
+        return rows.size * depth.size if columns.size else 0
     if bias is not None:
         result += bias[columns] * x.dtype.type(bias_scale)
     out[...] = 0
