@@ -11,7 +11,7 @@ array([[2., 2., 0., 0.],
        [2., 0., 0., 0.]], dtype=float32)
 """
 
-import importlib
+import importlib.util
 
 from fastdrop._version import __version__
 from fastdrop.config import default_num_threads, get_num_threads, set_num_threads, show_config
@@ -42,9 +42,15 @@ __all__ = [
 set_num_threads(default_num_threads())
 del default_num_threads
 
-# Submodules that `import fastdrop` leaves for the first use, and names of such.
-_LAZY = {"nn", "optim", "reference"}
-_LAZY_NAMES = {"load": "checkpoint", "save": "checkpoint"}
+# Submodules that `import fastdrop` leaves for the first use, and names of such. The estimators are
+# not in `__all__`, since `from fastdrop import *` would then need scikit-learn.
+_LAZY = {"estimators", "nn", "optim", "reference"}
+_LAZY_NAMES = {
+    "MLPClassifier": "estimators",
+    "MLPRegressor": "estimators",
+    "load": "checkpoint",
+    "save": "checkpoint",
+}
 
 
 def __getattr__(name):
@@ -56,4 +62,7 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted({*globals(), *__all__})
+    names = {*globals(), *__all__}
+    if importlib.util.find_spec("sklearn"):
+        names |= {name for name, module in _LAZY_NAMES.items() if module == "estimators"}
+    return sorted(names)

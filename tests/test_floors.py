@@ -26,6 +26,7 @@ FLOORS = [
     {"fastdrop.parameters"},
     {"fastdrop.optim", "fastdrop.nn", "fastdrop.nn."},
     {"fastdrop.checkpoint"},
+    {"fastdrop.estimators", "fastdrop.estimators."},
     {"fastdrop"},  # __init__ gathers the names of the floors below
     {"fastdrop.demo"},
     {"fastdrop.__main__"},
@@ -34,6 +35,8 @@ FLOORS = [
 # What may be imported at the top of a module; everything else is optional and has to wait until
 # it is needed, so that `import fastdrop` needs NumPy only.
 REQUIRED_PACKAGES = {"numpy"}
+# Subpackages that stand on an optional package, and are imported as a whole when they are needed.
+LAZY_SUBPACKAGES = {"fastdrop.estimators": {"sklearn", "scipy"}}
 
 MAX_LINES = 400
 
@@ -149,8 +152,20 @@ def test_optional_packages_are_imported_when_needed(module):
     allowed = REQUIRED_PACKAGES | {"fastdrop"} | set(sys.stdlib_module_names)
     if MODULES[module].suffix == ".pyx":
         allowed |= {"cython", "cpython", "libc"}
+    allowed |= LAZY_SUBPACKAGES.get(".".join(module.split(".")[:2]), set())
     eager = [name for name, at_import in imports(module) if at_import]
     assert [name for name in eager if name.split(".")[0] not in allowed] == []
+
+
+@pytest.mark.parametrize("package", LAZY_SUBPACKAGES)
+def test_lazy_subpackages_are_imported_by_nobody_else(package):
+    eager = [
+        module
+        for module in MODULES
+        if not module.startswith(package)
+        and any(name.startswith(package) for name, at_import in imports(module) if at_import)
+    ]
+    assert eager == []
 
 
 def test_import_loads_numpy_only():

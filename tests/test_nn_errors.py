@@ -15,7 +15,7 @@ from fastdrop import nn
         (lambda: nn.Dense(0, 3), ValueError, "units_in must be at least 1, got 0"),
         (lambda: nn.Dense(3, -1), ValueError, "units_out must be at least 1, got -1"),
         (lambda: nn.Dense(3.5, 1), TypeError, "units_in must be an int, got 3.5"),
-        (lambda: nn.Dense(3, 1, "xavier"), ValueError, "one of he, glorot, got 'xavier'"),
+        (lambda: nn.Dense(3, 1, "xavier"), ValueError, "one of he, glorot, zeros, got 'xavier'"),
         (lambda: nn.Dense(3, 1, bias="no"), TypeError, "bias must be a bool, got 'no'"),
         (lambda: nn.LeakyReLU(-1), ValueError, "negative_slope must be at least 0 and finite"),
         (lambda: nn.LeakyReLU(math.inf), ValueError, "negative_slope must be .* got inf"),

@@ -14,7 +14,13 @@ from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.identity import Identity
 from fastdrop.nn.layer import Elementwise, Layer
 from fastdrop.nn.leaky_relu import LeakyReLU
-from fastdrop.nn.losses import Loss, MeanSquaredError, SigmoidCrossEntropy, SoftmaxCrossEntropy
+from fastdrop.nn.losses import (
+    Loss,
+    MeanSquaredError,
+    PoissonDeviance,
+    SigmoidCrossEntropy,
+    SoftmaxCrossEntropy,
+)
 from fastdrop.nn.relu import ReLU
 from fastdrop.nn.sequential import Sequential
 from fastdrop.nn.sigmoid import Sigmoid
@@ -31,6 +37,7 @@ __all__ = [
     "Loss",
     "MeanSquaredError",
     "Parameter",
+    "PoissonDeviance",
     "ReLU",
     "Sequential",
     "Sigmoid",

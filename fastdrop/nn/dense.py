@@ -10,7 +10,7 @@ from fastdrop.parameters import Parameter
 
 __all__ = ["Dense"]
 
-INITIALIZERS = ("he", "glorot")
+INITIALIZERS = ("he", "glorot", "zeros")
 
 
 class Dense(Layer):
@@ -19,9 +19,10 @@ class Dense(Layer):
     Parameters
     ----------
     units_in, units_out : int
-    initializer : {"he", "glorot"}, optional
+    initializer : {"he", "glorot", "zeros"}, optional
         Normal weights of variance ``2 / units_in`` [1]_ (for ReLU), or uniform ones of variance
-        ``2 / (units_in + units_out)`` [2]_ (for Tanh and Sigmoid). Biases begin at 0.
+        ``2 / (units_in + units_out)`` [2]_ (for Tanh and Sigmoid), or zeros, for weights that are
+        assigned afterwards. Biases begin at 0.
     bias : bool, optional
         Whether there is one.
 
@@ -91,12 +92,14 @@ class Dense(Layer):
             Draws the weights.
         """
         shape = (self.units_in, self.units_out)
-        if self.initializer == "he":
+        if self.initializer == "zeros":
+            weight = numpy.zeros(shape, dtype)
+        elif self.initializer == "he":
             weight = generator.normal(0.0, math.sqrt(2 / self.units_in), shape)
         else:
             limit = math.sqrt(6 / (self.units_in + self.units_out))
             weight = generator.uniform(-limit, limit, shape)
-        weight = weight.astype(dtype)
+        weight = weight.astype(dtype, copy=False)
         self._weight = Parameter(f"{self.name}.weight", weight)
         if self._has_bias:
             self._bias = Parameter(f"{self.name}.bias", numpy.zeros(self.units_out, dtype))

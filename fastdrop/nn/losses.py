@@ -4,11 +4,17 @@ import math
 
 import numpy
 
-__all__ = ["Loss", "MeanSquaredError", "SigmoidCrossEntropy", "SoftmaxCrossEntropy"]
+__all__ = [
+    "Loss",
+    "MeanSquaredError",
+    "PoissonDeviance",
+    "SigmoidCrossEntropy",
+    "SoftmaxCrossEntropy",
+]
 
 
 class Loss:
-    """Base of the losses; ``loss(prediction, target) -> (value, grad)``.
+    """Base of the losses; ``loss(prediction, target, sample_weight=None) -> (value, grad)``.
 
     Attributes
     ----------
@@ -19,7 +25,7 @@ class Loss:
     def __init__(self):
         self.step = 0
 
-    def __call__(self, prediction, target):
+    def __call__(self, prediction, target, sample_weight=None):
         """Return the loss of a batch and its gradient.
 
         Parameters
@@ -28,6 +34,9 @@ class Loss:
             What the network returned.
         target : array_like
             What it should have returned; see the class.
+        sample_weight : array_like of real numbers, shape (batch,), optional
+            What each example counts for: the mean is weighted by it, so that a weight of 2 is the
+            same as the example twice. At least 0, not all of them 0.
 
         Returns
         -------
@@ -53,7 +62,10 @@ class Loss:
                 f"{name}: prediction must have shape (batch, ...) and not be empty, got "
                 f"{prediction.shape}"
             )
-        value, grad = self._evaluate(prediction, numpy.asarray(target))
+        shares = None
+        if sample_weight is not None:
+            shares = self._shares(numpy.asarray(sample_weight), prediction)
+        value, grad = self._evaluate(prediction, numpy.asarray(target), shares)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"{name}: the loss of step {self.step} is {value}; the learning rate may be too "
@@ -61,6 +73,37 @@ class Loss:
             )
         self.step += 1
         return value, grad
+
+    def _shares(self, weights, prediction):
+        """The weights as shares of their sum, one for each example."""
+        name, batch = type(self).__name__, len(prediction)
+        if weights.dtype.kind not in "biuf":
+            raise TypeError(
+                f"{name}: sample_weight must hold real numbers, got dtype {weights.dtype}"
+            )
+        if weights.shape != (batch,):
+            raise ValueError(
+                f"{name}: sample_weight must have shape ({batch},), got {weights.shape}"
+            )
+        weights = weights.astype(prediction.dtype, copy=False)
+        total = float(numpy.add.reduce(weights))
+        if not (numpy.minimum.reduce(weights) >= 0 and 0 < total < math.inf):
+            raise ValueError(
+                f"{name}: sample_weight must be finite, at least 0 and not all 0, got a least "
+                f"weight of {weights.min()} and a sum of {total}"
+            )
+        return weights / total
+
+    @staticmethod
+    def _mean(each, grad, shares):
+        """Mean of the losses of all elements; turns their gradients into those of the mean."""
+        if shares is None:
+            grad *= 1 / grad.size
+            return float(each.mean())
+        shares = shares.reshape(-1, *[1] * (grad.ndim - 1))
+        others = grad.size // len(grad)
+        grad *= shares / others
+        return float(numpy.sum(each * shares)) / others
 
     def _same_shape(self, prediction, target):
         if target.dtype.kind not in "biuf":
@@ -93,7 +136,7 @@ class SoftmaxCrossEntropy(Loss):
     (0.6931, array([[-0.5,  0.5]]))
     """
 
-    def _evaluate(self, prediction, target):
+    def _evaluate(self, prediction, target, shares):
         if prediction.ndim != 2:
             raise ValueError(
                 "SoftmaxCrossEntropy: prediction must have shape (batch, classes), got "
@@ -110,7 +153,7 @@ class SoftmaxCrossEntropy(Loss):
             target = self._same_shape(prediction, target)
             logs = shifted - numpy.log(total)
             # A class of probability 0 adds nothing, also where its logarithm is infinite.
-            value = -float(numpy.sum(logs * target, where=target != 0)) / batch
+            each = -numpy.sum(logs * target, axis=1, where=target != 0)
             mass = numpy.add.reduce(target, axis=1, keepdims=True)
             grad *= mass
             grad -= target
@@ -118,10 +161,13 @@ class SoftmaxCrossEntropy(Loss):
             self._check_labels(target, batch, classes)
             rows = numpy.arange(batch)
             chosen = shifted[rows, target]
-            value = float(numpy.add.reduce(numpy.log(total[:, 0]) - chosen)) / batch
+            each = numpy.log(total[:, 0]) - chosen
             grad[rows, target] -= 1
-        grad *= 1 / batch
-        return value, grad
+        if shares is None:
+            grad *= 1 / batch
+            return float(numpy.add.reduce(each)) / batch, grad
+        grad *= shares[:, None]
+        return float(numpy.dot(each, shares)), grad
 
     @staticmethod
     def _check_labels(target, batch, classes):
@@ -157,15 +203,14 @@ class SigmoidCrossEntropy(Loss):
     (0.6931, array([[ 0.25, -0.25]]))
     """
 
-    def _evaluate(self, prediction, target):
+    def _evaluate(self, prediction, target, shares):
         target = self._same_shape(prediction, target)
         small = numpy.exp(-numpy.abs(prediction))
         with numpy.errstate(invalid="ignore"):
             each = numpy.maximum(prediction, 0) - prediction * target + numpy.log1p(small)
         grad = numpy.where(prediction >= 0, 1, small) / (1 + small)
         grad -= target
-        grad *= 1 / prediction.size
-        return float(each.mean()), grad
+        return self._mean(each, grad, shares), grad
 
 
 class MeanSquaredError(Loss):
@@ -179,9 +224,35 @@ class MeanSquaredError(Loss):
     (4.0, array([[4.]]))
     """
 
-    def _evaluate(self, prediction, target):
+    def _evaluate(self, prediction, target, shares):
         with numpy.errstate(invalid="ignore", over="ignore"):
-            difference = prediction - self._same_shape(prediction, target)
-            value = float(numpy.mean(numpy.square(difference)))
-        difference *= 2 / prediction.size
-        return value, difference
+            grad = prediction - self._same_shape(prediction, target)
+            value = self._mean(numpy.square(grad), grad, shares)
+        grad *= 2
+        return value, grad
+
+
+class PoissonDeviance(Loss):
+    """Half the Poisson deviance of counts from the exponential of scores, mean over all elements.
+
+    ``exp(s) - t*s + t*log(t) - t`` of score s and target t, at least 0: the regression of counts,
+    and of other targets that are not negative, with a logarithmic link.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> nn.PoissonDeviance()(numpy.zeros((1, 1)), [[1]])
+    (0.0, array([[0.]]))
+    """
+
+    def _evaluate(self, prediction, target, shares):
+        target = self._same_shape(prediction, target)
+        if numpy.minimum.reduce(target, axis=None) < 0:
+            raise ValueError(f"PoissonDeviance: target must be at least 0, got {target.min()}")
+        with numpy.errstate(over="ignore", invalid="ignore"):
+            grad = numpy.exp(prediction)
+            each = grad - target * prediction
+            each += target * numpy.log(numpy.where(target > 0, target, 1)) - target
+            grad -= target
+            return self._mean(each, grad, shares), grad

@@ -1,0 +1,139 @@
+"""Which values the parameters of the estimators may have, and what is said about others."""
+
+from numbers import Integral, Real
+
+import numpy
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+__all__ = ["CONSTRAINTS", "LOSSES", "check_solver", "dropout_rates", "layer_sizes", "wanted_dtype"]
+
+# Names, ranges and messages are those of scikit-learn's own perceptrons.
+CONSTRAINTS = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
+    "solver": [StrOptions({"sgd", "adam"})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [
+        Interval(Integral, 1, None, closed="left"),
+        Options(Real, {numpy.inf}),
+    ],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    # What scikit-learn's do not have.
+    "dropout": ["array-like", Interval(Real, 0, 1, closed="left")],
+    "input_dropout": [Interval(Real, 0, 1, closed="left")],
+    "rows_per_mask": [StrOptions({"batch"}), Interval(Integral, 1, None, closed="left")],
+    "exact_count": ["boolean"],
+    "max_norm": [None, Interval(Real, 0, None, closed="neither")],
+    "dtype": [
+        None,
+        StrOptions({"float32", "float64"}),
+        Options(type, {numpy.float32, numpy.float64}),
+        numpy.dtype,
+    ],
+}
+
+# Of the regressor alone.
+LOSSES = {"loss": [StrOptions({"squared_error", "poisson"})]}
+
+
+def check_solver(solver):
+    """Say what to do instead of scikit-learn's third solver.
+
+    Raises
+    ------
+    ValueError
+        For ``"lbfgs"``.
+    """
+    if isinstance(solver, str) and solver == "lbfgs":
+        raise ValueError(
+            "solver='lbfgs' is not available: it takes the same loss at every evaluation, and "
+            "masks make it another one each time. Use solver='adam' or solver='sgd'; without "
+            "dropout, sklearn.neural_network has it."
+        )
+
+
+def layer_sizes(hidden_layer_sizes):
+    """Return the units of the hidden layers as a list of ints.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+
+    Raises
+    ------
+    ValueError
+        If one is no int, or below 1.
+    """
+    given = hidden_layer_sizes
+    sizes = list(given) if hasattr(given, "__iter__") else [given]
+    for size in sizes:
+        if not isinstance(size, Integral) or isinstance(size, bool):
+            raise ValueError(f"hidden_layer_sizes must be ints, got {sizes}")
+        if size <= 0:
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}")
+    return [int(size) for size in sizes]
+
+
+def dropout_rates(dropout, layers):
+    """Return the rate of each hidden layer.
+
+    Parameters
+    ----------
+    dropout : float or sequence of float
+    layers : int
+        Hidden layers.
+
+    Returns
+    -------
+    list of float
+
+    Raises
+    ------
+    ValueError
+        If there is not one for every layer, or one is not in [0, 1).
+    """
+    if isinstance(dropout, Real):
+        return [float(dropout)] * layers
+    rates = list(dropout)
+    if len(rates) != layers:
+        raise ValueError(
+            f"dropout must be a float, or have one for each of the {layers} hidden layers, got "
+            f"{len(rates)}: {rates}"
+        )
+    for rate in rates:
+        if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate < 1:
+            raise ValueError(f"dropout must have rates in [0, 1), got {rate!r} in {rates}")
+    return [float(rate) for rate in rates]
+
+
+def wanted_dtype(dtype):
+    """Return what data is converted to: the dtype asked for, or those that are left as they are.
+
+    Raises
+    ------
+    ValueError
+        For a dtype that is neither float32 nor float64.
+    """
+    if dtype is None:
+        return (numpy.float64, numpy.float32)
+    wanted = numpy.dtype(dtype)
+    if wanted.char not in "fd":
+        raise ValueError(f"dtype must be None, float32 or float64, got {wanted}")
+    return wanted

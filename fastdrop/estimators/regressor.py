@@ -1,0 +1,188 @@
+"""The regressor."""
+
+import numpy
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+
+from fastdrop.estimators.base import MultilayerPerceptron
+from fastdrop.estimators.constraints import CONSTRAINTS, LOSSES, check_solver
+
+__all__ = ["MLPRegressor"]
+
+
+class MLPRegressor(RegressorMixin, MultilayerPerceptron):
+    """scikit-learn's `MLPRegressor`, with dropout and a faster fit.
+
+    Parameters, attributes and methods have the names, the meaning and the defaults that they have
+    there, and without dropout the same `random_state` gives the same weights, but for rounding.
+
+    Parameters
+    ----------
+    loss : {"squared_error", "poisson"}, optional
+        Half the squared error, or half the Poisson deviance with the exponential as the activation
+        of the output, for `y` that are at least 0.
+    hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
+    power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, \
+    nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, \
+    n_iter_no_change, max_fun, dropout, input_dropout, rows_per_mask, exact_count, max_norm, dtype
+        As for `MLPClassifier`.
+
+    Attributes
+    ----------
+    coefs_, intercepts_, loss_, best_loss_, loss_curve_, best_validation_score_, n_iter_, t_, \
+    n_layers_, n_outputs_, n_features_in_, feature_names_in_
+        As those of `MLPClassifier`.
+    validation_scores_ : list of float or None
+        Coefficient of determination after each epoch, with early stopping.
+    out_activation_ : {"identity", "exp"}
+
+    Raises
+    ------
+    ImportError
+        If scikit-learn is not installed, with the line that installs it.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import MLPRegressor
+    >>> X = numpy.linspace(-1, 1, 200).reshape(-1, 1)
+    >>> y = 3 * X.ravel() + 1
+    >>> model = MLPRegressor(hidden_layer_sizes=64, dropout=0.1, random_state=0).fit(X, y)
+    >>> model.predict(X).shape
+    (200,)
+    >>> model.score(X, y) > 0.9
+    True
+    """
+
+    _parameter_constraints = CONSTRAINTS | LOSSES
+    _numeric = True
+
+    def __init__(
+        self,
+        loss="squared_error",
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        dropout=0.0,
+        input_dropout=0.0,
+        rows_per_mask=1,
+        exact_count=False,
+        max_norm=None,
+        dtype=None,
+    ):
+        self.loss = loss
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            rows_per_mask=rows_per_mask,
+            exact_count=exact_count,
+            max_norm=max_norm,
+            dtype=dtype,
+        )
+
+    def _prepare(self, y, fresh, single):
+        """Nothing has to be learnt about values."""
+
+    def _targets(self, y):
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if self.loss == "poisson" and (y < 0).any():
+            raise ValueError(
+                f"loss='poisson' needs values of `y` that are at least 0, got {y.min()}"
+            )
+        return numpy.asarray(y.reshape(len(y), -1), numpy.float64)
+
+    def _outputs(self, target):
+        return target.shape[1]
+
+    def _activation_of_output(self):
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _stratified(self):
+        return False
+
+    def _validation_score(self, raw, target, weights):
+        """The coefficient of determination, or NaN where a prediction overflows."""
+        values = self._output(raw)
+        if not numpy.isfinite(values).all():
+            return numpy.nan
+        return float(r2_score(target, values, sample_weight=weights))
+
+    def partial_fit(self, X, y, sample_weight=None):
+        """Fit for one epoch, going on from the weights there are.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n_samples, n_features)
+        y : array_like, shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array_like, shape (n_samples,), optional
+
+        Returns
+        -------
+        MLPRegressor
+        """
+        check_solver(self.solver)
+        self._validate_params()
+        return self._fit(X, y, sample_weight, single=True)
+
+    def predict(self, X):
+        """Return the value of each row.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n_samples, n_features)
+
+        Returns
+        -------
+        numpy.ndarray, shape (n_samples,) or (n_samples, n_outputs)
+        """
+        return self._shaped(self._output(self._raw(X)))
+
+    def _shaped(self, values):
+        """Values (n_samples, n_outputs), without the axis of a single output."""
+        return values.ravel() if values.shape[1] == 1 else values
