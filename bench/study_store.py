@@ -85,9 +85,7 @@ class Store:
                 record = json.loads(line)
                 self._results[_key(record["spec"])] = record["result"]
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"{self.path}, line {number} is no result of the study"
-                ) from error
+                raise ValueError(f"{self.path}, line {number} is no result of the study") from error
         if torn:
             os.truncate(self.path, len(whole) + len(separator))
 

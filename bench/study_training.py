@@ -6,7 +6,6 @@ It gets training examples and nothing else; what it is measured on is its caller
 
 import dataclasses
 import itertools
-import math
 import time
 
 import numpy
@@ -25,7 +24,7 @@ ARMS = {
     "batchwise": ("batch", False),
     "exact count": ("batch", True),
 }
-# A network whose loss stopped being finite gets every digit wrong, as far as the study is concerned.
+# What a network whose loss stopped being finite is said to get wrong: every digit.
 DIVERGED = 100.0
 
 

@@ -118,8 +118,9 @@ def compact_matmul(
     accumulate : bool
         Add ``(x @ w) * scale`` to the active units of `out` and leave the others as they are.
     out : numpy.ndarray, shape (rows, columns)
-        Otherwise becomes ``(x @ w) * scale + bias * bias_scale``, of the active units, and ``+0.0``
-        in rows and columns that are not active. Its last axis is contiguous, and it overlaps nothing.
+        Otherwise becomes ``(x @ w) * scale + bias * bias_scale``, of the active units, and
+        ``+0.0`` in rows and columns that are not active. Its last axis is contiguous, and it
+        overlaps nothing.
 
     Returns
     -------
