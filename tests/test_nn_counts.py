@@ -7,7 +7,7 @@ import numpy
 import pytest
 from nn_cases import values
 
-from fastdrop import nn
+from fastdrop import nn, optim
 from fastdrop._backend import kernels
 
 BATCH, SIZES = 64, (256, 512, 512, 16)
@@ -113,6 +113,21 @@ def test_zeros_of_relu_are_skipped_without_dropout(counter):
     assert backward <= BATCH * (a * b + 2 * 0.6 * b * c + 2 * c * d)
 
 
+@pytest.mark.parametrize("dropout", [None, {"rate": 0.5}, {"rate": 0.5, "rows_per_mask": "batch"}])
+def test_several_threads_leave_the_blas_and_its_spinning_threads_alone(
+    counter, restore_threads, dropout
+):
+    """What is multiplied is the same."""
+    counts = []
+    for threads in (1, 2):
+        kernels.set_num_threads(threads)
+        net = network(nn.Tanh, dropout)
+        net.backward(net.forward(values((BATCH, SIZES[0]), dtype=numpy.float32), training=True))
+        assert (counter.dense == 0) == (threads == 2)
+        counts.append(counter.take())
+    assert counts[0] == counts[1]
+
+
 def test_no_product_for_the_gradient_of_the_input_unless_asked(counter):
     net = network(nn.Tanh, None)
     y = net.forward(values((BATCH, SIZES[0])), training=True)
@@ -139,11 +154,13 @@ def test_no_large_array_is_allocated_once_it_runs(rows_per_mask):
     net = network(nn.ReLU, dropout)
     x = values((BATCH, SIZES[0]), dtype=numpy.float32)
     loss = nn.SoftmaxCrossEntropy()
+    opt = optim.Adam(net, max_norm=3)
     target = numpy.arange(BATCH) % SIZES[-1]
 
     def run():
         _, grad = loss(net.forward(x, training=True), target)
         net.backward(grad)
+        opt.step()
 
     for _ in range(3):
         run()

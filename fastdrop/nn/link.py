@@ -116,7 +116,8 @@ class Link(Source):
         if dense is None:
             y = self._copied(x, rows)
         else:
-            key = (rows, kernels.isa_used(), self.units is None, source.units is None)
+            level = (kernels.isa_used(), kernels.get_num_threads())
+            key = (rows, *level, self.units is None, source.units is None)
             if key != self.planned:
                 self._make_plan(rows)
                 self.planned = key
@@ -265,6 +266,8 @@ class Link(Source):
             kernels.skip_matmul(x.T, True, None, 1, True, grad, 1.0, None, 1.0, None, 1, result)
         elif choice.otherwise == "compact":
             multiply_transposed(x, grad, result, source.mask, self.mask, 1.0, False, "compact")
+        elif choice.otherwise == "plain":
+            multiply_transposed(x, grad, result, None, None, 1.0, False, "compact")
         else:
             numpy.matmul(x.T, grad, out=result)
         compact = source.units is not None or self.units is not None
@@ -351,6 +354,8 @@ def _otherwise(method, x, w, out, mask_in, mask_out, bias):
     """Multiply by a method that knows no zeros but those of masks."""
     if method == "compact":
         multiply(Product(x, w, out, mask_in, mask_out, 1.0, bias, 1.0, False), "compact")
+    elif method == "plain":
+        multiply(Product(x, w, out, None, None, 1.0, bias, 1.0, False), "compact")
     elif method == "shared":
         kernels.skip_matmul(
             x, False, mask_in.bits, mask_in.rows_per_mask, False, w, 1.0, bias, 1.0, None, 1, out

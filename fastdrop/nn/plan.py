@@ -5,9 +5,15 @@ changes from step to step is the share of non-zeros, and the plan keeps the shar
 them ceases to pay.
 """
 
+from fastdrop._backend import kernels
 from fastdrop.cost import compact_cost, dense_cost, gradient_cost, skip_cost
 
 __all__ = ["Choice", "choose", "choose_gradient"]
+
+# A BLAS's threads go on looking for work after a product (OpenBLAS's for 2**26 ticks of the clock,
+# without yielding), so that the kernels behind it have the caller's core only. A chain of kernels
+# on several threads therefore multiplies by the BLAS only where that is faster by this factor.
+BLAS_ADVANTAGE = 1.5
 
 
 class Choice:
@@ -17,9 +23,9 @@ class Choice:
     ----------
     share : float
         Skip zeros where x has a smaller share of non-zeros.
-    otherwise : {"dense", "shared", "compact"}
-        What to do elsewhere: multiply everything, skip what groups of rows share, or gather what
-        each group keeps.
+    otherwise : {"dense", "plain", "shared", "compact"}
+        What to do elsewhere: multiply everything, in the BLAS or in the compact kernel; skip what
+        groups of rows share; or gather what each group keeps.
     """
 
     __slots__ = ("otherwise", "share")
@@ -52,7 +58,10 @@ def choose(rows, depth, columns, dtype, shared=None, groups=None):
     >>> choose(128, 512, 10, numpy.dtype(numpy.float32)).otherwise
     'dense'
     """
-    costs = {"dense": dense_cost(rows, depth, columns, dtype)}
+    costs = {
+        "dense": _in_a_chain(dense_cost(rows, depth, columns, dtype)),
+        "plain": compact_cost(rows, depth, columns, dtype, 1.0, 1.0, max(rows, 1)),
+    }
     if shared is not None:
         costs["shared"] = skip_cost(rows, depth, columns, dtype, shared, True)
     if groups is not None:
@@ -81,10 +90,17 @@ def choose_gradient(rows, depth, columns, dtype, groups=None):
     >>> choose_gradient(128, 1024, 1024, numpy.dtype(numpy.float32)).otherwise
     'dense'
     """
-    costs = {"dense": dense_cost(depth, rows, columns, dtype)}
+    costs = {
+        "dense": _in_a_chain(dense_cost(depth, rows, columns, dtype)),
+        "plain": gradient_cost(rows, depth, columns, dtype, 1.0, 1.0, max(rows, 1)),
+    }
     if groups is not None:
         costs["compact"] = gradient_cost(rows, depth, columns, dtype, *groups)
     return _choice(costs, depth, rows, columns, dtype)
+
+
+def _in_a_chain(cost):
+    return cost if kernels.get_num_threads() == 1 else cost * BLAS_ADVANTAGE
 
 
 def _choice(costs, rows, depth, columns, dtype):
