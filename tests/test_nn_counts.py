@@ -5,7 +5,7 @@ import tracemalloc
 
 import numpy
 import pytest
-from nn_cases import values
+from nn_cases import assert_step_agrees, values
 
 from fastdrop import nn, optim
 from fastdrop._backend import kernels
@@ -182,3 +182,21 @@ def test_relu_that_stays_negative_costs_almost_nothing(counter):
     a, b, _, d = SIZES
     forward, _ = step(net, values((BATCH, a), dtype=numpy.float32), counter)
     assert forward <= BATCH * (a * b + SIZES[2] * d)
+
+
+@pytest.mark.parametrize("rows_per_mask", [None, 1, "batch"])
+def test_zeros_of_the_input_are_not_multiplied(counter, rows_per_mask):
+    a, b = 256, 512
+    x = values((BATCH, a), dtype=numpy.float32) * (values((BATCH, a), seed=1) > 1)
+    stored = kept = numpy.count_nonzero(x)
+    layers = [nn.Dense(a, b)]
+    if rows_per_mask is not None:
+        layers.insert(0, nn.Dropout(0.25, rows_per_mask=rows_per_mask))
+        kept = 0.75 * stored
+    net = nn.Sequential(layers, rng=0, skip_zeros=True)
+    assert step(net, x, counter) == pytest.approx((kept * b, kept * b), rel=0.15)
+    assert_step_agrees(net, 0, x, 1, 1e-4)
+    # What has no zeros is multiplied as without the option.
+    dense = abs(values((BATCH, a), dtype=numpy.float32)) + 1
+    whole = nn.Sequential([nn.Dense(a, b)], rng=0, skip_zeros=True)
+    assert step(whole, dense, counter) == (BATCH * a * b, BATCH * a * b)

@@ -19,17 +19,18 @@ from fastdrop.estimators.objective import output
 from fastdrop.estimators.rows import Rows, evaluate
 from fastdrop.estimators.solver import Solver
 from fastdrop.estimators.training import Examples, train
+from fastdrop.estimators.uncertainty import Uncertainty
 from fastdrop.nn import Dropout
 from fastdrop.stream import MaskStream
 
 __all__ = ["MultilayerPerceptron"]
 
 
-class MultilayerPerceptron(BaseEstimator):
+class MultilayerPerceptron(Uncertainty, BaseEstimator):
     """Base of `MLPClassifier` and `MLPRegressor`.
 
-    A subclass defines `_prepare`, which checks X and y, `_targets`, what the network learns,
-    `_activation_of_output` and `_validation_score`.
+    A subclass defines `_prepare`, which learns from y what it has to, `_targets`, what the network
+    learns, `_outputs`, `_activation_of_output`, `_stratified`, `_validation_score` and `_shown`.
 
     Attributes
     ----------

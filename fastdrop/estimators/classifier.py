@@ -9,12 +9,18 @@ from sklearn.utils.multiclass import (
     type_of_target,
     unique_labels,
 )
+from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.estimators.base import MultilayerPerceptron
 from fastdrop.estimators.constraints import check_solver
 from fastdrop.estimators.objective import log_probabilities
 
 __all__ = ["MLPClassifier"]
+
+
+def _labels(y, warn=False):
+    """Labels, without the axis of a single column."""
+    return column_or_1d(y, warn=warn) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
@@ -126,20 +132,21 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def _prepare(self, y, fresh, single):
         """Learn the classes, or check that y has no others."""
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        y = _labels(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or single):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
             return
         classes = unique_labels(y)
-        if self.warm_start:
-            if set(classes) != set(self.classes_):
-                raise ValueError(
-                    "warm_start needs the same classes in `y` as the fit before, got "
-                    f"{classes}, expected {self.classes_}"
-                )
-        elif len(numpy.setdiff1d(classes, self.classes_, assume_unique=True)):
+        if self.warm_start and set(classes) != set(self.classes_):
+            raise ValueError(
+                "warm_start needs the same classes in `y` as the fit before, got "
+                f"{classes}, expected {self.classes_}"
+            )
+        self._check_known(classes)
+
+    def _check_known(self, classes):
+        if len(numpy.setdiff1d(classes, self.classes_, assume_unique=True)):
             raise ValueError(
                 f"`y` has classes not in `self.classes_`: it has {classes}, known are "
                 f"{self.classes_}"
@@ -147,6 +154,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     def _targets(self, y):
         """Class numbers where classes exclude each other, else a matrix of 0 and 1."""
+        y = _labels(y)
         if self._label_binarizer.y_type_ == "multiclass":
             return numpy.searchsorted(self.classes_, column_or_1d(y))
         return self._label_binarizer.transform(y).astype(bool)
@@ -221,9 +229,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -------
         numpy.ndarray, shape (n_samples, n_classes)
         """
-        return self._by_class(self._output(self._raw(X)))
+        return self._shown(self._output(self._raw(X)))
 
-    def _by_class(self, probabilities):
+    def _shown(self, probabilities):
         """Probabilities (n_samples, n_outputs) with a column for each of two classes."""
         if self.n_outputs_ == 1:
             return numpy.hstack([1 - probabilities, probabilities])
@@ -246,6 +254,33 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         if self.n_outputs_ == 1:
             raw = numpy.hstack([-raw, raw])
         return log_probabilities(raw, self.out_activation_)
+
+    def predictive_log_likelihood(self, X, y, n_samples=100, random_state=None):
+        """Return the logarithm of each row's likelihood, averaged over samples of the posterior.
+
+        ``log(mean(p_s(y)))`` of the probabilities p_s that `predict_samples` returns, multiplied
+        over the labels where there are several; greater is better. In float64, and finite where a
+        probability itself rounds to 0.
+
+        Parameters
+        ----------
+        X, n_samples, random_state
+            As for `predict_samples`.
+        y : array_like, shape (n_rows,) or (n_rows, n_labels)
+
+        Returns
+        -------
+        numpy.ndarray of float64, shape (n_rows,)
+
+        Raises
+        ------
+        ValueError
+            For classes that the fit did not see.
+        """
+        check_is_fitted(self)
+        X, y = self._checked(X, y)
+        self._check_known(unique_labels(_labels(y)))
+        return self._log_likelihood(X, self._targets(y), None, n_samples, random_state)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

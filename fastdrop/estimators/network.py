@@ -46,7 +46,7 @@ def build(sizes, activation, rates, rows_per_mask, exact_count, dtype, seed):
         if rate:
             layers.append(nn.Dropout(rate, rows_per_mask=rows_per_mask, exact_count=exact_count))
     layers.append(nn.Dense(*sizes[-2:], "zeros"))
-    return nn.Sequential(layers, rng=seed, dtype=dtype)
+    return nn.Sequential(layers, rng=seed, dtype=dtype, skip_zeros=True)
 
 
 def dense_layers(network):

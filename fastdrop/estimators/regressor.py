@@ -1,12 +1,16 @@
 """The regressor."""
 
+from numbers import Real
+
 import numpy
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
+from sklearn.utils import check_scalar, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.estimators.base import MultilayerPerceptron
 from fastdrop.estimators.constraints import CONSTRAINTS, LOSSES, check_solver
+from fastdrop.estimators.sampling import moments
 
 __all__ = ["MLPRegressor"]
 
@@ -170,19 +174,100 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         self._validate_params()
         return self._fit(X, y, sample_weight, single=True)
 
-    def predict(self, X):
-        """Return the value of each row.
+    def predict(self, X, return_std=False, n_samples=100, random_state=None, tau=None):
+        """Return the value of each row, and how uncertain it is if wanted.
 
         Parameters
         ----------
         X : array_like or sparse matrix, shape (n_samples, n_features)
+        return_std : bool, optional
+            Return mean and standard deviation over samples with units dropped, as
+            `predict_samples` makes them; no more of them is kept at a time than one. Otherwise
+            every unit takes part, once.
+        n_samples, random_state
+            As for `predict_samples`; without `return_std` they do nothing.
+        tau : float, optional
+            Precision of the noise [1]_: its variance ``1 / tau`` adds to that of the samples, and
+            the deviation is that of an observation.
 
         Returns
         -------
-        numpy.ndarray, shape (n_samples,) or (n_samples, n_outputs)
-        """
-        return self._shaped(self._output(self._raw(X)))
+        values : numpy.ndarray, shape (n_samples,) or (n_samples, n_outputs)
+        std : numpy.ndarray, shape of `values`
+            With `return_std`.
 
-    def _shaped(self, values):
+        References
+        ----------
+        .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model
+           uncertainty in deep learning", ICML 2016, section 4.
+
+        Examples
+        --------
+        >>> import numpy
+        >>> from fastdrop import MLPRegressor
+        >>> X = numpy.linspace(-1, 1, 100).reshape(-1, 1)
+        >>> model = MLPRegressor(hidden_layer_sizes=32, dropout=0.1, random_state=0)
+        >>> model.fit(X, X.ravel())
+        MLPRegressor(dropout=0.1, hidden_layer_sizes=32, random_state=0)
+        >>> mean, std = model.predict([[0.5], [3.0]], return_std=True, random_state=0)
+        >>> (std[1] > std[0]).item()
+        True
+        """
+        if not return_std:
+            return self._shown(self._output(self._raw(X)))
+        check_is_fitted(self)
+        noise = 0.0 if tau is None else 1 / self._precision(tau)
+        X = self._checked(X)
+        samples = self._samples(X, n_samples, random_state)
+        mean, variance = moments(samples, (X.shape[0], self.n_outputs_), self._output)
+        dtype = self._network.dtype
+        std = numpy.sqrt(variance + noise)
+        return self._shown(mean).astype(dtype), self._shown(std).astype(dtype)
+
+    def _precision(self, tau):
+        if self.out_activation_ == "exp":
+            raise ValueError("tau is the precision of Gaussian noise; loss='poisson' has none")
+        return check_scalar(tau, "tau", Real, min_val=0, include_boundaries="neither")
+
+    def predictive_log_likelihood(self, X, y, tau=None, n_samples=100, random_state=None):
+        """Return the logarithm of each row's likelihood, averaged over samples of the posterior.
+
+        With S samples f_s of D outputs, equation 8 of the paper [1]_'s appendix::
+
+            log(mean over s of exp(-tau / 2 * |y - f_s|**2)) - D / 2 * log(2 * pi / tau)
+
+        With ``loss="poisson"`` the likelihood of a sample is that of Poisson counts.
+
+        Parameters
+        ----------
+        X, n_samples, random_state
+            As for `predict_samples`.
+        y : array_like, shape (n_rows,) or (n_rows, n_outputs)
+        tau : float
+            Precision of the noise, in the units of `y`: choose the best on held-out data, as the
+            paper does. None with ``loss="poisson"``.
+
+        Returns
+        -------
+        numpy.ndarray of float64, shape (n_rows,)
+            Greater is better; the paper reports the mean.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Without a `tau` greater than 0, or with one where there is no Gaussian noise.
+
+        References
+        ----------
+        .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model
+           uncertainty in deep learning", ICML 2016, section 4.
+        """
+        check_is_fitted(self)
+        if tau is not None or self.out_activation_ == "identity":
+            tau = self._precision(tau)
+        X, y = self._checked(X, y)
+        return self._log_likelihood(X, self._targets(y), tau, n_samples, random_state)
+
+    def _shown(self, values):
         """Values (n_samples, n_outputs), without the axis of a single output."""
         return values.ravel() if values.shape[1] == 1 else values

@@ -3,10 +3,10 @@
 import numpy
 from scipy import sparse
 
-__all__ = ["Rows", "evaluate"]
+__all__ = ["Rows", "chunks", "evaluate"]
 
-# Elements of the widest layer in one evaluation: 16 MB of float32.
-CHUNK = 1 << 22
+# Elements of the widest layer in one chunk: 4 MB of float32, and as many rows at least.
+CHUNK = 1 << 20
 LEAST_ROWS = 64
 
 
@@ -46,45 +46,52 @@ class Rows:
             return self.x[rows].toarray(out=taken)
         return numpy.take(self.x, rows, axis=0, out=taken, mode="clip")
 
-    def part(self, first, last):
-        """Return the rows from `first` to before `last`."""
-        part = self.x[first:last]
-        return part.toarray() if self.sparse else part
 
-
-def evaluate(network, x, chosen=None):
-    """Return what a network says about rows of data at test time, in chunks.
+def chunks(network, x, chosen=None):
+    """Yield rows of data, dense and no more at a time than the network's layers have room for.
 
     Parameters
     ----------
     network : nn.Sequential
-    x : numpy.ndarray or sparse matrix, shape (n_samples, n_features); or Rows
+        Its widest layer decides how many.
+    x : numpy.ndarray or CSR matrix, or Rows where `chosen` is given, shape (n_samples, n_features)
     chosen : numpy.ndarray of int, shape (n,), optional
-        Which rows, where `x` is `Rows`; all by default.
+        Which rows of `Rows`; all by default.
+
+    Yields
+    ------
+    slice
+        Their places among all, or among the chosen.
+    numpy.ndarray, shape (rows, n_features)
+    """
+    widest = max(max(parameter.value.shape) for parameter in network.parameters())
+    rows = max(LEAST_ROWS, CHUNK // widest)
+    total = len(chosen) if chosen is not None else x.shape[0]
+    for first in range(0, total, rows):
+        places = slice(first, min(first + rows, total))
+        if chosen is not None:
+            yield places, x.take(chosen[places])
+        else:
+            part = x[places]
+            yield places, part.toarray() if sparse.issparse(part) else part
+
+
+def evaluate(network, x, chosen=None):
+    """Return what a network says about rows of data at test time.
+
+    Parameters
+    ----------
+    network, x, chosen
+        As for `chunks`.
 
     Returns
     -------
     numpy.ndarray, shape (n, outputs)
         Raw scores, of the network's dtype.
     """
-    widths = [parameter.value.shape for parameter in network.parameters()]
-    widest = max(max(shape) for shape in widths)
-    rows = max(LEAST_ROWS, CHUNK // widest)
-    if isinstance(x, Rows):
-        total = len(x) if chosen is None else len(chosen)
-    else:
-        total = x.shape[0]
-        if sparse.issparse(x):
-            x = x.tocsr()
-    raw = numpy.empty((total, widths[-1][-1]), network.dtype)
-    for first in range(0, total, rows):
-        last = min(first + rows, total)
-        if chosen is not None:
-            part = x.take(chosen[first:last])
-        elif isinstance(x, Rows):
-            part = x.part(first, last)
-        else:
-            part = x[first:last]
-            part = part.toarray() if sparse.issparse(part) else part
-        raw[first:last] = network.forward(part)
+    outputs = network.parameters()[-1].value.shape[-1]
+    total = len(chosen) if chosen is not None else x.shape[0]
+    raw = numpy.empty((total, outputs), network.dtype)
+    for places, part in chunks(network, x, chosen):
+        raw[places] = network.forward(part)
     return raw

@@ -52,6 +52,12 @@ class Source:
         self.sparse = False
         self.share = self.keep_prob = ALL
 
+    def holds(self, x):
+        """Say what the network's input is."""
+        self.width = self.active = x.shape[1]
+        if self.sparse:
+            self.share = numpy.count_nonzero(x.view(f"i{x.itemsize}")) / max(x.size, 1)
+
     def expected(self):
         """Columns stored, on average."""
         return self.width if self.units is None else self.keep_prob * self.width
@@ -196,10 +202,12 @@ class Link(Source):
         if not self.homogeneous and (mask is not None or scale != 1):
             out = scratch("scaled", y.shape, self.dtype)
         self.gate, self.sparse, self.share = None, False, ALL
+        if self.dense is None and not self.activations:
+            self.sparse, self.share = self.source.sparse, self.source.share
         if mask is not None:
             self.gate = (mask.bits, mask.shape, mask.rows_per_mask)
             kernels.apply_mask(y, *self.gate, scale, out)
-            self.sparse, self.share = True, mask.density()
+            self.sparse, self.share = True, self.share * mask.density()
         elif scale != 1:
             numpy.multiply(y, scale, out=out)
         return out

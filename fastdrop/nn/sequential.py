@@ -32,6 +32,9 @@ class Sequential(Layer):
         that no other layer changes its masks; the initial weights come from a child too.
     dtype : optional
         float32 or float64: of parameters, activations and results.
+    skip_zeros : bool, optional
+        Leave out zeros of the network's input, too, in training where that is faster (pictures,
+        counts of words). Zero times infinity or NaN of a weight is then 0, not NaN.
 
     Attributes
     ----------
@@ -56,7 +59,7 @@ class Sequential(Layer):
     ['dense0.weight', 'dense0.bias', 'dense1.weight', 'dense1.bias']
     """
 
-    def __init__(self, layers, rng=None, dtype=numpy.float32):
+    def __init__(self, layers, rng=None, dtype=numpy.float32, skip_zeros=False):
         super().__init__()
         self.dtype = numpy.dtype(dtype)
         if self.dtype.char not in "fd":
@@ -66,6 +69,7 @@ class Sequential(Layer):
         self._name_layers()
         self._first = check_units(self.layers)
         self._source = Source()
+        self._source.sparse = bool(skip_zeros)
         self._links = chain_of(self.layers, self._source, self.dtype)
         self._build(as_stream(rng))
         self._parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
@@ -136,7 +140,7 @@ class Sequential(Layer):
         if not training:
             return self._infer(matrix, lead)
         self._shape_out = None
-        self._source.width = self._source.active = width
+        self._source.holds(matrix)
         y, links = matrix, self._links
         last = links[-1]
         for link in links:

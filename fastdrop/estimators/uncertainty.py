@@ -1,0 +1,85 @@
+"""What both estimators say of their uncertainty."""
+
+from numbers import Integral
+
+import numpy
+from scipy import sparse
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted
+
+from fastdrop.estimators.sampling import Posterior, log_densities, log_mean
+
+__all__ = ["Uncertainty"]
+
+
+class Uncertainty:
+    """Monte Carlo dropout of a fitted `MultilayerPerceptron`, of which this is a part.
+
+    A subclass defines `_shown`, which makes what the estimator returns of its outputs.
+    """
+
+    def predict_samples(self, X, n_samples=100, random_state=None):
+        """Return predictions with units dropped: samples of the posterior [1]_.
+
+        Each sample has one set of units, the same for all rows, whatever `rows_per_mask` is.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n_rows, n_features)
+        n_samples : int, optional
+        random_state : int, numpy.random.RandomState or None, optional
+            Decides the masks: neither the number of rows nor that of the samples changes them.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n_samples, ...)
+            Of each sample what `predict_proba` of the classifier or `predict` of the regressor
+            returns. Their mean is the prediction, their spread the uncertainty of the model.
+
+        Warns
+        -----
+        UserWarning
+            Without dropout, since all samples are equal then.
+
+        References
+        ----------
+        .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model
+           uncertainty in deep learning", ICML 2016, section 4.
+
+        Examples
+        --------
+        >>> import numpy
+        >>> from fastdrop import MLPRegressor
+        >>> X = numpy.linspace(-1, 1, 100).reshape(-1, 1)
+        >>> model = MLPRegressor(hidden_layer_sizes=32, dropout=0.1, random_state=0)
+        >>> model.fit(X, X.ravel()).predict_samples(X[:5], n_samples=20, random_state=0).shape
+        (20, 5)
+        """
+        check_is_fitted(self)
+        X = self._checked(X)
+        samples = self._samples(X, n_samples, random_state)
+        outputs = self._shown(numpy.empty((0, self.n_outputs_))).shape[1:]
+        result = numpy.empty((n_samples, X.shape[0], *outputs), self._network.dtype)
+        for sample, rows, raw in samples:
+            result[sample, rows] = self._shown(self._output(raw))
+        return result
+
+    def _samples(self, X, n_samples, random_state):
+        """Raw scores of checked data, as `Posterior.samples` yields them."""
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        self._take_over_weights()
+        state = check_random_state(random_state)
+        seed = [int(word) for word in state.randint(0, 2**32, 4, dtype=numpy.uint32)]
+        posterior = Posterior(self._network, seed)
+        return posterior.samples(X.tocsr() if sparse.issparse(X) else X, n_samples)
+
+    def _log_likelihood(self, X, target, tau, n_samples, random_state):
+        """Logarithm of the mean likelihood of each row of checked data, shape (n_rows,)."""
+        if target.ndim == 2 and target.shape[1] != self.n_outputs_:
+            raise ValueError(f"y must have {self.n_outputs_} outputs, got {target.shape[1]}")
+
+        def densities(raw, rows):
+            return log_densities(raw, target[rows], self.out_activation_, tau)
+
+        samples = self._samples(X, n_samples, random_state)
+        return log_mean(samples, X.shape[0], densities)
