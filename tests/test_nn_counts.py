@@ -196,6 +196,7 @@ def test_zeros_of_the_input_are_not_multiplied(counter, rows_per_mask):
     net = nn.Sequential(layers, rng=0, skip_zeros=True)
     assert step(net, x, counter) == pytest.approx((kept * b, kept * b), rel=0.15)
     assert_step_agrees(net, 0, x, 1, 1e-4)
+    counter.take()
     # What has no zeros is multiplied as without the option.
     dense = abs(values((BATCH, a), dtype=numpy.float32)) + 1
     whole = nn.Sequential([nn.Dense(a, b)], rng=0, skip_zeros=True)

@@ -52,8 +52,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     >>> from fastdrop import MLPRegressor
     >>> X = numpy.linspace(-1, 1, 200).reshape(-1, 1)
     >>> y = 3 * X.ravel() + 1
-    >>> model = MLPRegressor(hidden_layer_sizes=64, dropout=0.1, random_state=0).fit(X, y)
-    >>> model.predict(X).shape
+    >>> model = MLPRegressor(hidden_layer_sizes=64, dropout=0.1, max_iter=500, random_state=0)
+    >>> model.fit(X, y).predict(X).shape
     (200,)
     >>> model.score(X, y) > 0.9
     True

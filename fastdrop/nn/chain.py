@@ -1,5 +1,7 @@
 """A list of layers read as links: which Dense, activations and dropout are computed as one."""
 
+import itertools
+
 import numpy
 
 from fastdrop.nn.dense import Dense
@@ -7,7 +9,7 @@ from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Elementwise, Layer
 from fastdrop.nn.link import Link, Source
 
-__all__ = ["Whole", "chain_of", "check_units"]
+__all__ = ["Whole", "chain_of", "check_layers", "check_units", "learning"]
 
 
 class Whole(Source):
@@ -106,6 +108,12 @@ def chain_of(layers, source, dtype):
             links.append(Link(dense, activations, dropout, source, dtype))
         source = links[-1]
     return links
+
+
+def learning(links):
+    """The links from the first one that may have parameters on: those a backward pass is for."""
+    without = itertools.takewhile(lambda link: isinstance(link, Link) and link.dense is None, links)
+    return links[len(list(without)) :]
 
 
 def _take_while(layers, wanted):

@@ -4,7 +4,7 @@ import collections
 
 import numpy
 
-from fastdrop.nn.chain import Whole, chain_of, check_layers, check_units
+from fastdrop.nn.chain import Whole, chain_of, check_layers, check_units, learning
 from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Layer, fitting_gradient
@@ -71,6 +71,7 @@ class Sequential(Layer):
         self._source = Source()
         self._source.sparse = bool(skip_zeros)
         self._links = chain_of(self.layers, self._source, self.dtype)
+        self._learning = learning(self._links)
         self._build(as_stream(rng))
         self._parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
         self._shape_in = self._shape_out = None
@@ -200,8 +201,9 @@ class Sequential(Layer):
             grad = last.compressed(grad)
         elif not last.fresh:
             grad = grad.copy()
-        for link in reversed(self._links):
-            grad = link.backward(grad, input_gradient or link is not self._links[0])
+        links = self._links if input_gradient else self._learning
+        for link in reversed(links):
+            grad = link.backward(grad, input_gradient or link is not links[0])
         return grad.reshape(self._shape_in).copy() if input_gradient else None
 
     def state_dict(self):
