@@ -9,6 +9,7 @@ separated by commas:
     coverage         gcov counters
     strict           -Wall -Wextra -Werror on our own C sources (not on Cython's output)
     no-threads       single-threaded
+    weak             three rounds of Philox instead of ten: wrong masks, for bench/randomness
 
 Objects live in build/, in a directory named after the interpreter and a digest of everything that
 shapes them, so builds with different switches neither disturb nor reuse each other.
@@ -53,7 +54,8 @@ MODES = {
     ),
     "coverage": (["-O0", "-g", "--coverage"], ["--coverage"]),
 }
-WORDS = {*MODES, "strict", "no-threads"}
+DEFINES = {"no-threads": "-DFASTDROP_NO_THREADS", "weak": "-DPHILOX_ROUNDS=3"}
+WORDS = {*MODES, *DEFINES, "strict"}
 
 DIRECTIVES = {
     "language_level": 3,
@@ -97,8 +99,7 @@ class BuildKernels(build_ext):
         for word in sorted(words & set(MODES)):
             compile_flags += MODES[word][0]
             link_flags += MODES[word][1]
-        if "no-threads" in words:
-            compile_flags.append("-DFASTDROP_NO_THREADS")
+        compile_flags += [DEFINES[word] for word in sorted(words & set(DEFINES))]
         self.warning_flags = ["-Wall", "-Wextra", "-Werror"] if "strict" in words else []
         for extension in self.extensions:
             extension.extra_compile_args = compile_flags

@@ -19,12 +19,17 @@
 #define PHILOX_M1 0xCD9E8D57u
 #define PHILOX_W0 0x9E3779B9u
 #define PHILOX_W1 0xBB67AE85u
+/* Ten by the definition of the mask stream. Fewer (at least three) make a generator that tests of
+ * randomness have to catch: bench/randomness, FASTDROP_BUILD=weak. */
+#if !defined(PHILOX_ROUNDS)
+#define PHILOX_ROUNDS 10
+#endif
 
 /* What is the same for all blocks whose numbers share their upper 32 bits. Suffixes: the round
  * after which the value stands. */
 typedef struct {
     fd_words m0, m1;
-    fd_words key0[10], key1[10];
+    fd_words key0[PHILOX_ROUNDS], key1[PHILOX_ROUNDS];
     fd_words c2_xor_1; /* c3 without the digit, and key 1 of round 1 */
     fd_words c0_xor_2; /* c1 after round 1, and key 0 of round 2 */
     fd_words c2_xor_2; /* high word of M0 * c0 after round 1, and key 1 of round 2 */
@@ -40,8 +45,8 @@ typedef struct {
 
 static inline void philox_start_draw(philox_draw *p, const fd_stream *stream, uint32_t block_high)
 {
-    uint32_t key0[10], key1[10];
-    for (int round = 0; round < 10; round++) {
+    uint32_t key0[PHILOX_ROUNDS], key1[PHILOX_ROUNDS];
+    for (int round = 0; round < PHILOX_ROUNDS; round++) {
         key0[round] = stream->key0 + (uint32_t)round * PHILOX_W0;
         key1[round] = stream->key1 + (uint32_t)round * PHILOX_W1;
         p->key0[round] = words_set(key0[round]);
@@ -82,7 +87,7 @@ static inline void philox_digit(const philox_draw *p, const philox_group *g, fd_
     fd_words c1 = g->c1_3;
     fd_words c2 = words_xor(words_high(product0), p->c2_xor_3);
     fd_words c3 = product0;
-    for (int round = 3; round < 10; round++) {
+    for (int round = 3; round < PHILOX_ROUNDS; round++) {
         product0 = words_multiply(p->m0, c0);
         product1 = words_multiply(p->m1, c2);
         c0 = words_xor3(words_high(product1), c1, p->key0[round]);

@@ -1,0 +1,63 @@
+/* same_bits.c: the kernels without Python, on every instruction set that this machine has.
+ *
+ *     same_bits golden_masks.txt [largest]
+ *
+ * tests/c/run builds it, here and for other processors. Masks of more than `largest` elements are
+ * left out (for valgrind, where they take long).
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "fastdrop.h"
+
+static const int thread_counts[] = {1, 2, 5};
+
+void fail(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s, %d threads: ", fd_active_kernels()->name, fd_get_num_threads());
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+void *filled_bytes(size_t bytes, int fill)
+{
+    void *memory = malloc(bytes ? bytes : 1);
+    if (memory == NULL) {
+        fail("no memory for %zu bytes", bytes);
+    }
+    return memset(memory, fill, bytes);
+}
+
+int main(int count, char **arguments)
+{
+    if (count < 2) {
+        fprintf(stderr, "usage: same_bits golden_masks.txt [largest]\n");
+        return 2;
+    }
+    const int64_t largest = count > 2 ? atoll(arguments[2]) : INT64_MAX;
+    for (int level = 0; level < fd_level_count(); level++) {
+        if (fd_select_level(level) != 0) {
+            printf("%s: not on this machine\n", fd_level_name(level));
+            continue;
+        }
+        int masks = 0, values = 0;
+        for (size_t i = 0; i < sizeof thread_counts / sizeof thread_counts[0]; i++) {
+            fd_set_num_threads(thread_counts[i]);
+            masks += check_golden_masks(arguments[1], largest);
+            values += check_exact_values();
+        }
+        if (masks == 0 || values == 0) {
+            fail("nothing was checked");
+        }
+        printf("%s: %d masks and %d other results as they should be\n", fd_level_name(level),
+               masks, values);
+    }
+    return 0;
+}

@@ -1,0 +1,198 @@
+/* values.c: kernels that move and sum values, on small whole numbers and halves of them.
+ *
+ * Their sums and products are exact, fused or not and in whatever order, so every machine has to
+ * give the same bits: those of the plain loops here.
+ */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bits.h"
+#include "check.h"
+#include "fastdrop.h"
+
+#define SHAPES 5
+
+static const int64_t shapes[SHAPES][3] = {
+    /* rows, depth, columns: around vector widths, panels and blocks */
+    {1, 1, 1}, {3, 17, 33}, {8, 64, 128}, {33, 161, 129}, {130, 70, 260},
+};
+
+static double get(fd_dtype dtype, const void *x, int64_t i)
+{
+    return dtype == FD_FLOAT32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
+}
+
+static void set(fd_dtype dtype, void *x, int64_t i, double value)
+{
+    if (dtype == FD_FLOAT32) {
+        ((float *)x)[i] = (float)value;
+    } else {
+        ((double *)x)[i] = value;
+    }
+}
+
+/* Whole numbers from -8 to 8, the same on every machine; `seed` begins another sequence. */
+static void *numbers(fd_dtype dtype, int64_t n, uint32_t seed)
+{
+    void *x = filled_bytes((size_t)(n * fd_element_bytes(dtype)), 0);
+    for (int64_t i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        set(dtype, x, i, (double)(seed >> 16) / 65536 < 0.4 ? 0 : (double)((seed >> 8) % 17) - 8);
+    }
+    return x;
+}
+
+static uint8_t *draw_bits(int64_t n, uint64_t draw)
+{
+    const fd_stream stream = {0xb0f478beu, 0xdb2cd7e7u, draw};
+    const int64_t start = 0;
+    uint8_t *bits = filled_bytes((size_t)(n + 7) / 8, 0);
+    fd_draw_bernoulli(&stream, UINT64_C(0x9000000000000000), 0, 1, &n, &start, &n, bits);
+    return bits;
+}
+
+static void *wrong(fd_dtype dtype, int64_t n)
+{
+    return filled_bytes((size_t)(n * fd_element_bytes(dtype)), 0xa5);
+}
+
+static void compare(fd_dtype dtype, const void *actual, const void *expected, int64_t n,
+                    const char *what)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (memcmp((const char *)actual + i * fd_element_bytes(dtype),
+                   (const char *)expected + i * fd_element_bytes(dtype),
+                   (size_t)fd_element_bytes(dtype)) != 0) {
+            fail("%s, type %d: element %" PRId64 " of %" PRId64 " is %g instead of %g", what,
+                 (int)dtype, i, n, get(dtype, actual, i), get(dtype, expected, i));
+        }
+    }
+}
+
+/* Gathers the active part, and scatters it back. */
+static int check_movement(fd_dtype dtype, int64_t rows, int64_t columns)
+{
+    void *x = numbers(dtype, rows * columns, 1), *back = wrong(dtype, rows * columns);
+    void *expected = wrong(dtype, rows * columns);
+    uint8_t *row_bits = draw_bits(rows, 3), *column_bits = draw_bits(columns, 4);
+    const fd_units row_units = {row_bits, 0, rows}, column_units = {column_bits, 0, columns};
+    const int64_t n = fd_count_units(&row_units) * fd_count_units(&column_units);
+    void *part = wrong(dtype, n), *expected_part = wrong(dtype, n);
+    int64_t place = 0;
+    for (int64_t i = 0; i < rows * columns; i++) {
+        const int active = fd_test_bit(row_bits, i / columns) && fd_test_bit(column_bits, i % columns);
+        if (active) {
+            set(dtype, expected_part, place++, get(dtype, x, i));
+        }
+        set(dtype, expected, i, active ? get(dtype, x, i) * 0.5 : 0);
+    }
+    fd_gather(dtype, x, columns, &row_units, &column_units, part);
+    compare(dtype, part, expected_part, n, "gather");
+    fd_scatter(dtype, part, &row_units, &column_units, 0.5, NULL, 0, 0, back, columns);
+    compare(dtype, back, expected, rows * columns, "scatter");
+    free(x);
+    free(back);
+    free(expected);
+    free(row_bits);
+    free(column_bits);
+    free(part);
+    free(expected_part);
+    return 2;
+}
+
+/* x @ w where `transposed` says how w lies; x's zeros and dropped elements are skipped. */
+static int check_product(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns,
+                         int transposed)
+{
+    void *x = numbers(dtype, rows * depth, 5), *w = numbers(dtype, depth * columns, 6);
+    void *bias = numbers(dtype, columns, 7);
+    void *y = wrong(dtype, rows * columns), *expected = wrong(dtype, rows * columns);
+    uint8_t *bits = draw_bits(rows * depth, 5), *out_bits = draw_bits(rows * columns, 6);
+    int64_t multiplied = 0;
+    for (int64_t i = 0; i < rows * columns; i++) {
+        double sum = 0;
+        for (int64_t k = 0; k < depth; k++) {
+            const int64_t at = i / columns * depth + k;
+            if (fd_test_bit(bits, at)) {
+                const int64_t in_w = transposed ? i % columns * depth + k : k * columns + i % columns;
+                sum += get(dtype, x, at) * get(dtype, w, in_w);
+            }
+        }
+        const double value = sum * 0.25 + get(dtype, bias, i % columns) * 0.5;
+        set(dtype, expected, i, fd_test_bit(out_bits, i) ? value : 0);
+    }
+    for (int64_t i = 0; i < rows * depth; i++) {
+        multiplied += fd_test_bit(bits, i) && get(dtype, x, i) != 0;
+    }
+    const skip_operand operand = {x, depth, rows, depth, 0, 1, bits, 1};
+    const skip_weights weights = {w, transposed ? depth : columns, depth, columns, transposed};
+    const skip_result result = {y, columns, columns, 0.25, 0.5, bias, out_bits, 1};
+    const int64_t count = fd_skip_matmul(dtype, &operand, &weights, &result);
+    if (count != multiplied) {
+        fail("a product multiplied %" PRId64 " elements instead of %" PRId64, count, multiplied);
+    }
+    compare(dtype, y, expected, rows * columns, transposed ? "product with w'" : "product");
+    free(x);
+    free(w);
+    free(bias);
+    free(y);
+    free(expected);
+    free(bits);
+    free(out_bits);
+    return 1;
+}
+
+/* One step with momentum 1/2 and learning rate 1/4. */
+static int check_update(fd_dtype dtype, int64_t rows, int64_t columns)
+{
+    const int64_t n = rows * columns;
+    void *w = numbers(dtype, n, 8), *velocity = numbers(dtype, n, 9), *g = numbers(dtype, n, 10);
+    void *expected = numbers(dtype, n, 8), *expected_velocity = numbers(dtype, n, 9);
+    uint8_t *row_bits = draw_bits(rows, 8), *column_bits = draw_bits(columns, 9);
+    for (int64_t i = 0; i < n; i++) {
+        if (fd_test_bit(row_bits, i / columns) && fd_test_bit(column_bits, i % columns)) {
+            const double u = 0.5 * get(dtype, velocity, i) + get(dtype, g, i);
+            set(dtype, expected_velocity, i, u);
+            set(dtype, expected, i, get(dtype, w, i) - 0.25 * u);
+        }
+    }
+    const fd_rule rule = {
+        .kind = FD_SGD, .learning_rate = 0.25, .beta1 = 0.5, .max_norm = INFINITY};
+    const fd_weights weights = {
+        .value = w,
+        .first = velocity,
+        .gradient = g,
+        .rows = {row_bits, 0, rows},
+        .columns = {column_bits, 0, columns},
+    };
+    if (fd_update(dtype, &rule, &weights) != 0) {
+        fail("no memory for an update");
+    }
+    compare(dtype, w, expected, n, "weights");
+    compare(dtype, velocity, expected_velocity, n, "velocity");
+    free(w);
+    free(velocity);
+    free(g);
+    free(expected);
+    free(expected_velocity);
+    free(row_bits);
+    free(column_bits);
+    return 2;
+}
+
+int check_exact_values(void)
+{
+    int results = 0;
+    for (int shape = 0; shape < SHAPES; shape++) {
+        const int64_t rows = shapes[shape][0], depth = shapes[shape][1], columns = shapes[shape][2];
+        for (int dtype = FD_FLOAT32; dtype <= FD_FLOAT64; dtype++) {
+            results += check_movement((fd_dtype)dtype, rows, columns);
+            results += check_product((fd_dtype)dtype, rows, depth, columns, 0);
+            results += check_product((fd_dtype)dtype, rows, depth, columns, 1);
+            results += check_update((fd_dtype)dtype, rows, columns);
+        }
+    }
+    return results;
+}
