@@ -11,7 +11,7 @@ from .controls import available_cpus
 __all__ = ["describe", "lines", "torch_generator", "warnings"]
 
 # Distributions whose version is told where they are installed.
-PACKAGES = ("numpy", "numba", "torch", "keras", "thinc", "scipy")
+PACKAGES = ("numpy", "numba", "torch", "keras", "thinc", "scipy", "scikit-learn")
 
 
 def describe() -> dict:

@@ -236,7 +236,23 @@ def update_arguments(case, args, kwargs):
     yield "what is remembered of a weight", len(arrays), memory
 
 
+def estimators_arguments(case, args, kwargs):
+    """Compare the model with a name such as ``fit/digits/batchwise/0.5/4000x784x1024x1024x10``."""
+    model, x = args[:2]
+    work, *_, rate = case.work.split("/")
+    layers = (len(x), x.shape[1], *model.hidden_layer_sizes)
+    yield "the size", layers, case.size[:-1]
+    yield "the rate", model.dropout, float(rate)
+    yield "the dtype", str(x.dtype), "float32"
+    if work == "fit":
+        _, data, kind, _ = case.work.split("/")
+        rows_per_mask = {"batchwise": "batch", "groups-of-32": 32}.get(kind, 1)
+        yield "the rows per mask", model.rows_per_mask, rows_per_mask
+        yield "whether there are zeros", bool((x == 0).any()), data == "digits"
+
+
 EXPECTED = {
+    "estimators": estimators_arguments,
     "dropout": dropout_arguments,
     "mask": mask_arguments,
     "footprint": footprint_arguments,
