@@ -2,7 +2,7 @@
 
 import numpy
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -106,6 +106,7 @@ class MultilayerPerceptron(Uncertainty, BaseEstimator):
 
     # --- Fit -----------------------------------------------------------------------------------
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit the model to data.
 
@@ -126,9 +127,11 @@ class MultilayerPerceptron(Uncertainty, BaseEstimator):
         ValueError
             For data or a parameter that cannot be, by name; if the training diverges.
         """
-        check_solver(self.solver)
-        self._validate_params()
         return self._fit(X, y, sample_weight, single=False)
+
+    def _validate_params(self):
+        check_solver(self.solver)
+        super()._validate_params()
 
     def _fit(self, X, y, sample_weight, single):
         sizes = layer_sizes(self.hidden_layer_sizes)

@@ -1,7 +1,7 @@
 """The classifier."""
 
 import numpy
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import (
@@ -12,7 +12,6 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.estimators.base import MultilayerPerceptron
-from fastdrop.estimators.constraints import check_solver
 from fastdrop.estimators.objective import log_probabilities
 
 __all__ = ["MLPClassifier"]
@@ -176,6 +175,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             right = ((raw > 0) == (target > 0)).all(axis=1)
         return float(numpy.average(right, weights=weights))
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Fit for one epoch, going on from the weights there are.
 
@@ -191,8 +191,6 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         -------
         MLPClassifier
         """
-        check_solver(self.solver)
-        self._validate_params()
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             several = type_of_target(y).startswith("multilabel")

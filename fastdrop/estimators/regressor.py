@@ -3,13 +3,13 @@
 from numbers import Real
 
 import numpy
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import check_scalar, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.estimators.base import MultilayerPerceptron
-from fastdrop.estimators.constraints import CONSTRAINTS, LOSSES, check_solver
+from fastdrop.estimators.constraints import CONSTRAINTS, LOSSES
 from fastdrop.estimators.sampling import moments
 
 __all__ = ["MLPRegressor"]
@@ -157,6 +157,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             return numpy.nan
         return float(r2_score(target, values, sample_weight=weights))
 
+    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None):
         """Fit for one epoch, going on from the weights there are.
 
@@ -170,8 +171,6 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         -------
         MLPRegressor
         """
-        check_solver(self.solver)
-        self._validate_params()
         return self._fit(X, y, sample_weight, single=True)
 
     def predict(self, X, return_std=False, n_samples=100, random_state=None, tau=None):
