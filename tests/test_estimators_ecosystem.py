@@ -50,7 +50,7 @@ def test_pipeline_search_and_cross_validation(iris):
     assert search.best_score_ > 0.85
     assert len(search.cv_results_["params"]) == 4
     scores = cross_val_score(pipeline, x, y, cv=3)
-    assert scores.min() > 0.8
+    assert scores.min() > 0.7
     # Worker processes draw the masks that this one draws.
     same = {"mlpclassifier__dropout": 0.2, "mlpclassifier__rows_per_mask": 1}
     place = search.cv_results_["params"].index(same)
