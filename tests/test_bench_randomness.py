@@ -60,7 +60,7 @@ def test_unit_major_is_the_mask_transposed():
 def test_odd_rates_give_as_many_ones_as_zeros():
     """Of n fair bits, within 5 sigma."""
     bits = unpacked(next(sequences.odd_rates()))
-    pairs = sequences.CHUNK
+    pairs = sequences.ODD_DRAW // 2
     keep_prob = sequences.ODD_KEEP_PROBS[0]
     differ = 2 * keep_prob * (1 - keep_prob)
     assert abs(bits.size - pairs * differ) < 5 * (pairs * differ * (1 - differ)) ** 0.5 + 32

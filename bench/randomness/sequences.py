@@ -23,6 +23,7 @@ CHUNK = 1 << 22  # bytes, about what each step of a sequence makes
 # Streams, or draws, whose masks are interleaved.
 NEIGHBOURS = 4096
 ODD_KEEP_PROBS = (1 / 3, 0.7, 0.6)
+ODD_DRAW = 1 << 18  # elements: what is made of them stays in the cache
 
 
 class WrongGenerator(RuntimeError):
@@ -59,9 +60,10 @@ def odd_rates():
     """
     stream = fastdrop.MaskStream(SEED)
     for keep_prob in itertools.cycle(ODD_KEEP_PROBS):
-        mask = numpy.unpackbits(stream.draw((2 * CHUNK,), keep_prob=keep_prob).bits)
-        first, second = mask[::2], mask[1::2]
-        uniform = first.take(numpy.flatnonzero(first != second))
+        mask = numpy.unpackbits(stream.draw((ODD_DRAW,), keep_prob=keep_prob).bits)
+        # A pair as one number: 1 where only its first element is kept, 256 where only its second.
+        pairs = mask.view("<u2")
+        uniform = pairs.take(numpy.flatnonzero((pairs == 1) | (pairs == 256))).astype(numpy.uint8)
         yield numpy.packbits(uniform[: uniform.size // 32 * 32]).tobytes()
 
 
