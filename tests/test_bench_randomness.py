@@ -134,6 +134,27 @@ def test_the_status_says_whether_all_is_well(tmp_path, capsys, stream_p, weak_p,
     assert ("the weakened generator was not caught" in output) == (weak_p > 0.1)
 
 
+@pytest.mark.parametrize("weak_p", [0.0, 1e-9])
+def test_the_weakened_generator_goes_on_until_it_is_caught(tmp_path, monkeypatch, weak_p):
+    asked = []
+
+    def perform(rounds, sequence, battery, package):
+        asked.append((rounds, sequence, battery.name))
+        return Run(rounds, sequence, battery.name, 1, 0.0, [("x", 0.5)])
+
+    monkeypatch.setattr(command, "perform", perform)
+    monkeypatch.setattr(command, "weakened", lambda folder: folder)
+    monkeypatch.setitem(
+        command.BATTERIES, "dieharder", lambda: batteries.Battery("dieharder", (), None)
+    )
+    path = tmp_path / "runs.jsonl"
+    stored(path, Run(3, "bits", "chi-square", 1, 0.0, [("bytes", weak_p)]))
+    options = ["--sequences", "bits", "--batteries", "chi-square", "dieharder"]
+    command.main([*options, "--results", str(path)])
+    expected = [(10, "bits", "chi-square"), (10, "bits", "dieharder")]
+    assert asked == expected + [(3, "bits", "dieharder")] * (weak_p > 1e-12)
+
+
 def test_the_page_is_rewritten_below_its_marker(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text(f"# Title\n\n{report.MARKER}\n\nold\n")

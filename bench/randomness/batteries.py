@@ -132,11 +132,12 @@ def chi_square():
     return Battery("chi-square", (command,), read_lines)
 
 
-# By name: a function that returns the battery, or None where it is not installed.
+# By name: a function that returns the battery, or None where it is not installed. Short ones first:
+# the weakened generator has to be caught by one only.
 BATTERIES = {
-    "dieharder": dieharder,
     "SmallCrush": lambda: crush("SmallCrush", "smallcrush"),
     "Rabbit": lambda: crush("Rabbit", "rabbit", str(RABBIT_BITS)),
     "BlockAlphabit": lambda: crush("BlockAlphabit", "blockalphabit", str(ALPHABIT_BITS)),
+    "dieharder": dieharder,
     "chi-square": chi_square,
 }
