@@ -48,10 +48,30 @@ def test_table_and_sentences():
         assert 0 <= float(test) <= 100
         assert float(gap) == pytest.approx(float(training) - float(test), abs=0.11)
         assert runs == "2"
-    sentences = done.stdout.strip().splitlines()[-2:]
-    assert sentences[0].startswith("Without dropout the network knows")
-    assert sentences[1].startswith("So ")
+    table_end = done.stdout.index("Without dropout the network knows")
+    assert done.stdout[table_end:].splitlines()[1].startswith("So ")
     assert "epoch" in done.stderr  # the progress bar
+
+
+def test_it_ends_with_an_uncertain_prediction():
+    done = run(*TINY, "--epochs", "30")
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    text = done.stdout[done.stdout.index("MLPClassifier(dropout=0.5)") :]
+    unsure, sure = re.search(r"about (\d+) % are wrong, of the others (\d+) %", text).groups()
+    assert int(unsure) > int(sure)
+    digit = int(re.search(r"Least sure about this (\d):", text)[1])
+    lines = text.splitlines()
+    picture = [line.removeprefix("    ") for line in lines[3:11]]
+    assert {len(line) for line in picture} == {16}
+    assert any(shade in "".join(picture) for shade in "#%@")
+    pattern = r"    a (\d) with probability (0\.\d\d) \+- (0\.\d\d)"
+    said = [re.fullmatch(pattern, line).groups() for line in lines[12:]]
+    assert len(said) == 3
+    shares = [float(share) for _, share, _ in said]
+    assert shares == sorted(shares, reverse=True)
+    assert max(float(spread) for _, _, spread in said) > 0.05
+    assert 0 <= digit <= 9
 
 
 def test_the_same_seed_gives_the_same_table():
@@ -66,6 +86,7 @@ def test_options_reach_the_training():
     assert [row[4] for row in rows(done.stdout)] == ["1"] * 4
     done = run("--hidden", "8", "--epochs", "1", "--seeds", "1", "--rate", "0")
     assert [row[0] for row in rows(done.stdout)] == ["no dropout"]
+    assert "MLPClassifier" not in done.stdout
     assert done.returncode == 0
 
 

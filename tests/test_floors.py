@@ -28,6 +28,7 @@ FLOORS = [
     {"fastdrop.checkpoint"},
     {"fastdrop.estimators", "fastdrop.estimators."},
     {"fastdrop"},  # __init__ gathers the names of the floors below
+    {"fastdrop.demo_uncertainty"},
     {"fastdrop.demo"},
     {"fastdrop.__main__"},
 ]
