@@ -36,7 +36,7 @@
  * and for R in f32, f64, for updates:
  *   R_add(a, b), R_subtract(a, b), R_divide(a, b), R_root(v)   rounded once each, never fused
  *   R_choose(old, new_one, bits)   lane i of new_one if bit i of bits, else of old, bit for bit
- *   R_smaller(a, b), R_larger(a, b)   of numbers, not NaN
+ *   R_larger(a, b)                    of numbers, not NaN
  *
  * (R_product_one, for one element, is in element.h.)
  */

@@ -126,7 +126,6 @@ static inline f32_vector f32_add(f32_vector a, f32_vector b) { return vaddq_f32(
 static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return vsubq_f32(a, b); }
 static inline f32_vector f32_divide(f32_vector a, f32_vector b) { return vdivq_f32(a, b); }
 static inline f32_vector f32_root(f32_vector v) { return vsqrtq_f32(v); }
-static inline f32_vector f32_smaller(f32_vector a, f32_vector b) { return vminq_f32(a, b); }
 static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return vmaxq_f32(a, b); }
 static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
 {
@@ -137,7 +136,6 @@ static inline f64_vector f64_add(f64_vector a, f64_vector b) { return vaddq_f64(
 static inline f64_vector f64_subtract(f64_vector a, f64_vector b) { return vsubq_f64(a, b); }
 static inline f64_vector f64_divide(f64_vector a, f64_vector b) { return vdivq_f64(a, b); }
 static inline f64_vector f64_root(f64_vector v) { return vsqrtq_f64(v); }
-static inline f64_vector f64_smaller(f64_vector a, f64_vector b) { return vminq_f64(a, b); }
 static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return vmaxq_f64(a, b); }
 static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
 {

@@ -66,18 +66,23 @@ static double look_up(const double *table, double line, int which)
     return from + part;
 }
 
-/* The corrections of a unit's weights, which it shares with units that are active in `share` of the
- * steps. After a first update 0 and infinity stand for "the least there is". */
-static void correct(const fd_weights *w, int64_t count, double share, double *s, double *q)
+/* The corrections after `updates` updates. */
+static fd_correction correction_of(const movement *m, double updates)
 {
-    if (count <= 1) {
-        *s = 0;
-        *q = INFINITY;
-        return;
-    }
-    const double updates = (double)count * share;
-    *s = sqrt(look_up(w->table, updates, 0));
-    *q = 1 / look_up(w->table, updates, 1);
+    const double *table = m->weights->table;
+    const double s = sqrt(look_up(table, updates, 0));
+    return (fd_correction){
+        .s = s,
+        .e = m->rule->epsilon * s,
+        .r = m->rule->learning_rate * (s / look_up(table, updates, 1)),
+    };
+}
+
+/* The corrections of a unit's weights, which it shares with units that are active in `share` of the
+ * steps. After a first update 0 stands for "less than the least there is". */
+static fd_correction correct(const movement *m, int64_t count, double share)
+{
+    return count <= 1 ? (fd_correction){0, 0, 0} : correction_of(m, (double)count * share);
 }
 
 /* Columns [column, column + columns) of row i; `rank` active rows are before it, and
@@ -109,10 +114,12 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
     };
     if (m->rule->kind == FD_ADAM) {
         fd_corrections *c = &row.corrections;
-        correct(w, w->row_counts[i], m->column_share, &c->row_s, &c->row_q);
+        c->row = correct(m, w->row_counts[i], m->column_share);
         if (c->columns_s) {
             c->columns_s = (const char *)c->columns_s + column * (int64_t)size;
-            c->columns_q = (const char *)c->columns_q + column * (int64_t)size;
+            c->columns_r = (const char *)c->columns_r + column * (int64_t)size;
+        } else if (c->row.s < c->first.s) {
+            c->row = c->first;
         }
     }
     m->kernels->update_row[m->dtype](m->rule, &row);
@@ -181,39 +188,47 @@ static double raise_counts(int64_t *counts, const fd_units *units, int64_t steps
     return many ? (double)total / ((double)many * (double)steps) : 1;
 }
 
-/* The corrections of every column, of both kinds apart, unless all are 1. */
+static void put(fd_dtype dtype, void *array, int64_t i, double value)
+{
+    if (dtype == FD_FLOAT32) {
+        ((float *)array)[i] = (float)value;
+    } else {
+        ((double *)array)[i] = value;
+    }
+}
+
+/* The corrections of every active column, unless all are 1: as multiples of those of weights between
+ * units that were active as often as all are on average. */
 static int correct_columns(movement *m)
 {
     const fd_weights *w = m->weights;
     const int64_t columns = w->columns.length;
-    const size_t size = fd_element_bytes(m->dtype);
     if (m->column_share == 1) {
         return 0;
     }
-    char *columns_s = fd_workspace(FD_SLOT_PANEL, 2 * (size_t)columns * size);
+    const size_t bytes = (size_t)columns * fd_element_bytes(m->dtype);
+    char *columns_s = fd_workspace(FD_SLOT_PANEL, 2 * bytes);
     if (columns_s == NULL) {
         return -1;
     }
-    char *columns_q = columns_s + (size_t)columns * size;
-    /* Of a weight between units that were active as often as all are on average. */
+    char *columns_r = columns_s + bytes;
+    memset(columns_s, 0, 2 * bytes);
     const double updates = (double)w->steps * m->row_share * m->column_share;
-    const double s_of_all = sqrt(look_up(w->table, updates, 0));
-    const double q_of_all = 1 / look_up(w->table, updates, 1);
+    const fd_correction all = correction_of(m, updates);
+    const double part_s = 1 / all.s, part_r = 1 / all.r;
+    double least = 1;
     for (int64_t j = 0; j < columns; j++) {
-        double s, q;
-        correct(w, w->column_counts[j], m->row_share, &s, &q);
-        s /= s_of_all;
-        q /= q_of_all;
-        if (m->dtype == FD_FLOAT32) {
-            ((float *)(void *)columns_s)[j] = (float)s;
-            ((float *)(void *)columns_q)[j] = (float)q;
-        } else {
-            ((double *)(void *)columns_s)[j] = s;
-            ((double *)(void *)columns_q)[j] = q;
+        if (active(&w->columns, j)) {
+            const fd_correction own = correct(m, w->column_counts[j], m->row_share);
+            const double s = own.s * part_s;
+            least = s < least ? s : least;
+            put(m->dtype, columns_s, j, s);
+            put(m->dtype, columns_r, j, own.r * part_r);
         }
     }
     m->corrections.columns_s = columns_s;
-    m->corrections.columns_q = columns_q;
+    m->corrections.columns_r = columns_r;
+    m->corrections.least_s = least;
     return 0;
 }
 
@@ -230,8 +245,7 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
     if (rule->kind == FD_ADAM) {
         m.row_share = raise_counts(weights->row_counts, &weights->rows, weights->steps);
         m.column_share = raise_counts(weights->column_counts, &weights->columns, weights->steps);
-        m.corrections.first_s = sqrt(weights->table[2]);
-        m.corrections.first_q = 1 / weights->table[3];
+        m.corrections.first = correction_of(&m, 1);
         if (correct_columns(&m) != 0) {
             return -1;
         }

@@ -15,16 +15,24 @@ typedef struct {
     int decoupled; /* Adam: decay the weights (AdamW), not the gradient */
 } fd_rule;
 
-/* Adam's bias corrections of a row: the weight in column j has
- *     s = max(row_s * s(j), first_s)    q = min(row_q * q(j), first_q)
- * with s(j) = columns_s[j] and q(j) = columns_q[j], or where they are NULL both 1. See the twin. */
+/* Adam's bias corrections after k updates: s(k) = sqrt(1 - beta2^k), and with it e = epsilon * s and
+ * r = learning_rate * s / (1 - beta1^k). A step is r * m / (sqrt(v) + e). */
 typedef struct {
-    double row_s, row_q, first_s, first_q;
-    const void *columns_s, *columns_q;
+    double s, e, r;
+} fd_correction;
+
+/* Those of a row: the weight in column j has s = row.s * columns_s[j], e = row.e * columns_s[j], and
+ * r = row.r * columns_r[j], or where s is less than first.s, those of `first`. Where the arrays are
+ * NULL, all have those of the row. least_s is the least columns_s of an active column. */
+typedef struct {
+    fd_correction row, first;
+    const void *columns_s, *columns_r;
+    double least_s;
 } fd_corrections;
 
-/* The ways to move a row, one inner loop each. */
-enum { FD_MOVE_SGD, FD_MOVE_ADAM, FD_MOVE_ADAM_COLUMNS };
+/* The ways to move a row, one inner loop each. Adam: all columns alike; each with its own
+ * corrections; the same where some columns may have those of a first update. */
+enum { FD_MOVE_SGD, FD_MOVE_ADAM, FD_MOVE_ADAM_COLUMNS, FD_MOVE_ADAM_FIRST };
 
 #define FD_ALWAYS_INLINE __attribute__((always_inline))
 

@@ -17,21 +17,19 @@
 /* The rule's numbers in the element type. */
 typedef struct {
     R_(vector) rate, decay, keep, beta1, rest1, beta2, rest2;
-    R_(vector) epsilon, row_s, row_q, first_s, first_q; /* Adam's */
-    R_(vector) s, q; /* corrections of the whole row */
+    R_(vector) s, e, r, first_s, first_e, first_r; /* Adam's corrections, of the row */
     int decay_gradient, decay_value, nesterov;
 } R_(numbers);
 
 static inline R_(numbers) R_(numbers_of)(const fd_rule *rule, const fd_corrections *corrections)
 {
     R_(numbers) n;
-    n.epsilon = R_(splat)(rule->epsilon);
-    n.row_s = R_(splat)(corrections->row_s);
-    n.row_q = R_(splat)(corrections->row_q);
-    n.first_s = R_(splat)(corrections->first_s);
-    n.first_q = R_(splat)(corrections->first_q);
-    n.s = R_(larger)(n.row_s, n.first_s);
-    n.q = R_(smaller)(n.row_q, n.first_q);
+    n.s = R_(splat)(corrections->row.s);
+    n.e = R_(splat)(corrections->row.e);
+    n.r = R_(splat)(corrections->row.r);
+    n.first_s = R_(splat)(corrections->first.s);
+    n.first_e = R_(splat)(corrections->first.e);
+    n.first_r = R_(splat)(corrections->first.r);
     n.rate = R_(splat)(rule->learning_rate);
     n.decay = R_(splat)(rule->weight_decay);
     n.keep = R_(splat)(1.0 - rule->learning_rate * rule->weight_decay);
@@ -48,7 +46,7 @@ static inline R_(numbers) R_(numbers_of)(const fd_rule *rule, const fd_correctio
 /* Where one vector of a row lies. */
 typedef struct {
     R_(element) *value, *first, *second;
-    const R_(element) *s, *q; /* corrections of its columns */
+    const R_(element) *s, *r; /* corrections of its columns */
 } R_(place);
 
 static inline void R_(store_active)(R_(element) *p, R_(vector) old, R_(vector) v, uint64_t active)
@@ -74,43 +72,55 @@ static inline FD_ALWAYS_INLINE void R_(descend)(R_(numbers) n, R_(place) p, R_(v
     R_(store_active)(p.value, w, R_(subtract)(w, R_(multiply)(n.rate, step)), active);
 }
 
-/* Adam; s and q are the corrections of the two moments. */
-static inline FD_ALWAYS_INLINE void R_(adapt)(R_(numbers) n, R_(place) p, R_(vector) gradient,
-                                              R_(vector) s, R_(vector) q, uint64_t active)
+static inline FD_ALWAYS_INLINE R_(place) R_(place_of)(const fd_update_row *row, int64_t j, int way)
 {
-    const R_(vector) w = R_(load)(p.value), m = R_(load)(p.first), v = R_(load)(p.second);
-    R_(vector) g = gradient, kept = w;
-    if (n.decay_gradient) {
-        g = R_(add)(g, R_(multiply)(n.decay, w));
+    R_(place) p = {.value = (R_(element) *)row->value + j};
+    if (way != FD_MOVE_SGD || row->first) {
+        p.first = (R_(element) *)row->first + j;
     }
-    if (n.decay_value) {
-        kept = R_(multiply)(kept, n.keep);
+    if (way != FD_MOVE_SGD) {
+        p.second = (R_(element) *)row->second + j;
     }
-    const R_(vector) mean = R_(add)(R_(multiply)(n.beta1, m), R_(multiply)(n.rest1, g));
-    const R_(vector) square =
-        R_(add)(R_(multiply)(n.beta2, v), R_(multiply)(n.rest2, R_(multiply)(g, g)));
-    const R_(vector) size = R_(add)(R_(root)(square), R_(multiply)(n.epsilon, s));
-    const R_(vector) rate = R_(multiply)(n.rate, R_(multiply)(s, q));
-    const R_(vector) step = R_(divide)(R_(multiply)(rate, mean), size);
-    R_(store_active)(p.first, m, mean, active);
-    R_(store_active)(p.second, v, square, active);
-    R_(store_active)(p.value, w, R_(subtract)(kept, step), active);
+    if (way > FD_MOVE_ADAM) {
+        p.s = (const R_(element) *)row->corrections.columns_s + j;
+        p.r = (const R_(element) *)row->corrections.columns_r + j;
+    }
+    return p;
 }
+
+/* 64 columns of the next active row, into the second cache: in the first, rows of several arrays that
+ * begin at the same place of a page would displace one another before they are needed. */
+static inline FD_ALWAYS_INLINE void R_(fetch_ahead)(const fd_update_row *row, int64_t j, int way)
+{
+    for (int line = 0; line < 64; line += 64 / (int)sizeof(R_(element))) {
+        const R_(place) next = R_(place_of)(row, row->ahead + j + line, way);
+        __builtin_prefetch(next.value, 0, 2);
+        if (next.first) {
+            __builtin_prefetch(next.first, 0, 2);
+        }
+        if (way != FD_MOVE_SGD) {
+            __builtin_prefetch(next.second, 0, 2);
+        }
+    }
+}
+
+/* The active ones of 64 columns. */
+static inline uint64_t R_(active_word)(const fd_update_row *row, int64_t j)
+{
+    return row->bits ? fd_load_bits(row->bits, row->bit + j) : ~(uint64_t)0;
+}
+
+#include "adam_body.h"
 
 /* One whole vector; `way` is a constant wherever this is called. */
 static inline FD_ALWAYS_INLINE void R_(move)(R_(numbers) n, R_(place) p, R_(vector) gradient,
                                              uint64_t active, int way)
 {
-    R_(vector) s = n.s, q = n.q;
     if (way == FD_MOVE_SGD) {
         R_(descend)(n, p, gradient, active);
-        return;
+    } else {
+        R_(adapt)(n, p, gradient, active, way);
     }
-    if (way == FD_MOVE_ADAM_COLUMNS) {
-        s = R_(larger)(R_(multiply)(n.row_s, R_(load)(p.s)), n.first_s);
-        q = R_(smaller)(R_(multiply)(n.row_q, R_(load)(p.q)), n.first_q);
-    }
-    R_(adapt)(n, p, gradient, s, q, active);
 }
 
 /* Up to R_lanes elements, read without touching what is behind them; the other lanes are 0. */
@@ -135,9 +145,9 @@ static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_
     if (p.second) {
         R_(store)(copy.second = copies[2], R_(load_some)(p.second, columns));
     }
-    if (way == FD_MOVE_ADAM_COLUMNS) {
+    if (way > FD_MOVE_ADAM) {
         R_(store)(copies[3], R_(load_some)(p.s, columns));
-        R_(store)(copies[4], R_(load_some)(p.q, columns));
+        R_(store)(copies[4], R_(load_some)(p.r, columns));
     }
     R_(move)(n, copy, gradient, active, way);
     memcpy(p.value, copy.value, bytes);
@@ -146,36 +156,6 @@ static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_
     }
     if (p.second) {
         memcpy(p.second, copy.second, bytes);
-    }
-}
-
-static inline FD_ALWAYS_INLINE R_(place) R_(place_of)(const fd_update_row *row, int64_t j, int way)
-{
-    R_(place) p = {.value = (R_(element) *)row->value + j};
-    if (way != FD_MOVE_SGD || row->first) {
-        p.first = (R_(element) *)row->first + j;
-    }
-    if (way != FD_MOVE_SGD) {
-        p.second = (R_(element) *)row->second + j;
-    }
-    if (way == FD_MOVE_ADAM_COLUMNS) {
-        p.s = (const R_(element) *)row->corrections.columns_s + j;
-        p.q = (const R_(element) *)row->corrections.columns_q + j;
-    }
-    return p;
-}
-
-static inline FD_ALWAYS_INLINE void R_(fetch_ahead)(const fd_update_row *row, int64_t j, int way)
-{
-    for (int line = 0; line < 64; line += 64 / (int)sizeof(R_(element))) {
-        const R_(place) next = R_(place_of)(row, row->ahead + j + line, way);
-        __builtin_prefetch(next.value);
-        if (next.first) {
-            __builtin_prefetch(next.first);
-        }
-        if (way != FD_MOVE_SGD) {
-            __builtin_prefetch(next.second);
-        }
     }
 }
 
@@ -205,44 +185,56 @@ static inline FD_ALWAYS_INLINE void R_(update_end)(R_(numbers) n, const fd_updat
     }
 }
 
-static inline FD_ALWAYS_INLINE void R_(update_columns)(R_(numbers) n,
-                                                       const fd_update_row *given, int way)
+static inline FD_ALWAYS_INLINE int64_t R_(descend_words)(R_(numbers) n, const fd_update_row *row,
+                                                         int64_t *used)
 {
-    const fd_update_row own = *given, *row = &own; /* which no store can change */
     const R_(element) *gradient = row->gradient;
     const int64_t room = row->room - 64 - R_(lanes);
-    int64_t j = 0, used = 0; /* columns; elements of a compact gradient */
-    for (; j + 64 <= row->columns && (!row->compact || used <= room); j += 64) {
-        const uint64_t word = row->bits ? fd_load_bits(row->bits, row->bit + j) : ~(uint64_t)0;
+    int64_t j = 0;
+    for (; j + 64 <= row->columns && (!row->compact || *used <= room); j += 64) {
+        const uint64_t word = R_(active_word)(row, j);
         if (row->ahead) {
-            R_(fetch_ahead)(row, j, way);
+            R_(fetch_ahead)(row, j, FD_MOVE_SGD);
         }
         for (int part = 0; part < 64; part += R_(lanes)) {
             const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
             R_(vector) g;
             if (row->compact) {
-                g = R_(expand)(gradient + used, active);
-                used += __builtin_popcountll(active);
+                g = R_(expand)(gradient + *used, active);
+                *used += __builtin_popcountll(active);
             } else {
                 g = R_(load)(gradient + j + part);
             }
             if (active) {
-                R_(move)(n, R_(place_of)(row, j + part, way), g, active, way);
+                R_(descend)(n, R_(place_of)(row, j + part, FD_MOVE_SGD), g, active);
             }
         }
     }
+    return j;
+}
+
+static inline FD_ALWAYS_INLINE void R_(update_columns)(R_(numbers) n,
+                                                       const fd_update_row *given, int way)
+{
+    const fd_update_row own = *given, *row = &own; /* which no store can change */
+    int64_t used = 0; /* elements of a compact gradient */
+    const int64_t j = way == FD_MOVE_SGD ? R_(descend_words)(n, row, &used)
+                                         : R_(adapt_words)(n, row, &used, way);
     R_(update_end)(n, row, j, used, way);
 }
 
 static void R_(update_row)(const fd_rule *rule, const fd_update_row *row)
 {
     const R_(numbers) n = R_(numbers_of)(rule, &row->corrections);
+    const fd_corrections *c = &row->corrections;
     if (rule->kind == FD_SGD) {
         R_(update_columns)(n, row, FD_MOVE_SGD);
-    } else if (row->corrections.columns_s) {
-        R_(update_columns)(n, row, FD_MOVE_ADAM_COLUMNS);
-    } else {
+    } else if (c->columns_s == NULL) {
         R_(update_columns)(n, row, FD_MOVE_ADAM);
+    } else if ((R_(element))c->row.s * (R_(element))c->least_s < (R_(element))c->first.s) {
+        R_(update_columns)(n, row, FD_MOVE_ADAM_FIRST);
+    } else {
+        R_(update_columns)(n, row, FD_MOVE_ADAM_COLUMNS);
     }
 }
 

@@ -121,20 +121,23 @@ def update_adam(
 
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
-        w -= learning_rate * s * q * m / (sqrt(v) + epsilon * s)
+        w -= r * m / (sqrt(v) + e)
 
-    which is algorithm 1 of [5]_ where s is ``s(k) = sqrt(1 - beta2**k)`` and q is
-    ``q(k) = 1 / (1 - beta1**k)``, k being the number of updates. The weight between a row that
-    was active in n of the steps and a column that was active in m of them has had about
-    ``k = n * m / steps``. Let r and c be the shares of the steps in which the rows and columns of
-    this update were active on average. Around there, s(k) is a product of what depends on the row
-    and what depends on the column::
+    which is algorithm 1 of [5]_ where, of a weight that has had k updates, this one counted::
 
-        s = max(s(n * c) * (s(m * r) / s(steps * r * c)), s(1))
-        q = min(q(n * c) * (q(m * r) / q(steps * r * c)), q(1))
+        s(k) = sqrt(1 - beta2**k)
+        e = e(k) = epsilon * s(k)
+        r = r(k) = learning_rate * s(k) / (1 - beta1**k)
 
-    A unit's first update is every weight's that it moves: where n or m is 1, s and q are s(1) and
-    q(1). Between two lines, the table is interpolated.
+    The weight between a row that was active in n of the steps and a column that was active in m of
+    them has had about ``k = n * m / steps``. Let a and b be the shares of the steps in which the
+    rows and columns of this update were active on average. Around there, s(k) is a product of what
+    depends on the row and what depends on the column, and so are e(k) and r(k)::
+
+        s = s(n * b) * (s(m * a) / s(steps * a * b))
+
+    Where that is less than s(1), and where n or m is 1, they are s(1), e(1) and r(1): a unit's first
+    update is every weight's that it moves. Between two lines, the table is interpolated.
 
     Parameters
     ----------
@@ -176,17 +179,29 @@ def update_adam(
         counts[units] = numpy.minimum(counts[units] + 1, steps)
         shares.append(counts[units].sum() / (units.size * steps) if units.size else 1.0)
     row_share, column_share = shares
-    all_s, all_q = _from_line(table, steps * row_share * column_share)
-    row_s, row_q = _corrections(table, row_counts[rows], column_share)
-    column_s, column_q = _corrections(table, column_counts[columns], row_share)
-    if column_share == 1:
-        column_s, column_q = numpy.ones((2, columns.size))
-    else:
-        column_s, column_q = column_s / all_s, column_q / all_q
-    first_s, first_q = _from_line(table, 1)
-    s = numpy.multiply.outer(row_s.astype(cast), column_s.astype(cast))
-    q = numpy.multiply.outer(row_q.astype(cast), column_q.astype(cast))
-    s, q = numpy.maximum(s, cast(first_s)), numpy.minimum(q, cast(first_q))
+
+    def corrections(updates):
+        s, q = _from_line(table, updates)
+        return s, epsilon * s, learning_rate * (s / q)
+
+    row = [
+        _unless_first(row_counts[rows], part)
+        for part in corrections(row_counts[rows] * column_share)
+    ]
+    column_s = column_r = numpy.ones(columns.size)
+    if column_share != 1:
+        counts = column_counts[columns]
+        s, _, r = corrections(counts * row_share)
+        all_s, _, all_r = corrections(steps * row_share * column_share)
+        column_s = _unless_first(counts, s) * (1 / all_s)
+        column_r = _unless_first(counts, r) * (1 / all_r)
+    first_s, first_e, first_r = corrections(1)
+    s, e, r = (
+        numpy.multiply.outer(of_row.astype(cast), of_column.astype(cast))
+        for of_row, of_column in zip(row, (column_s, column_s, column_r), strict=True)
+    )
+    less = s < cast(first_s)
+    e[less], r[less] = cast(first_e), cast(first_r)
     w = kept = value[index]
     if weight_decay != 0:
         if decoupled:
@@ -196,8 +211,7 @@ def update_adam(
     m = cast(beta1) * first[index] + cast(1.0 - beta1) * g
     v = cast(beta2) * second[index] + cast(1.0 - beta2) * (g * g)
     first[index], second[index] = m, v
-    size = numpy.sqrt(v) + cast(epsilon) * s
-    value[index] = kept - cast(learning_rate) * (s * q) * m / size
+    value[index] = kept - r * m / (numpy.sqrt(v) + e)
     _bound_norms(value, columns, max_norm)
 
 
@@ -224,21 +238,19 @@ def correction_table(beta1, beta2, lines):
 
 
 def _from_line(table, line):
-    """s and q from the table's lines, between two lines in proportion."""
+    """sqrt(1 - beta2**k) and 1 - beta1**k, between two lines of the table in proportion."""
     below = numpy.floor(line).astype(numpy.int64)
     above = numpy.minimum(below + 1, len(table) - 1)
     part = line - below
-    first, second = (
+    second, first = (
         table[below, which] + part * (table[above, which] - table[below, which]) for which in (0, 1)
     )
-    return numpy.sqrt(first), 1 / second
+    return numpy.sqrt(second), first
 
 
-def _corrections(table, counts, share):
-    """s and q of the weights of units; 0 and infinity, past the bounds, after a first update."""
-    s, q = _from_line(table, counts * share)
-    once = counts <= 1
-    return numpy.where(once, 0, s), numpy.where(once, numpy.inf, q)
+def _unless_first(counts, corrections):
+    """0, less than the least there is, for units after a first update."""
+    return numpy.where(counts <= 1, 0, corrections)
 
 
 def _active(shape, row_bits, row_offset, column_bits, column_offset):
