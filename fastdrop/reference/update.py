@@ -136,8 +136,8 @@ def update_adam(
 
         s = s(n * b) * (s(m * a) / s(steps * a * b))
 
-    Where that is less than s(1), and where n or m is 1, they are s(1), e(1) and r(1): a unit's first
-    update is every weight's that it moves. Between two lines, the table is interpolated.
+    Where that is less than s(1), and where n or m is 1, they are s(1), e(1) and r(1): a unit's
+    first update is every weight's that it moves. Between two lines, the table is interpolated.
 
     Parameters
     ----------
