@@ -100,18 +100,35 @@ def skip_matmul(
 ) -> int: ...
 def compact_matmul(
     x: _Matrix,
-    transposed: bool,
     bits: _Bits | None,
-    offset: int,
+    rows_per_mask: int,
+    group: int,
     w: _Matrix,
-    column_bits: _Bits | None,
-    column_offset: int,
     scale: float,
     bias: _Matrix | None,
     bias_scale: float,
-    accumulate: bool,
+    out_bits: _Bits | None,
+    out_rows_per_mask: int,
     out: _Matrix,
 ) -> int: ...
+def compact_gradient(
+    x: _Matrix,
+    bits: _Bits | None,
+    rows_per_mask: int,
+    group: int,
+    grad: _Matrix,
+    out_bits: _Bits | None,
+    out_rows_per_mask: int,
+    scale: float,
+    out: _Matrix,
+) -> int: ...
+def masked_sums(
+    x: _Matrix,
+    bits: _Bits | None,
+    rows_per_mask: int,
+    scale: float,
+    out: _Matrix,
+) -> None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: SupportsIndex) -> None: ...
 def select_isa(name: str) -> None: ...

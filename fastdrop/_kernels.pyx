@@ -77,18 +77,6 @@ cdef extern from "fastdrop.h" nogil:
         const void *bias
         const uint8_t *bits
         int64_t rows_per_mask
-    ctypedef struct compact_operands:
-        const void *x
-        const void *w
-        int64_t x_stride
-        int64_t w_stride
-        int x_transposed
-        int w_transposed
-        fd_units rows
-        fd_units depth
-        fd_units columns
-    int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, int accumulate,
-                              const skip_result *result)
     int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
                            const skip_result *result)
 
@@ -286,39 +274,6 @@ cdef inline bint stands(cnp.ndarray w) noexcept:
     return cnp.PyArray_DIM(w, 1) > 1 and stride_of(w, 1) != 1
 
 
-def compact_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64_t offset,
-                   cnp.ndarray w not None, cnp.ndarray column_bits, int64_t column_offset,
-                   double scale, cnp.ndarray bias, double bias_scale, bint accumulate,
-                   cnp.ndarray out not None):
-    cdef compact_operands operands
-    cdef skip_result result
-    cdef fd_dtype dtype = dtype_of(x)
-    cdef int64_t depth = cnp.PyArray_DIM(w, 0)
-    operands.x = cnp.PyArray_DATA(x)
-    operands.x_transposed = transposed
-    operands.x_stride = stride_of(x, 1 if transposed else 0)
-    operands.w = cnp.PyArray_DATA(w)
-    operands.w_transposed = stands(w)
-    operands.w_stride = stride_of(w, 1 if operands.w_transposed else 0)
-    operands.rows = units_of(bits if transposed else None, offset, cnp.PyArray_DIM(x, 0))
-    operands.depth = units_of(None if transposed else bits, offset, depth)
-    operands.columns = units_of(column_bits, column_offset, cnp.PyArray_DIM(w, 1))
-    result.data = cnp.PyArray_DATA(out)
-    result.stride = stride_of(out, 0)
-    result.columns = cnp.PyArray_DIM(w, 1)
-    result.scale = scale
-    result.bias = data_of(bias)
-    result.bias_scale = bias_scale
-    result.bits = NULL
-    result.rows_per_mask = 1
-    cdef int64_t stored
-    with nogil:
-        stored = fd_compact_matmul(dtype, &operands, accumulate, &result)
-    if stored < 0:
-        raise MemoryError("no memory for the packed operands of a matrix product")
-    return stored
-
-
 def skip_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64_t rows_per_mask,
                 bint skip_zeros, cnp.ndarray w not None, double scale, cnp.ndarray bias,
                 double bias_scale, cnp.ndarray out_bits, int64_t out_rows_per_mask,
@@ -397,4 +352,5 @@ def build_info():
     }
 
 
+include "_compact.pxi"
 include "_update.pxi"

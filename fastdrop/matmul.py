@@ -164,7 +164,8 @@ def masked_matmul_backward(
         Product(grad, w.T, _matrix(grad_x), mask_out, mask_in, scale, None, 1.0, skip_zeros), method
     )
     multiply_transposed(rows, grad, grad_w, mask_in, mask_out, scale, skip_zeros, method)
-    _sum_columns(grad, mask_out, scale_out, grad_bias)
+    bits, rows_per_mask = (None, 1) if mask_out is None else (mask_out.bits, mask_out.rows_per_mask)
+    kernels.masked_sums(rows_contiguous(grad), bits, rows_per_mask, scale_out, grad_bias)
     return grad_x, grad_w, grad_bias
 
 
@@ -187,21 +188,6 @@ def _gradients(out, shapes, operands):
             raise ValueError("out must hold arrays that overlap neither operands nor each other")
         arrays.append(array)
     return arrays
-
-
-def _sum_columns(grad, mask_out, scale, out):
-    """Column sums of what the output mask kept."""
-    if mask_out is None:
-        grad.sum(axis=0, out=out)
-    elif mask_out.groups == 1:  # what is dropped stays in its column
-        with numpy.errstate(all="ignore"):
-            sums = grad.sum(axis=0, out=out)[None]
-        kernels.apply_mask(sums, mask_out.bits, mask_out.shape, 1, scale, sums)
-    else:
-        kept = numpy.empty(grad.shape, grad.dtype)
-        rows = mask_out.rows_per_mask
-        kernels.apply_mask(grad, mask_out.bits, mask_out.shape, rows, scale, kept)
-        kept.sum(axis=0, out=out)
 
 
 def _matrix(x):

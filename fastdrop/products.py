@@ -166,27 +166,16 @@ def _dense(p):
 
 
 def _compact(p):
-    """Group by group: every group of rows has its own units."""
+    """Every group of rows multiplies its own units."""
     group = groups_of(p)
     if not group:
         raise ValueError(
             "method 'compact' needs masks shared by the same groups of rows; use 'auto' or 'skip'"
         )
-    rows = p.x.shape[0]
-    x = rows_contiguous(p.x)
-    for start in range(0, rows, group):
-        part = slice(start, start + group)
-        kernels.compact_matmul(
-            x[part], False, *_units(p.mask_in, start), p.w, *_units(p.mask_out, start), p.scale,
-            p.bias, p.bias_scale, False, p.out[part],
-        )  # fmt: skip
-
-
-def _units(mask, row):
-    """Bits and bit offset of the units of a row."""
-    if mask is None:
-        return None, 0
-    return mask.bits, row // mask.rows_per_mask * mask.width
+    kernels.compact_matmul(
+        rows_contiguous(p.x), *_bits(p.mask_in), group, p.w, p.scale, p.bias, p.bias_scale,
+        *_bits(p.mask_out), p.out,
+    )  # fmt: skip
 
 
 def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, method):
@@ -253,17 +242,10 @@ def _choose_transposed(p):
 
 
 def _compact_transposed(p, group):
-    """The groups' products, added up where there are several."""
-    rows = p.x.shape[0]
-    grad = rows_contiguous(p.w)
-    if rows == 0:
-        p.out[...] = 0
-    for start in range(0, rows, group):
-        part = slice(start, start + group)
-        kernels.compact_matmul(
-            p.x[part].T, True, *_units(p.mask_in, start), grad[part], *_units(p.mask_out, start),
-            p.scale, None, 1.0, start > 0, p.out,
-        )  # fmt: skip
+    """The groups' products, added up."""
+    kernels.compact_gradient(
+        p.x, *_bits(p.mask_in), group, rows_contiguous(p.w), *_bits(p.mask_out), p.scale, p.out
+    )
 
 
 def gathered_columns(name, x, units):

@@ -10,39 +10,155 @@ static int64_t divide_up(int64_t a, int64_t b)
     return a / b + (a % b != 0);
 }
 
-void fd_cut_axis(const fd_units *units, int64_t most, int64_t parts, int64_t unit,
-                 compact_axis *axis)
+fd_units fd_units_of_row(const compact_mask *mask, int64_t row)
 {
-    memset(axis, 0, sizeof *axis);
-    axis->length = units->length;
-    axis->active = fd_count_units(units);
-    const int64_t fewest = divide_up(axis->active, most);
-    const int64_t wanted = divide_up(fewest, parts) * parts;
-    axis->step = wanted ? divide_up(divide_up(axis->active, wanted), unit) * unit : unit;
-    axis->blocks = divide_up(axis->active, axis->step);
+    fd_units units = mask->units;
+    units.bit += row / mask->rows_per_mask * units.length;
+    return units;
 }
 
-static void number_units(const fd_units *units, int64_t *numbers)
+int64_t fd_widest_block(const compact_axis *axes, int64_t groups)
 {
-    for (int64_t i = 0; i < units->length; i += 64) {
-        uint64_t word = fd_load_bits_part(units->bits, units->bit + i, units->length - i);
-        for (; word; word &= word - 1) {
-            *numbers++ = i + __builtin_ctzll(word);
+    int64_t widest = 0;
+    for (int64_t g = 0; g < groups; g++) {
+        for (int64_t b = 0; b < axes[g].blocks; b++) {
+            const int64_t active = fd_active_in_block(&axes[g], b);
+            widest = active > widest ? active : widest;
         }
     }
+    return widest;
 }
 
-/* The lowest `count` of the set bits. */
-static uint64_t lowest_bits(uint64_t bits, int64_t count)
+static uint64_t load_word(const fd_units *units, int64_t i, int64_t end)
 {
-    uint64_t rest = bits;
-    for (; count > 0; count--) {
-        rest &= rest - 1;
+    if (units->bits == NULL) {
+        return end - i < 64 ? ((uint64_t)1 << (end - i)) - 1 : ~(uint64_t)0;
     }
-    return bits ^ rest;
+    return fd_load_bits_part(units->bits, units->bit + i, end - i);
 }
 
-/* Where the last vector would reach beyond the axis it begins earlier. */
+/* Memory that a layout's lists are taken from, front to back. */
+typedef struct {
+    char *next;
+} memory;
+
+static void *take(memory *m, int64_t bytes)
+{
+    void *taken = m->next;
+    m->next += fd_aligned(bytes);
+    return taken;
+}
+
+static int64_t most_blocks(const compact_layout *l, int lanes)
+{
+    const int64_t length = l->mask->units.length;
+    return l->common && l->groups > 1 ? divide_up(length, lanes) + 1
+                                      : divide_up(length, l->most) + l->parts + 1;
+}
+
+static int64_t bytes_of(const compact_layout *l, int lanes)
+{
+    const int64_t length = l->mask->units.length, blocks = most_blocks(l, lanes);
+    const int64_t word = (int64_t)sizeof(int64_t);
+    const int64_t pieces = (length / lanes + 1 + blocks) * (int64_t)sizeof(compact_piece);
+    const int64_t group = fd_aligned((blocks + 1) * word) * 3 + fd_aligned(length * word) +
+                          fd_aligned(pieces);
+    return l->groups * group + fd_aligned((length / lanes + 1) * word);
+}
+
+/* Cuts one group's axis after every step active units; returns the number of blocks. */
+static int64_t cut_alone(const compact_layout *l, const fd_units *units, int64_t *cuts)
+{
+    const int64_t active = fd_count_units(units);
+    const int64_t wanted = divide_up(divide_up(active, l->most), l->parts) * l->parts;
+    if (active == 0) {
+        cuts[0] = 0;
+        return 0;
+    }
+    const int64_t step = divide_up(divide_up(active, wanted), l->unit) * l->unit;
+    int64_t blocks = 0, rank = 0;
+    cuts[blocks++] = 0;
+    for (int64_t i = 0; i < units->length && blocks * step < active; i += 64) {
+        uint64_t word = load_word(units, i, units->length);
+        int64_t count = __builtin_popcountll(word);
+        for (; blocks * step < active && rank + count > blocks * step; blocks++) {
+            for (; rank < blocks * step; rank++, count--) {
+                word &= word - 1;
+            }
+            cuts[blocks] = i + __builtin_ctzll(word);
+        }
+        rank += count;
+    }
+    cuts[blocks] = units->length;
+    return blocks;
+}
+
+static int fits(const compact_layout *l, const int64_t *cuts, int64_t blocks)
+{
+    for (int64_t g = 0; g < l->groups; g++) {
+        fd_units units = fd_units_of_row(l->mask, l->row + g * l->group);
+        for (int64_t b = 0; b < blocks; b++) {
+            fd_units part = units;
+            part.bit += cuts[b];
+            part.length = cuts[b + 1] - cuts[b];
+            if (part.length > l->most && fd_count_units(&part) > l->most) {
+                return 0;
+            }
+        }
+    }
+    return 1;
+}
+
+/* Cuts all groups' axes at the same units, by how many are active in all of them together. */
+static int64_t cut_together(const compact_layout *l, int lanes, memory *m, int64_t *cuts)
+{
+    const int64_t length = l->mask->units.length, vectors = divide_up(length, lanes);
+    int64_t *counts = take(m, vectors * (int64_t)sizeof *counts);
+    int64_t total = 0, most = 0;
+    memset(counts, 0, (size_t)vectors * sizeof *counts);
+    for (int64_t g = 0; g < l->groups; g++) {
+        const fd_units units = fd_units_of_row(l->mask, l->row + g * l->group);
+        int64_t own = 0;
+        for (int64_t i = 0; i < length; i += 64) {
+            const uint64_t word = load_word(&units, i, length);
+            for (int part = 0; part < 64 && i + part < length; part += lanes) {
+                const uint64_t bits = word >> part & (((uint64_t)1 << lanes) - 1);
+                counts[(i + part) / lanes] += __builtin_popcountll(bits);
+                own += __builtin_popcountll(bits);
+            }
+        }
+        total += own;
+        most = own > most ? own : most;
+    }
+    cuts[0] = 0;
+    if (total == 0) {
+        return 0;
+    }
+    int64_t wanted = divide_up(divide_up(most, l->most), l->parts) * l->parts, blocks = 0;
+    for (; wanted < vectors; wanted = divide_up(wanted + wanted / 8 + 1, l->parts) * l->parts) {
+        int64_t sum = 0;
+        blocks = 0;
+        for (int64_t v = 0; v < vectors; v++) {
+            /* where a vector's middle is beyond the next share of the total */
+            if (sum * 2 * wanted + counts[v] * wanted > (blocks + 1) * 2 * total &&
+                v * lanes > cuts[blocks]) {
+                cuts[++blocks] = v * lanes;
+            }
+            sum += counts[v];
+        }
+        cuts[++blocks] = length;
+        if (fits(l, cuts, blocks)) {
+            return blocks;
+        }
+    }
+    for (blocks = 0; cuts[blocks] < length; blocks++) { /* as many as could be active */
+        const int64_t next = cuts[blocks] + l->most / lanes * lanes;
+        cuts[blocks + 1] = next < length ? next : length;
+    }
+    return blocks;
+}
+
+/* A vector from unit `source` on; where it would reach beyond the axis it begins earlier. */
 static compact_piece piece_of(int64_t source, uint64_t bits, int64_t place, int64_t length, int lanes)
 {
     const int64_t beyond = source + lanes - length;
@@ -52,92 +168,89 @@ static compact_piece piece_of(int64_t source, uint64_t bits, int64_t place, int6
     return piece;
 }
 
-static void cut_pieces(const fd_units *units, const compact_axis *axis, int lanes,
-                       compact_piece *pieces, int64_t *starts)
+/* Ranks of the cuts, and whichever lists are asked for. */
+static void list_units(const fd_units *units, const compact_axis *axis, int lanes, int64_t *ranks,
+                       int64_t *numbers, int64_t *starts, compact_piece *pieces)
 {
     const uint64_t vector = ((uint64_t)1 << lanes) - 1;
-    int64_t n = 0, rank = 0, block = 0;
-    starts[0] = 0;
-    for (int64_t i = 0; i < units->length; i += 64) {
-        const uint64_t word = fd_load_bits_part(units->bits, units->bit + i, units->length - i);
-        for (int part = 0; part < 64; part += lanes) {
-            for (uint64_t bits = word >> part & vector; bits;) {
-                const int64_t room = (block + 1) * axis->step - rank;
-                if (room == 0) {
-                    starts[++block] = n;
-                    continue;
+    int64_t n = 0, rank = 0;
+    for (int64_t b = 0; b < axis->blocks; b++) {
+        const int64_t end = axis->cuts[b + 1], first = rank;
+        ranks[b] = rank;
+        if (pieces) {
+            starts[b] = n;
+        }
+        for (int64_t i = axis->cuts[b]; i < end; i += 64) {
+            uint64_t word = load_word(units, i, end);
+            int64_t place = rank - first;
+            rank += __builtin_popcountll(word);
+            for (int part = 0; pieces && part < 64; part += lanes) {
+                const uint64_t bits = word >> part & vector;
+                if (bits) {
+                    pieces[n++] = piece_of(i + part, bits, place, units->length, lanes);
+                    place += __builtin_popcountll(bits);
                 }
-                const int64_t count = __builtin_popcountll(bits);
-                const uint64_t taken = count <= room ? bits : lowest_bits(bits, room);
-                pieces[n++] = piece_of(i + part, taken, rank - block * axis->step, units->length,
-                                       lanes);
-                rank += __builtin_popcountll(taken);
-                bits ^= taken;
+            }
+            for (; numbers && word; word &= word - 1) {
+                *numbers++ = i + __builtin_ctzll(word);
             }
         }
     }
-    starts[axis->blocks] = n;
+    ranks[axis->blocks] = rank;
+    if (pieces) {
+        starts[axis->blocks] = n;
+    }
 }
 
-static size_t starts_bytes(const compact_axis *axis)
+static void lay_out(const compact_layout *l, int lanes, memory *m)
 {
-    return (size_t)(axis->blocks + 1) * sizeof(int64_t);
-}
-
-/* One more piece a block than vectors: a cut may divide one. */
-static size_t pieces_bytes(const compact_axis *axis, int lanes)
-{
-    return (size_t)(axis->length / lanes + 1 + axis->blocks) * sizeof(compact_piece);
+    const int64_t length = l->mask->units.length, word = (int64_t)sizeof(int64_t);
+    const int64_t cuts_bytes = (most_blocks(l, lanes) + 1) * word;
+    int64_t *cuts = NULL, blocks = 0;
+    for (int64_t g = 0; g < l->groups; g++) {
+        const fd_units units = fd_units_of_row(l->mask, l->row + g * l->group);
+        compact_axis *axis = &l->axes[g];
+        memset(axis, 0, sizeof *axis);
+        if (cuts == NULL || !l->common) {
+            const int alone = !l->common || l->groups == 1;
+            cuts = take(m, cuts_bytes);
+            blocks = alone ? cut_alone(l, &units, cuts) : cut_together(l, lanes, m, cuts);
+        }
+        axis->length = length;
+        axis->blocks = blocks;
+        axis->cuts = axis->ranks = cuts;
+        if (units.bits == NULL) {
+            continue;
+        }
+        int64_t *ranks = take(m, cuts_bytes), *numbers = NULL, *starts = NULL;
+        compact_piece *pieces = NULL;
+        if (l->numbers) {
+            numbers = take(m, length * word);
+        }
+        if (l->pieces) {
+            starts = take(m, cuts_bytes);
+            pieces = take(m, (length / lanes + 1 + blocks) * (int64_t)sizeof *pieces);
+        }
+        list_units(&units, axis, lanes, ranks, numbers, starts, pieces);
+        axis->ranks = ranks;
+        axis->numbers = numbers;
+        axis->starts = starts;
+        axis->pieces = pieces;
+    }
 }
 
 int fd_lay_out_axes(const compact_layout *layouts, int count, int lanes)
 {
-    size_t bytes = 1;
+    int64_t bytes = 1;
     for (int i = 0; i < count; i++) {
-        const compact_axis *axis = layouts[i].axis;
-        bytes += (size_t)axis->active * sizeof(int64_t) + starts_bytes(axis) +
-                 pieces_bytes(axis, lanes);
+        bytes += bytes_of(&layouts[i], lanes);
     }
-    char *memory = fd_workspace(FD_SLOT_CUTS, bytes);
-    if (memory == NULL) {
+    memory m = {fd_workspace(FD_SLOT_CUTS, (size_t)bytes)};
+    if (m.next == NULL) {
         return -1;
     }
     for (int i = 0; i < count; i++) {
-        const compact_layout *l = &layouts[i];
-        if (l->units->bits == NULL) {
-            continue;
-        }
-        if (l->numbers) {
-            number_units(l->units, (int64_t *)memory);
-            l->axis->numbers = (int64_t *)memory;
-            memory += (size_t)l->axis->active * sizeof(int64_t);
-        }
-        if (l->pieces) {
-            int64_t *starts = (int64_t *)memory;
-            compact_piece *pieces = (compact_piece *)(memory + starts_bytes(l->axis));
-            cut_pieces(l->units, l->axis, lanes, pieces, starts);
-            l->axis->starts = starts;
-            l->axis->pieces = pieces;
-            memory += starts_bytes(l->axis) + pieces_bytes(l->axis, lanes);
-        }
+        lay_out(&layouts[i], lanes, &m);
     }
     return 0;
-}
-
-int64_t fd_cut_of(const compact_axis *axis, int64_t block)
-{
-    if (block == 0) {
-        return 0;
-    }
-    if (block >= axis->blocks) {
-        return axis->length;
-    }
-    if (axis->numbers) {
-        return axis->numbers[block * axis->step];
-    }
-    if (axis->pieces) {
-        const compact_piece *first = axis->pieces + axis->starts[block];
-        return first->source + __builtin_ctz(first->lanes);
-    }
-    return block * axis->step;
 }

@@ -5,25 +5,39 @@
 #include "bits.h"
 #include "fastdrop.h"
 
-/* What fd_lay_out_axes makes of one axis, whose units are `units`. */
+/* An axis of `groups` groups of `group` rows, from row `row` of the mask on, and what to make of it:
+ * blocks of at most `most` active units, as few as can be, then a multiple of `parts`, all of about
+ * the same length. Where the groups have units of their own, `common` cuts them all at the same
+ * units, multiples of a vector; a group alone is cut into multiples of `unit` active units. */
 typedef struct {
-    const fd_units *units;
-    compact_axis *axis;
-    int numbers, pieces;
+    const compact_mask *mask;
+    int64_t row, group, groups;
+    int common;
+    int64_t most, parts, unit;
+    int numbers, pieces; /* which lists the kernels need */
+    compact_axis *axes;  /* one a group */
 } compact_layout;
 
-/* Counts an axis and cuts it into blocks of at most `most` active units: as few as can be, then a
- * multiple of `parts`, all of about the same length, which is a multiple of `unit`, which divides
- * `most`. */
-void fd_cut_axis(const fd_units *units, int64_t most, int64_t parts, int64_t unit,
-                 compact_axis *axis);
-
-/* Gives every axis the numbers and the pieces that its layout asks for, none where all units are
- * active, in memory of the calling thread. Returns 0, or -1 without memory. */
+/* Fills the axes of all layouts, with lists in memory of the calling thread, valid until the next
+ * call. Returns 0, or -1 without memory. */
 int fd_lay_out_axes(const compact_layout *layouts, int count, int lanes);
 
-/* The first unit of a block, in the source; 0 of the first block, whatever stands before its first
- * active unit belongs to it; the length after the last one. */
-int64_t fd_cut_of(const compact_axis *axis, int64_t block);
+/* The units of the mask row that row `row` uses. */
+fd_units fd_units_of_row(const compact_mask *mask, int64_t row);
+
+static inline int64_t fd_active_in_block(const compact_axis *axis, int64_t block)
+{
+    return axis->ranks[block + 1] - axis->ranks[block];
+}
+
+/* Elements from row to row of a panel of some columns: a vector more than they fill, whose row
+ * is an odd number of vectors. */
+static inline int64_t fd_panel_stride(int64_t columns, int64_t lanes)
+{
+    return (((columns + lanes - 1) / lanes + 1) | 1) * lanes;
+}
+
+/* Most active units of any block of any group. */
+int64_t fd_widest_block(const compact_axis *axes, int64_t groups);
 
 #endif

@@ -3,172 +3,193 @@
  * Packing for the caches has to touch every element of w that a product uses, once, in any case: so
  * the gathering of active rows and columns costs little more when it is part of the packing.
  *
- * The multiplication is an ordinary one, of GROUP_ROWS rows by two vectors in registers: per step
- * of depth 2 loads of the panel and GROUP_ROWS broadcasts for 2 * GROUP_ROWS multiply-adds, so that
- * the multipliers are the limit. A strip of two vectors, COMPACT_DEPTH deep, is 20 KB and stays in
- * the L1 cache for all groups of rows; loading and storing the sums, 2 * GROUP_ROWS of each, is then
- * one operation in ten multiply-adds at most. Rows of panels and of packed x have a vector more than
- * they need: whole vectors can be written at their end, and an odd number of cache lines from row
- * to row spreads a strip over all sets of the cache.
+ * The multiplication is an ordinary one, of COMPACT_ROWS rows by two vectors in registers: per step
+ * of depth 2 loads of the panel and COMPACT_ROWS broadcasts for 2 * COMPACT_ROWS multiply-adds, so that
+ * the multipliers are the limit. A strip of two vectors, FD_COMPACT_DEPTH deep, is 20 KB and stays
+ * in the L1 cache for all groups of rows; loading and storing the sums, 2 * COMPACT_ROWS of each, is
+ * then one operation in ten multiply-adds at most. Rows of panels and of packed x have a vector more
+ * than they need: whole vectors can be written at their end, and an odd number of cache lines from
+ * row to row spreads a strip over all sets of the cache.
  */
 #include "join.h"
 
-#define PANEL_STRIDE ((PANEL_VECTORS + 1) * R_(lanes))
-#define X_STRIDE (COMPACT_DEPTH + R_(lanes))
+/* Sums of two vectors a row, and the two vectors of the panel, in the registers there are. */
+#undef COMPACT_ROWS
+#define COMPACT_ROWS (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
+/* Rows between the one that is packed and the one that is fetched into the cache. */
+#define ROWS_AHEAD 2
+#define X_STRIDE (FD_COMPACT_DEPTH + R_(lanes))
+#define UNITS_STRIDE (FD_COMPACT_UNITS + R_(lanes))
 
-/* Copies the active ones of the units of one block of an axis, which lie contiguous at x, to `out`,
- * where there is a vector of room beyond them. `ahead`, to be copied soon, is fetched. */
+/* Copies the active ones of the units of one block of an axis, of the row at x, to `out`, where
+ * there is a vector of room beyond them. `ahead`, a row to be copied soon, is fetched. */
 static inline void R_(pick)(const R_(element) *x, const R_(element) *ahead,
                             const compact_axis *axis, int64_t block, R_(element) *out)
 {
+    const int64_t begin = axis->cuts[block], end = axis->cuts[block + 1];
     if (axis->pieces == NULL) {
-        const int64_t first = block * axis->step, left = axis->length - first;
-        memcpy(out, x + first, (size_t)(left < axis->step ? left : axis->step) * sizeof *x);
+        memcpy(out, x + begin, (size_t)(end - begin) * sizeof *x);
         return;
     }
     const compact_piece *piece = axis->pieces + axis->starts[block];
-    const compact_piece *end = axis->pieces + axis->starts[block + 1];
+    const compact_piece *last = axis->pieces + axis->starts[block + 1];
     if (axis->length < R_(lanes)) { /* no whole vector to load */
-        for (int64_t i = 0; i < axis->length; i++) {
-            if (piece->lanes >> i & 1) {
+        for (int64_t i = begin; piece < last && i < end; i++) {
+            if (piece->lanes >> (i - piece->source) & 1) {
                 *out++ = x[i];
             }
         }
         return;
     }
-    for (; piece < end; piece++) {
+    for (; piece < last; piece++) {
         __builtin_prefetch(ahead + piece->source);
         R_(compress)(out + piece->place, R_(load)(x + piece->source), piece->lanes);
     }
 }
 
-static inline int64_t R_(unit)(const compact_axis *axis, int64_t i)
+static inline int64_t R_(unit)(const compact_axis *axis, int64_t rank)
 {
-    return axis->numbers ? axis->numbers[i] : i;
+    return axis->numbers ? axis->numbers[rank] : rank;
 }
 
 static inline int64_t R_(in_block)(const compact_axis *axis, int64_t block)
 {
-    const int64_t left = axis->active - block * axis->step;
-    return left < axis->step ? left : axis->step;
+    return axis->ranks[block + 1] - axis->ranks[block];
 }
 
-/* Rows [row, row + rows) of one block of depth, COMPACT_ROWS_AHEAD rows fetched ahead. */
-static void R_(compact_pack_x)(const compact_plan *c, int64_t row, int64_t rows, int64_t block,
-                               void *to)
+/* COMPACT_ROWS rows of x from row `row` on, or as many as there are, in one block of depth. */
+static void R_(compact_pack_rows)(const compact_matrix *x, int64_t row, int64_t rows,
+                                  const compact_axis *depth, int64_t block, void *to)
 {
     R_(element) *packed = to;
-    const R_(element) *x = c->x;
-    if (rows < GROUP_ROWS) {
-        memset(packed, 0, GROUP_ROWS * X_STRIDE * sizeof *packed);
+    if (rows < COMPACT_ROWS) {
+        memset(packed, 0, COMPACT_ROWS * X_STRIDE * sizeof *packed);
     }
-    if (!c->x_transposed) {
-        for (int64_t r = 0; r < rows; r++) {
-            const R_(element) *from = x + (row + r) * c->x_stride;
-            R_(pick)(from, from + GROUP_ROWS * c->x_stride, &c->depth, block,
-                     packed + r * X_STRIDE);
+    for (int64_t r = 0; r < rows; r++) {
+        const R_(element) *from = (const R_(element) *)x->data + (row + r) * x->stride;
+        const int64_t ahead = r + ROWS_AHEAD < rows ? ROWS_AHEAD : 0;
+        R_(pick)(from, from + ahead * x->stride, depth, block, packed + r * X_STRIDE);
+    }
+}
+
+/* The active units of one block of `depth` rows of x from row `row` on, turned: row i of what is
+ * packed are the depth elements of the block's active unit i. Rows that fill the last group of rows
+ * up are zero. */
+static void R_(compact_pack_units)(const compact_matrix *x, int64_t row, int64_t depth,
+                                   const compact_axis *units, int64_t block, void *to)
+{
+    R_(element) *packed = to;
+    R_(element) turned[R_(lanes)][UNITS_STRIDE];
+    const int64_t active = R_(in_block)(units, block);
+    const int64_t filled = (active + COMPACT_ROWS - 1) / COMPACT_ROWS * COMPACT_ROWS;
+    for (int64_t k = 0; k < depth; k += R_(lanes)) {
+        for (int lane = 0; lane < R_(lanes); lane++) {
+            if (k + lane >= depth) {
+                memset(turned[lane], 0, (size_t)active * sizeof *packed);
+                continue;
+            }
+            const R_(element) *from = (const R_(element) *)x->data + (row + k + lane) * x->stride;
+            const int64_t ahead = k + lane + ROWS_AHEAD < depth ? ROWS_AHEAD : 0;
+            R_(pick)(from, from + ahead * x->stride, units, block, turned[lane]);
         }
-        return;
-    }
-    int64_t columns[GROUP_ROWS];
-    for (int64_t r = 0; r < GROUP_ROWS; r++) {
-        columns[r] = R_(unit)(&c->rows, row + (r < rows ? r : 0));
-    }
-    const int64_t first = block * c->depth.step, depth = R_(in_block)(&c->depth, block);
-    /* neighbours in a row share a cache line */
-    for (int64_t k = 0; k < depth; k++) {
-        const R_(element) *from = x + (first + k) * c->x_stride;
-#pragma GCC unroll 8
-        for (int r = 0; r < GROUP_ROWS; r++) {
-            packed[r * X_STRIDE + k] = from[columns[r]];
+        for (int64_t u = 0; u < active; u += R_(transpose_depth)) {
+            R_(transpose)(turned[0] + u, UNITS_STRIDE,
+                          packed + u * X_STRIDE + k, X_STRIDE);
         }
+    }
+    for (int64_t u = active; u < filled; u++) {
+        memset(packed + u * X_STRIDE, 0, X_STRIDE * sizeof *packed);
     }
 }
 
 /* Row after row of w, of all panels: a row is a page or more, and is visited once. */
-static void R_(compact_pack_plain)(const compact_plan *c, const compact_part *part,
+static void R_(compact_pack_plain)(const compact_matrix *matrix, const compact_axis *depth,
+                                   const compact_axis *columns, const compact_part *part,
                                    R_(element) *packed)
 {
-    const R_(element) *w = c->w;
+    const R_(element) *w = matrix->data;
     for (int64_t b = 0; b < part->blocks; b++) {
-        const int64_t block = part->block + b, first = block * c->depth.step;
-        const int64_t depth = R_(in_block)(&c->depth, block);
-        for (int64_t k = 0; k < depth; k++) {
-            const int64_t ahead = k + COMPACT_ROWS_AHEAD < depth ? k + COMPACT_ROWS_AHEAD : k;
-            const R_(element) *row = w + R_(unit)(&c->depth, first + k) * c->w_stride;
-            const R_(element) *next = w + R_(unit)(&c->depth, first + ahead) * c->w_stride;
+        const int64_t first = depth->ranks[part->block + b];
+        const int64_t count = R_(in_block)(depth, part->block + b);
+        for (int64_t k = 0; k < count; k++) {
+            const int64_t ahead = k + ROWS_AHEAD < count ? k + ROWS_AHEAD : k;
+            const R_(element) *row = w + R_(unit)(depth, first + k) * matrix->stride;
+            const R_(element) *next = w + R_(unit)(depth, first + ahead) * matrix->stride;
             for (int64_t p = 0; p < part->panels; p++) {
-                R_(pick)(row, next, &c->columns, part->panel + p,
-                         packed + ((b * part->panels + p) * COMPACT_DEPTH + k) * PANEL_STRIDE);
+                const int64_t panel = (b * part->panels + p) * part->depth;
+                R_(pick)(row, next, columns, part->panel + p, packed + (panel + k) * part->stride);
             }
         }
     }
 }
 
 /* w transposed: the active parts of as many rows as a vector has lanes, then turned. */
-static void R_(compact_pack_transposed)(const compact_plan *c, const compact_part *part,
+static void R_(compact_pack_transposed)(const compact_matrix *matrix, const compact_axis *depth,
+                                        const compact_axis *columns, const compact_part *part,
                                         R_(element) *packed)
 {
-    const R_(element) *w = c->w;
+    const R_(element) *w = matrix->data;
     R_(element) turned[R_(lanes)][X_STRIDE];
     for (int64_t p = 0; p < part->panels; p++) {
-        const int64_t first = (part->panel + p) * c->columns.step;
-        const int64_t columns = R_(in_block)(&c->columns, part->panel + p);
-        for (int64_t column = 0; column < columns; column += R_(lanes)) {
+        const int64_t first = columns->ranks[part->panel + p];
+        const int64_t count = R_(in_block)(columns, part->panel + p);
+        for (int64_t column = 0; column < count; column += R_(lanes)) {
             for (int64_t b = 0; b < part->blocks; b++) {
                 R_(element) *panel =
-                    packed + (b * part->panels + p) * COMPACT_DEPTH * PANEL_STRIDE + column;
+                    packed + (b * part->panels + p) * part->depth * part->stride + column;
                 for (int lane = 0; lane < R_(lanes); lane++) {
-                    const int64_t j = column + lane, ahead = j + COMPACT_ROWS_AHEAD;
-                    if (j >= columns) {
+                    const int64_t j = column + lane;
+                    if (j >= count) {
                         memset(turned[lane], 0, sizeof turned[lane]);
                         continue;
                     }
-                    const int64_t next = ahead < columns ? ahead : j;
-                    R_(pick)(w + R_(unit)(&c->columns, first + j) * c->w_stride,
-                             w + R_(unit)(&c->columns, first + next) * c->w_stride, &c->depth,
+                    const int64_t next = j + ROWS_AHEAD < count ? j + ROWS_AHEAD : j;
+                    R_(pick)(w + R_(unit)(columns, first + j) * matrix->stride,
+                             w + R_(unit)(columns, first + next) * matrix->stride, depth,
                              part->block + b, turned[lane]);
                 }
-                const int64_t depth = R_(in_block)(&c->depth, part->block + b);
-                for (int64_t k = 0; k < depth; k += R_(transpose_depth)) {
-                    R_(transpose)(turned[0] + k, X_STRIDE, panel + k * PANEL_STRIDE, PANEL_STRIDE);
+                const int64_t rows = R_(in_block)(depth, part->block + b);
+                for (int64_t k = 0; k < rows; k += R_(transpose_depth)) {
+                    R_(transpose)(turned[0] + k, X_STRIDE, panel + k * part->stride,
+                                  part->stride);
                 }
             }
         }
     }
 }
 
-static void R_(compact_pack_w)(const compact_plan *c, const compact_part *part, void *packed)
+static void R_(compact_pack_panels)(const compact_matrix *w, const compact_axis *depth,
+                                    const compact_axis *columns, const compact_part *part,
+                                    void *packed)
 {
-    if (c->w_transposed) {
-        R_(compact_pack_transposed)(c, part, packed);
+    if (w->transposed) {
+        R_(compact_pack_transposed)(w, depth, columns, part, packed);
     } else {
-        R_(compact_pack_plain)(c, part, packed);
+        R_(compact_pack_plain)(w, depth, columns, part, packed);
     }
 }
 
-/* `depth` steps of GROUP_ROWS packed rows and `vectors` vectors of the panel, into the sums. */
+/* `depth` steps of COMPACT_ROWS packed rows and `vectors` vectors of the panel, into the sums. */
 static inline __attribute__((always_inline)) void R_(compact_sums)(
-    const R_(element) *x, const R_(element) *panel, int64_t depth, R_(element) *sums, int clear,
-    const int vectors)
+    const R_(element) *x, const R_(element) *panel, int64_t panel_stride, int64_t depth,
+    R_(element) *sums, int64_t sums_stride, int clear, const int vectors)
 {
-    R_(vector) v[GROUP_ROWS][2];
+    R_(vector) v[COMPACT_ROWS][2];
 #pragma GCC unroll 8
-    for (int r = 0; r < GROUP_ROWS; r++) {
+    for (int r = 0; r < COMPACT_ROWS; r++) {
 #pragma GCC unroll 2
         for (int i = 0; i < vectors; i++) {
-            v[r][i] = clear ? R_(one)(0)
-                            : R_(load)(sums + r * PANEL_VECTORS * R_(lanes) + i * R_(lanes));
+            v[r][i] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + i * R_(lanes));
         }
     }
-    for (int64_t t = 0; t < depth; t++, panel += PANEL_STRIDE, x++) {
+    for (int64_t t = 0; t < depth; t++, panel += panel_stride, x++) {
         R_(vector) w[2];
 #pragma GCC unroll 2
         for (int i = 0; i < vectors; i++) {
             w[i] = R_(load)(panel + i * R_(lanes));
         }
 #pragma GCC unroll 8
-        for (int r = 0; r < GROUP_ROWS; r++) {
+        for (int r = 0; r < COMPACT_ROWS; r++) {
             const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
 #pragma GCC unroll 2
             for (int i = 0; i < vectors; i++) {
@@ -177,35 +198,170 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < GROUP_ROWS; r++) {
+    for (int r = 0; r < COMPACT_ROWS; r++) {
 #pragma GCC unroll 2
         for (int i = 0; i < vectors; i++) {
-            R_(store)(sums + r * PANEL_VECTORS * R_(lanes) + i * R_(lanes), v[r][i]);
+            R_(store)(sums + r * sums_stride + i * R_(lanes), v[r][i]);
         }
     }
 }
 
 /* Adds `depth` steps of the packed rows and the panel to the tile (clear: begins it), for `groups`
- * groups of rows, `stride` elements from one group's rows to the next group's. */
-static void R_(compact_multiply)(const void *packed, int64_t stride, int64_t groups, int64_t depth,
-                                 const void *packed_panel, int64_t vectors, void *tile, int clear)
+ * groups of rows. */
+static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t depth,
+                                 const void *packed_panel, int64_t panel_stride, int64_t vectors,
+                                 void *tile, int64_t tile_stride, int clear)
 {
     const R_(element) *x = packed, *panel = packed_panel;
     R_(element) *sums = tile;
     for (int64_t vector = 0; vector < vectors; vector += 2) {
+        const R_(element) *strip = panel + vector * R_(lanes);
         for (int64_t g = 0; g < groups; g++) {
-            const int64_t place = (g * GROUP_ROWS * PANEL_VECTORS + vector) * R_(lanes);
+            const R_(element) *rows = x + g * COMPACT_ROWS * X_STRIDE;
+            R_(element) *place = sums + g * COMPACT_ROWS * tile_stride + vector * R_(lanes);
             if (vector + 1 < vectors) {
-                R_(compact_sums)(x + g * stride, panel + vector * R_(lanes), depth, sums + place,
-                                 clear, 2);
+                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear, 2);
             } else {
-                R_(compact_sums)(x + g * stride, panel + vector * R_(lanes), depth, sums + place,
-                                 clear, 1);
+                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear, 1);
             }
         }
     }
 }
 
-#undef PANEL_STRIDE
+/* Where the sums of one block of columns go, prepared for whole vectors. */
+typedef struct {
+    const compact_piece *pieces;
+    int64_t count, begin, end;
+    R_(vector) scales, bias_scales;
+    const R_(element) *bias;
+} R_(places);
+
+/* One piece of which not all lanes are the block's own, or not before column `at`. */
+static void R_(put_part)(const R_(places) *p, const R_(element) *sums, compact_piece piece,
+                         int64_t at, int accumulate, R_(element) *out)
+{
+    R_(element) lanes[R_(lanes)], near[R_(lanes)] = {0};
+    const int64_t last = piece.source + R_(lanes);
+    const int64_t first = piece.source > at ? piece.source : at;
+    const int64_t stop = last < p->end ? last : p->end;
+    R_(vector) v = R_(multiply)(R_(expand)(sums + piece.place, piece.lanes), p->scales);
+    if (p->bias) {
+        memcpy(near + (first - piece.source), p->bias + first,
+               (size_t)(stop - first) * sizeof *near);
+        v = R_(multiply_add)(R_(load)(near), p->bias_scales, v);
+    }
+    R_(store)(lanes, R_(keep)(v, piece.lanes));
+    for (int64_t j = first; j < stop; j++) {
+        if (!accumulate) {
+            out[j] = lanes[j - piece.source];
+        } else if (piece.lanes >> (j - piece.source) & 1) {
+            out[j] += lanes[j - piece.source];
+        }
+    }
+}
+
+/* All units active: sums lie as the result does. */
+static void R_(put_run)(const R_(places) *p, const R_(element) *sums, int accumulate,
+                        R_(element) *out)
+{
+    int64_t j = p->begin;
+    for (; j + R_(lanes) <= p->end; j += R_(lanes)) {
+        R_(vector) v = R_(multiply)(R_(load)(sums + (j - p->begin)), p->scales);
+        if (accumulate) {
+            v = R_(add)(R_(load)(out + j), v);
+        } else if (p->bias) {
+            v = R_(multiply_add)(R_(load)(p->bias + j), p->bias_scales, v);
+        }
+        R_(store)(out + j, v);
+    }
+    if (j < p->end) {
+        const compact_piece rest = {.source = j, .place = (int32_t)(j - p->begin),
+                                    .lanes = ((uint32_t)1 << (p->end - j)) - 1};
+        R_(put_part)(p, sums, rest, j, accumulate, out);
+    }
+}
+
+/* A row is added. The last piece may reach beyond the block. */
+static void R_(put_added)(const R_(places) *p, const R_(element) *sums, R_(element) *out)
+{
+    for (int64_t n = 0; n + 1 < p->count; n++) {
+        const compact_piece piece = p->pieces[n];
+        /* zeros are added: a masked store would be slower */
+        const R_(vector) v = R_(multiply)(R_(expand)(sums + piece.place, piece.lanes), p->scales);
+        R_(element) *place = out + piece.source;
+        R_(store)(place, R_(add)(R_(load)(place), R_(keep)(v, piece.lanes)));
+    }
+    if (p->count > 0) {
+        R_(put_part)(p, sums, p->pieces[p->count - 1], p->begin, 1, out);
+    }
+}
+
+/* +0.0 from column `at` on, in whole vectors, until `end` is reached; returns where that is. */
+static inline int64_t R_(put_zeros)(int64_t at, int64_t end, R_(element) *out)
+{
+    for (; at < end; at += R_(lanes)) {
+        R_(store)(out + at, R_(one)(0));
+    }
+    return at;
+}
+
+/* A row with zeros in between. */
+static void R_(put_new)(const R_(places) *p, const R_(element) *sums, R_(element) *out)
+{
+    int64_t at = p->begin;
+    for (int64_t n = 0; n + 1 < p->count; n++, at += R_(lanes)) {
+        const compact_piece piece = p->pieces[n];
+        at = R_(put_zeros)(at, piece.source, out);
+        R_(vector) v = R_(multiply)(R_(expand)(sums + piece.place, piece.lanes), p->scales);
+        if (p->bias) {
+            v = R_(multiply_add)(R_(load)(p->bias + at), p->bias_scales, v);
+        }
+        R_(store)(out + at, R_(keep)(v, piece.lanes));
+    }
+    if (p->count > 0) {
+        const compact_piece last = p->pieces[p->count - 1];
+        at = R_(put_zeros)(at, last.source, out);
+        R_(put_part)(p, sums, last, at, 0, out);
+        at = last.source + R_(lanes);
+    }
+    if (at < p->end) {
+        memset(out + at, 0, (size_t)(p->end - at) * sizeof *out);
+    }
+}
+
+/* Rows of sums of the active units of one block of an axis go to their places in the rows of the
+ * result, number rows[i] (or first + i): times scale and plus bias, +0.0 in between, or with
+ * accumulate added to what is there. A vector beyond the sums may be read. */
+static void R_(compact_put)(const void *from, int64_t stride, const compact_axis *axis,
+                            int64_t block, int accumulate, const compact_result *result,
+                            const int64_t *numbers, int64_t first, int64_t rows)
+{
+    R_(places) p = {
+        .begin = axis->cuts[block],
+        .end = axis->cuts[block + 1],
+        .scales = R_(one)((R_(element))result->scale),
+        .bias_scales = R_(one)((R_(element))result->bias_scale),
+        .bias = result->bias,
+    };
+    if (axis->pieces) {
+        p.pieces = axis->pieces + axis->starts[block];
+        p.count = axis->starts[block + 1] - axis->starts[block];
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        const R_(element) *sums = (const R_(element) *)from + i * stride;
+        const int64_t number = numbers ? numbers[i] : first + i;
+        R_(element) *out = (R_(element) *)result->data + number * result->stride;
+        if (axis->pieces == NULL) {
+            R_(put_run)(&p, sums, accumulate, out);
+        } else if (accumulate) {
+            R_(put_added)(&p, sums, out);
+        } else {
+            R_(put_new)(&p, sums, out);
+        }
+    }
+}
+
+#undef ROWS_AHEAD
 #undef X_STRIDE
+#undef UNITS_STRIDE
 #include "unjoin.h"

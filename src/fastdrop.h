@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "compact.h"
 #include "skip.h"
 #include "update.h"
 
@@ -45,6 +46,7 @@ typedef struct {
  */
 typedef struct {
     const char *name;
+    int lanes[3]; /* elements of a vector, float32 and float64 */
 
     /* Bits of `blocks` whole blocks from block `first`, each element kept iff its uniform number
      * times 2^64 is below `threshold` (0 < threshold < 2^64). Writes blocks * 16 bytes to `bits`
@@ -111,14 +113,27 @@ typedef struct {
                          const skip_prefetch *next);
     void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const void *panel, int vectors,
                            void *tile, const skip_prefetch *next);
-    /* The parts of a compact product; see compact_body.h. x: group_rows rows of FD_COMPACT_DEPTH
-     * elements, each a vector longer; panels: as many rows of panel_columns, likewise; tiles: rows of
-     * panel_columns. `clear` begins the sums of a tile. */
-    void (*compact_pack_x[3])(const compact_plan *c, int64_t row, int64_t rows, int64_t block,
-                              void *packed);
-    void (*compact_pack_w[3])(const compact_plan *c, const compact_part *part, void *packed);
-    void (*compact_multiply[3])(const void *packed, int64_t stride, int64_t groups, int64_t depth,
-                                const void *panel, int64_t vectors, void *tile, int clear);
+    /* The parts of a compact product; see compact_body.h. x is packed in groups of compact_rows
+     * rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of x themselves, or units of x
+     * transposed. Strides count elements. `clear` begins the sums of a tile. */
+    int64_t compact_rows;
+    void (*compact_pack_rows[3])(const compact_matrix *x, int64_t row, int64_t rows,
+                                 const compact_axis *depth, int64_t block, void *packed);
+    void (*compact_pack_units[3])(const compact_matrix *x, int64_t row, int64_t depth,
+                                  const compact_axis *units, int64_t block, void *packed);
+    void (*compact_pack_panels[3])(const compact_matrix *w, const compact_axis *depth,
+                                   const compact_axis *columns, const compact_part *part,
+                                   void *packed);
+    void (*compact_multiply[3])(const void *packed, int64_t groups, int64_t depth,
+                                const void *panel, int64_t panel_stride, int64_t vectors,
+                                void *tile, int64_t tile_stride, int clear);
+    void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
+                           int64_t block, int accumulate, const compact_result *result,
+                           const int64_t *numbers, int64_t first, int64_t rows);
+
+    /* sums[j] += x[j] where bit `bit` + j is set (bits NULL: everywhere). */
+    void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,
+                        void *sums);
     void (*skip_store[3])(const skip_result *result, int64_t row, int64_t column, int vectors,
                           const void *tile_row);
 
@@ -243,12 +258,18 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
 void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units *columns,
                     double scale, const void *bias, double bias_scale, int accumulate, void *out);
 
-/* result = the product of the active units of x (rows, depth) and w (depth, columns), +0.0 in
- * columns and rows that are not active; with accumulate it is added to the result, which changes
- * nowhere else. result->bits is not used. Nothing overlaps. Returns the number of multiplied
- * elements of x, or -1 without memory (then the result holds nothing of use). */
-int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, int accumulate,
-                          const skip_result *result);
+/* result = the product of the units of x that mask_in keeps and w, +0.0 in columns that mask_out
+ * does not keep. Nothing overlaps. Returns the number of multiply-adds, or -1 without memory (then
+ * the result holds nothing of use). (compact.c) */
+int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
+
+/* result (depth, columns) = the sum of the groups' products of the units of x, transposed, and of the
+ * gradient, +0.0 where no group has any; no bias. The rest as above. (compact_gradient.c) */
+int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compact_result *result);
+
+/* out[j] = the sum of the kept elements of column j of x (rows, columns), times scale. (sums.c) */
+void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
+                    const compact_mask *mask, double scale, void *out);
 
 /* ------------------------------------------------------------------------------------------
  * Updates (update.c), multi-threaded; float32 and float64. All arrays are C-contiguous and do not

@@ -79,4 +79,25 @@ static void R_(scatter)(const void *from, int64_t room, int64_t columns, const u
     }
 }
 
+/* Adds the kept elements of a row to sums of columns. */
+static void R_(add_kept)(const void *from, int64_t columns, const uint8_t *bits, int64_t bit,
+                         void *to)
+{
+    const R_(element) *x = from;
+    R_(element) *sums = to;
+    int64_t j = 0;
+    for (; j + 64 <= columns; j += 64) {
+        const uint64_t word = bits ? fd_load_bits(bits, bit + j) : ~(uint64_t)0;
+        for (int part = 0; part < 64; part += R_(lanes)) {
+            const R_(vector) v = R_(keep)(R_(load)(x + j + part), word >> part);
+            R_(store)(sums + j + part, R_(add)(R_(load)(sums + j + part), v));
+        }
+    }
+    for (; j < columns; j++) {
+        if (bits == NULL || fd_test_bit(bits, bit + j)) {
+            sums[j] += x[j];
+        }
+    }
+}
+
 #include "unjoin.h"

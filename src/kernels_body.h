@@ -19,6 +19,7 @@
 
 const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .name = FD_TEXT(FD_LEVEL),
+    .lanes = {0, f32_lanes, f64_lanes},
     .bernoulli_blocks = bernoulli_blocks,
     .digit_blocks = digit_blocks,
     .exact_count_row = exact_count_row,
@@ -35,9 +36,13 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .skip_pack = {NULL, f32_skip_pack, f64_skip_pack},
     .skip_rows = {NULL, f32_skip_rows, f64_skip_rows},
     .skip_groups = {NULL, f32_skip_groups, f64_skip_groups},
-    .compact_pack_x = {NULL, f32_compact_pack_x, f64_compact_pack_x},
-    .compact_pack_w = {NULL, f32_compact_pack_w, f64_compact_pack_w},
+    .compact_rows = COMPACT_ROWS,
+    .compact_pack_rows = {NULL, f32_compact_pack_rows, f64_compact_pack_rows},
+    .compact_pack_units = {NULL, f32_compact_pack_units, f64_compact_pack_units},
+    .compact_pack_panels = {NULL, f32_compact_pack_panels, f64_compact_pack_panels},
     .compact_multiply = {NULL, f32_compact_multiply, f64_compact_multiply},
+    .compact_put = {NULL, f32_compact_put, f64_compact_put},
+    .add_kept = {NULL, f32_add_kept, f64_add_kept},
     .skip_store = {NULL, f32_skip_store, f64_skip_store},
     .update_row = {NULL, f32_update_row, f64_update_row},
     .add_squares = {NULL, f32_add_squares, f64_add_squares},

@@ -44,11 +44,6 @@ static inline void skip_fetch_ahead(skip_prefetch *ahead)
     }
 }
 
-/* Depth of a compact product's strip of two vectors; see compact_body.h. */
-#define COMPACT_DEPTH FD_COMPACT_DEPTH
-/* Rows between the one that is packed and the one that is fetched into the cache. */
-#define COMPACT_ROWS_AHEAD 2
-
 #define R f32
 #include "gather_body.h"
 #define R f32

@@ -209,7 +209,7 @@ def test_skip_matmul_reads_nothing_dropped(each_isa, calls, dtype, rows_per_mask
         out_density=0.5,
     )
     expected = call.check()
-    kept = reference.matmul._kept(
+    kept = reference.matmul.kept_elements(
         call.arguments["bits"], (90, 40) if transposed else (40, 90), rows_per_mask
     )
     kept = kept.T if transposed else kept
@@ -236,7 +236,7 @@ def test_skip_matmul_meets_nan_only_where_it_is_stored(each_isa, calls, dtype, b
         w = call.arguments["w"].copy()
         w[17] = bad
         result = call.run(w=w)
-        stored = reference.matmul._kept(
+        stored = reference.matmul.kept_elements(
             call.arguments["bits"], (40, 90), call.arguments["rows_per_mask"]
         )
         if call.arguments["skip_zeros"]:
@@ -281,7 +281,9 @@ def test_special_numbers_count_as_non_zero(each_isa, dtype):
 
 
 def test_both_have_the_matrix_kernels():
-    for name in ("compact_matmul", "gather", "scatter", "skip_matmul"):
+    for name in (
+        "compact_gradient", "compact_matmul", "gather", "masked_sums", "scatter", "skip_matmul",
+    ):  # fmt: skip
         assert callable(getattr(_kernels, name))
         assert callable(getattr(reference, name))
 

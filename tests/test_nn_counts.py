@@ -18,7 +18,8 @@ class Counter:
 
     def __init__(self, monkeypatch):
         self.dense = self.skipped = 0
-        matmul, skip, compact = numpy.matmul, kernels.skip_matmul, kernels.compact_matmul
+        matmul, skip = numpy.matmul, kernels.skip_matmul
+        compact, gradient = kernels.compact_matmul, kernels.compact_gradient
 
         def counted_matmul(a, b, **kwargs):
             self.dense += a.shape[0] * a.shape[1] * b.shape[1]
@@ -29,20 +30,20 @@ class Counter:
             self.skipped += stored * w.shape[1]
             return stored
 
-        def counted_compact(x, transposed, bits, offset, w, out_bits, out_offset, *rest):
-            stored = compact(x, transposed, bits, offset, w, out_bits, out_offset, *rest)
-            columns = w.shape[1]
-            if out_bits is not None:
-                unpacked = numpy.unpackbits(out_bits, bitorder="little")
-                columns = int(unpacked[out_offset : out_offset + columns].sum())
-            self.skipped += stored * columns
-            return stored
+        def counted(kernel):
+            def run(*arguments):
+                products = kernel(*arguments)
+                self.skipped += products
+                return products
+
+            return run
 
         # What is worth skipping depends on the instruction set; the counts here are of AVX-512.
         monkeypatch.setattr(kernels, "isa_used", lambda: "avx512")
         monkeypatch.setattr(numpy, "matmul", counted_matmul)
         monkeypatch.setattr(kernels, "skip_matmul", counted_skip)
-        monkeypatch.setattr(kernels, "compact_matmul", counted_compact)
+        monkeypatch.setattr(kernels, "compact_matmul", counted(compact))
+        monkeypatch.setattr(kernels, "compact_gradient", counted(gradient))
 
     def take(self):
         total = self.dense + self.skipped

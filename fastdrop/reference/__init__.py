@@ -38,9 +38,9 @@ References
 """
 
 from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
+from fastdrop.reference.compact import compact_gradient, compact_matmul, masked_sums
 from fastdrop.reference.dropout import apply_mask, dropout_forward, dropout_fresh
 from fastdrop.reference.matmul import (
-    compact_matmul,
     gather,
     masked_matmul,
     masked_matmul_backward,
@@ -67,6 +67,7 @@ __all__ = [
     "apply_mask",
     "bernoulli_threshold",
     "build_info",
+    "compact_gradient",
     "compact_matmul",
     "correction_table",
     "digits",
@@ -81,6 +82,7 @@ __all__ = [
     "kept_bernoulli",
     "masked_matmul",
     "masked_matmul_backward",
+    "masked_sums",
     "philox4x32",
     "scatter",
     "set_num_threads",

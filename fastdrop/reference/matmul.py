@@ -25,7 +25,6 @@ import numpy
 from fastdrop.reference.bits import unpacked
 
 __all__ = [
-    "compact_matmul",
     "gather",
     "masked_matmul",
     "masked_matmul_backward",
@@ -95,65 +94,6 @@ def scatter(
     out[active] = result
 
 
-@numpy.errstate(all="ignore")
-def compact_matmul(
-    x, transposed, bits, offset, w, column_bits, column_offset, scale, bias, bias_scale, accumulate,
-    out,
-):  # fmt: skip
-    """Multiply the active units of a matrix by the active part of another one [3]_.
-
-    Parameters
-    ----------
-    x : numpy.ndarray of float32 or float64, shape (rows, depth)
-        Its last axis is contiguous; its first one if `transposed`.
-    transposed : bool
-        False: `bits` choose units along the depth. True: they choose rows of `x`.
-    bits, column_bits : numpy.ndarray of uint8 or None
-        The units that are active, and the active columns of `w`; None: all of them.
-    offset, column_offset : int
-        The bits at which they start.
-    w : numpy.ndarray, shape (depth, columns)
-        One of its axes is contiguous.
-    bias : numpy.ndarray, shape (columns,), or None
-    accumulate : bool
-        Add ``(x @ w) * scale`` to the active units of `out` and leave the others as they are.
-    out : numpy.ndarray, shape (rows, columns)
-        Otherwise becomes ``(x @ w) * scale + bias * bias_scale``, of the active units, and
-        ``+0.0`` in rows and columns that are not active. Its last axis is contiguous, and it
-        overlaps nothing.
-
-    Returns
-    -------
-    int
-        How many elements of `x` took part.
-
-    Examples
-    --------
-    >>> x, w = numpy.array([[1.0, numpy.nan], [3.0, numpy.nan]]), numpy.full((2, 3), 10.0)
-    >>> depth, columns = numpy.array([[0b01], [0b110]], dtype=numpy.uint8)
-    >>> out = numpy.empty((2, 3))
-    >>> compact_matmul(x, False, depth, 0, w, columns, 0, 2.0, None, 1.0, False, out)
-    2
-    >>> out
-    array([[ 0., 20., 20.],
-           [ 0., 60., 60.]])
-    """
-    row_bits, depth_bits = (bits, None) if transposed else (None, bits)
-    rows, depth = (
-        index.ravel() for index in _active(x.shape, row_bits, offset, depth_bits, offset)
-    )
-    _, columns = (index.ravel() for index in _active(w.shape, None, 0, column_bits, column_offset))
-    result = x[numpy.ix_(rows, depth)] @ w[numpy.ix_(depth, columns)] * x.dtype.type(scale)
-    if accumulate:
-        out[numpy.ix_(rows, columns)] += result
-        return rows.size * depth.size if columns.size else 0
-    if bias is not None:
-        result += bias[columns] * x.dtype.type(bias_scale)
-    out[...] = 0
-    out[numpy.ix_(rows, columns)] = result
-    return rows.size * depth.size if columns.size else 0
-
-
 @numpy.errstate(all="ignore")  # the compiled kernels say nothing, either
 def skip_matmul(
     x,
@@ -213,15 +153,17 @@ def skip_matmul(
            [0., 6.]])
     """
     if transposed:
-        stored = _kept(bits, x.shape[::-1], rows_per_mask).T
+        stored = kept_elements(bits, x.shape[::-1], rows_per_mask).T
     else:
-        stored = _kept(bits, x.shape, rows_per_mask)
+        stored = kept_elements(bits, x.shape, rows_per_mask)
     if skip_zeros:
         stored = stored & (x != 0)
     result = _sums(x, stored, w) * x.dtype.type(scale)
     if bias is not None:
         result += bias * x.dtype.type(bias_scale)
-    out[...] = numpy.where(_kept(out_bits, out.shape, out_rows_per_mask, "out_bits"), result, 0)
+    out[...] = numpy.where(
+        kept_elements(out_bits, out.shape, out_rows_per_mask, "out_bits"), result, 0
+    )
     return int(stored.sum())
 
 
@@ -235,7 +177,7 @@ def _active(shape, row_bits, row_offset, column_bits, column_offset):
     return numpy.ix_(rows, columns)
 
 
-def _kept(bits, shape, rows_per_mask, name="bits"):
+def kept_elements(bits, shape, rows_per_mask, name="bits"):
     """Which elements of a matrix a packed mask keeps, rows that share one written out."""
     if bits is None:
         return numpy.ones(shape, dtype=bool)

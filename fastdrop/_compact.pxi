@@ -1,0 +1,112 @@
+# Binding of the products of active units; included by _kernels.pyx, whose helpers it uses.
+
+cdef extern from "fastdrop.h" nogil:
+    ctypedef struct compact_mask:
+        fd_units units
+        int64_t rows_per_mask
+    ctypedef struct compact_matrix:
+        const void *data
+        int64_t stride
+        int transposed
+    ctypedef struct compact_result:
+        void *data
+        int64_t stride
+        double scale
+        double bias_scale
+        const void *bias
+    ctypedef struct compact_operands:
+        const void *x
+        int64_t x_stride
+        int64_t rows
+        int64_t group
+        compact_matrix w
+        compact_mask mask_in
+        compact_mask mask_out
+    ctypedef struct compact_batch:
+        const void *x
+        const void *grad
+        int64_t x_stride
+        int64_t grad_stride
+        int64_t rows
+        int64_t group
+        compact_mask mask_in
+        compact_mask mask_out
+    int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
+                              const compact_result *result)
+    int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c,
+                                const compact_result *result)
+    void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
+                        const compact_mask *mask, double scale, void *out)
+
+
+cdef inline compact_mask mask_of(cnp.ndarray bits, int64_t rows_per_mask, int64_t width):
+    cdef compact_mask mask
+    mask.units = units_of(bits, 0, width)
+    mask.rows_per_mask = rows_per_mask
+    return mask
+
+
+def compact_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask, int64_t group,
+                   cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
+                   cnp.ndarray out_bits, int64_t out_rows_per_mask, cnp.ndarray out not None):
+    cdef compact_operands c
+    cdef compact_result result
+    cdef fd_dtype dtype = dtype_of(x)
+    c.x = cnp.PyArray_DATA(x)
+    c.x_stride = stride_of(x, 0)
+    c.rows = cnp.PyArray_DIM(x, 0)
+    c.group = group
+    c.w.data = cnp.PyArray_DATA(w)
+    c.w.transposed = stands(w)
+    c.w.stride = stride_of(w, 1 if c.w.transposed else 0)
+    c.mask_in = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
+    c.mask_out = mask_of(out_bits, out_rows_per_mask, cnp.PyArray_DIM(w, 1))
+    result.data = cnp.PyArray_DATA(out)
+    result.stride = stride_of(out, 0)
+    result.scale = scale
+    result.bias = data_of(bias)
+    result.bias_scale = bias_scale
+    cdef int64_t multiplied
+    with nogil:
+        multiplied = fd_compact_matmul(dtype, &c, &result)
+    if multiplied < 0:
+        raise MemoryError("no memory for the packed operands of a matrix product")
+    return multiplied
+
+
+def compact_gradient(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
+                     int64_t group, cnp.ndarray grad not None, cnp.ndarray out_bits,
+                     int64_t out_rows_per_mask, double scale, cnp.ndarray out not None):
+    cdef compact_batch c
+    cdef compact_result result
+    cdef fd_dtype dtype = dtype_of(x)
+    c.x = cnp.PyArray_DATA(x)
+    c.x_stride = stride_of(x, 0)
+    c.grad = cnp.PyArray_DATA(grad)
+    c.grad_stride = stride_of(grad, 0)
+    c.rows = cnp.PyArray_DIM(x, 0)
+    c.group = group
+    c.mask_in = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
+    c.mask_out = mask_of(out_bits, out_rows_per_mask, cnp.PyArray_DIM(grad, 1))
+    result.data = cnp.PyArray_DATA(out)
+    result.stride = stride_of(out, 0)
+    result.scale = scale
+    result.bias = NULL
+    result.bias_scale = 0
+    cdef int64_t multiplied
+    with nogil:
+        multiplied = fd_compact_gradient(dtype, &c, &result)
+    if multiplied < 0:
+        raise MemoryError("no memory for the packed operands of a matrix product")
+    return multiplied
+
+
+def masked_sums(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask, double scale,
+                cnp.ndarray out not None):
+    cdef compact_mask mask = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef const void *source = cnp.PyArray_DATA(x)
+    cdef int64_t stride = stride_of(x, 0), rows = cnp.PyArray_DIM(x, 0)
+    cdef void *target = cnp.PyArray_DATA(out)
+    with nogil:
+        fd_masked_sums(dtype, source, stride, rows, &mask, scale, target)

@@ -1,0 +1,86 @@
+/* compact.h: what the parts of a product of active units hand to each other. */
+#ifndef FASTDROP_COMPACT_H
+#define FASTDROP_COMPACT_H
+
+#include <stdint.h>
+
+/* The units of one mask row: bits from bit `bit` on; bits NULL: all active. */
+typedef struct {
+    const uint8_t *bits;
+    int64_t bit, length;
+} fd_units;
+
+/* The mask of a matrix: row i has its units at bit i / rows_per_mask * units.length of them. */
+typedef struct {
+    fd_units units;
+    int64_t rows_per_mask;
+} compact_mask;
+
+/* Most depth of a block: two vectors of a panel, 20 KB, and a few rows of x fill a 32 KB L1 cache. */
+#define FD_COMPACT_DEPTH 160
+/* Most active units of the inputs whose gradients are summed at a time. */
+#define FD_COMPACT_UNITS 96
+/* Most vectors of a panel: all units in common, groups of rows with units of their own. */
+#define FD_COMPACT_VECTORS 8
+#define FD_COMPACT_GROUP_VECTORS 10
+
+/* Most groups of rows that are multiplied together. */
+#define FD_COMPACT_GROUPS 64
+
+/* A vector of an axis' units, from unit `source` on: those of its lanes that are set in `lanes` are
+ * active, and go side by side to `place` of their block. */
+typedef struct {
+    int64_t source;
+    int32_t place;
+    uint32_t lanes;
+} compact_piece;
+
+/* An axis as one group of rows has it and the kernels walk it, cut into blocks: block b is units
+ * [cuts[b], cuts[b + 1]), with active units number ranks[b] to ranks[b + 1]. numbers: the active
+ * units, in order. pieces[starts[b] .. starts[b + 1]): the vectors of block b that hold any, counted
+ * from its cut. Both are NULL where all units are active or where the operands do not need them. */
+typedef struct {
+    int64_t length, blocks;
+    const int64_t *cuts, *ranks, *numbers, *starts;
+    const compact_piece *pieces;
+} compact_axis;
+
+/* One dense matrix as a kernel packs it; transposed: element (i, j) at data[j * stride + i]. */
+typedef struct {
+    const void *data;
+    int64_t stride;
+    int transposed;
+} compact_matrix;
+
+/* Blocks of depth and panels of columns that are packed together: block after block, of each the
+ * panels; a panel has `depth` rows, `stride` elements apart. */
+typedef struct {
+    int64_t block, blocks, panel, panels, depth, stride;
+} compact_part;
+
+/* Where sums go: row i of the result at data + i * stride, times scale, plus bias[j] * bias_scale of
+ * column j (bias may be NULL). */
+typedef struct {
+    void *data;
+    int64_t stride;
+    double scale, bias_scale;
+    const void *bias;
+} compact_result;
+
+/* y = x @ w: x (rows, depth), w (depth, columns). Every `group` rows have units of their own: those of
+ * mask_in take part, those of mask_out are computed. */
+typedef struct {
+    const void *x;
+    int64_t x_stride, rows, group;
+    compact_matrix w;
+    compact_mask mask_in, mask_out;
+} compact_operands;
+
+/* dw = x' @ dy, added up over the groups of rows: x (rows, depth), dy (rows, columns), masks likewise. */
+typedef struct {
+    const void *x, *grad;
+    int64_t x_stride, grad_stride, rows, group;
+    compact_mask mask_in, mask_out;
+} compact_batch;
+
+#endif

@@ -1,0 +1,235 @@
+/* compact_gradient.c: gradients of weights between active units, cut into blocks for caches and threads.
+ *
+ * dw = x' @ dy, added up over groups of rows. The active columns of dy are packed for all groups, up to
+ * FD_BLOCK_ROWS rows; then threads share the rows of dw. A block of them stays in the L2 cache while
+ * the groups add to it one after the other. The depth is the batch, so that products are short and
+ * dw, which has to be written whole, is what takes time.
+ */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "compact_axis.h"
+#include "fastdrop.h"
+
+/* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
+#define MINIMUM_PACKED (1 << 16)
+#define MINIMUM_PRODUCTS (1 << 19)
+/* Units of x of one task, and bytes of dw that stay in a 1 MB L2 cache beside a group's dy. */
+#define TASK_UNITS 64
+#define TASK_BYTES (1 << 19)
+
+typedef struct {
+    const fd_kernels *kernels;
+    fd_dtype dtype;
+    const compact_batch *c;
+    compact_matrix x, grad;
+    const compact_result *result;
+    int64_t row, rows, groups, group; /* groups of rows, all but the last `group` rows long */
+    compact_axis units[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
+    int64_t blocks, depth; /* of a group's rows; of the longest */
+    int64_t most_panels, panel_stride;
+    char *packed; /* group after group, of each block after block, of each all panels */
+    atomic_int failed;
+} gradient_pass;
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t rows_of_block(const gradient_pass *p, int64_t g, int64_t block)
+{
+    const int64_t rows = smaller(p->rows - g * p->group, p->group);
+    return larger(smaller(rows - block * FD_COMPACT_DEPTH, FD_COMPACT_DEPTH), 0);
+}
+
+static char *panel_of(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
+{
+    const int64_t bytes = p->depth * p->panel_stride * fd_element_bytes(p->dtype);
+    return p->packed + ((g * p->blocks + block) * p->most_panels + panel) * bytes;
+}
+
+/* Task: a block of a group's rows. */
+static void pack_grad(const void *context, int64_t task)
+{
+    const gradient_pass *p = context;
+    const int64_t g = task / p->blocks, block = task % p->blocks;
+    const int64_t first = p->row + g * p->group + block * FD_COMPACT_DEPTH;
+    const int64_t ends[] = {first, first + rows_of_block(p, g, block)};
+    const compact_axis rows = {.length = p->c->rows, .blocks = 1, .cuts = ends, .ranks = ends};
+    const compact_part part = {.blocks = 1, .panels = p->columns[g].blocks,
+                               .depth = p->depth, .stride = p->panel_stride};
+    if (ends[0] < ends[1]) {
+        p->kernels->compact_pack_panels[p->dtype](&p->grad, &rows, &p->columns[g], &part,
+                                                  panel_of(p, g, block, 0));
+    }
+}
+
+/* Sums of one group's products, of a block of its units: to dw, or added to it. */
+static void add_group(const gradient_pass *p, int64_t g, int64_t task, char *packed, char *tile)
+{
+    const fd_kernels *k = p->kernels;
+    const compact_axis *units = &p->units[g], *columns = &p->columns[g];
+    const int64_t size = fd_element_bytes(p->dtype), lanes = k->lanes[p->dtype];
+    const int64_t active = fd_active_in_block(units, task), first = units->ranks[task];
+    const int64_t octets = (active + k->compact_rows - 1) / k->compact_rows;
+    const int64_t block_bytes = FD_COMPACT_UNITS * (FD_COMPACT_DEPTH + lanes) * size;
+    const int accumulate = p->row > 0 || g > 0;
+    if (active == 0) {
+        return;
+    }
+    for (int64_t b = 0; b < p->blocks; b++) {
+        const int64_t row = p->row + g * p->group + b * FD_COMPACT_DEPTH;
+        k->compact_pack_units[p->dtype](&p->x, row, rows_of_block(p, g, b), units, task,
+                                        packed + b * block_bytes);
+    }
+    for (int64_t panel = 0; panel < columns->blocks; panel++) {
+        const int64_t vectors = (fd_active_in_block(columns, panel) + lanes - 1) / lanes;
+        for (int64_t b = 0; b < p->blocks; b++) {
+            k->compact_multiply[p->dtype](packed + b * block_bytes, octets, rows_of_block(p, g, b),
+                                          panel_of(p, g, b, panel), p->panel_stride, vectors,
+                                          tile, p->panel_stride, b == 0);
+        }
+        k->compact_put[p->dtype](tile, p->panel_stride, columns, panel, accumulate, p->result,
+                                 units->numbers ? units->numbers + first : NULL, first, active);
+    }
+}
+
+static int is_active(const fd_units *units, int64_t i)
+{
+    return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
+}
+
+/* Rows of dw, [first, end), that the first group does not write: it writes rows of its units only,
+ * and none where it has no columns. */
+static void clear_rows(const gradient_pass *p, int64_t first, int64_t end)
+{
+    const fd_units units = fd_units_of_row(&p->c->mask_in, 0);
+    const int64_t size = fd_element_bytes(p->dtype);
+    const compact_result *r = p->result;
+    for (int64_t i = first; i < end; i++) {
+        if (p->columns[0].blocks == 0 || !is_active(&units, i)) {
+            memset((char *)r->data + i * r->stride * size, 0,
+                   (size_t)(p->c->mask_out.units.length * size));
+        }
+    }
+}
+
+/* Task: a block of units of x, rows of dw. */
+static void add_groups(const void *context, int64_t task)
+{
+    gradient_pass *p = (gradient_pass *)context;
+    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
+    const int64_t packed =
+        fd_aligned(p->blocks * FD_COMPACT_UNITS * (FD_COMPACT_DEPTH + lanes) * size);
+    const int64_t tile = (FD_COMPACT_UNITS * p->panel_stride + FD_MAX_LANES) * size;
+    char *memory = fd_workspace(FD_SLOT_PANEL, (size_t)(packed + tile));
+    if (memory == NULL) {
+        p->failed = 1;
+        return;
+    }
+    if (p->row == 0) {
+        clear_rows(p, p->units[0].cuts[task], p->units[0].cuts[task + 1]);
+    }
+    for (int64_t g = 0; g < p->groups; g++) {
+        add_group(p, g, task, memory, memory + packed);
+    }
+}
+
+/* The axes of all groups; returns 0, or -1 without memory. */
+static int lay_out(gradient_pass *p, int threads)
+{
+    const compact_batch *c = p->c;
+    const int64_t lanes = p->kernels->lanes[p->dtype], unit = p->kernels->compact_rows;
+    const int64_t bytes =
+        c->mask_in.units.length * c->mask_out.units.length * fd_element_bytes(p->dtype);
+    const int alone = p->groups == 1;
+    const int64_t parts = alone ? 1 : larger(bytes / TASK_BYTES, 1);
+    const compact_layout layouts[] = {
+        {&c->mask_in, p->row, p->group, p->groups, 1, alone ? TASK_UNITS : FD_COMPACT_UNITS,
+         (parts + threads - 1) / threads * threads, unit, 1, 1, p->units},
+        {&c->mask_out, p->row, p->group, p->groups, 0, FD_COMPACT_VECTORS * lanes, 1, lanes, 0, 1,
+         p->columns},
+    };
+    return fd_lay_out_axes(layouts, 2, (int)lanes);
+}
+
+/* One pass: p->groups groups of rows from p->row on. Returns its multiply-adds, or -1. */
+static int64_t add_pass(gradient_pass *p)
+{
+    const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype);
+    int64_t products = 0;
+    for (int64_t g = 0; g < p->groups; g++) {
+        const int64_t row = p->row + g * p->group;
+        const fd_units in = fd_units_of_row(&p->c->mask_in, row);
+        const fd_units out = fd_units_of_row(&p->c->mask_out, row);
+        const int64_t rows = smaller(p->rows - g * p->group, p->group);
+        products += rows * fd_count_units(&in) * fd_count_units(&out);
+    }
+    const int threads = fd_threads_for(products, MINIMUM_PRODUCTS);
+    if (lay_out(p, threads) != 0) {
+        return -1;
+    }
+    if (p->row == 0 && p->units[0].blocks == 0) {
+        clear_rows(p, 0, p->c->mask_in.units.length);
+    }
+    p->depth = smaller(p->group, FD_COMPACT_DEPTH);
+    p->blocks = (p->group + FD_COMPACT_DEPTH - 1) / FD_COMPACT_DEPTH;
+    p->most_panels = 0;
+    for (int64_t g = 0; g < p->groups; g++) {
+        p->most_panels = larger(p->most_panels, p->columns[g].blocks);
+    }
+    p->panel_stride = fd_panel_stride(fd_widest_block(p->columns, p->groups), lanes);
+    p->packed = fd_workspace(FD_SLOT_LISTS, (size_t)(panel_of(p, p->groups, 0, 0) - p->packed +
+                                                     FD_MAX_LANES * size));
+    if (p->packed == NULL) {
+        return -1;
+    }
+    fd_parallel(fd_threads_for(p->rows * p->c->mask_out.units.length, MINIMUM_PACKED),
+                p->groups * p->blocks, pack_grad, p);
+    fd_parallel(threads, p->units[0].blocks, add_groups, p);
+    return p->failed ? -1 : products;
+}
+
+int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compact_result *result)
+{
+    gradient_pass p;
+    p.kernels = fd_active_kernels();
+    p.dtype = dtype;
+    p.c = c;
+    p.x = (compact_matrix){c->x, c->x_stride, 0};
+    p.grad = (compact_matrix){c->grad, c->grad_stride, 0};
+    p.result = result;
+    p.packed = NULL;
+    p.failed = 0;
+    int64_t total = 0;
+    for (p.row = 0; p.row < c->rows; p.row += p.rows) {
+        const int64_t left = c->rows - p.row;
+        const int64_t of_group = smaller(c->group - p.row % c->group, left);
+        p.group = smaller(of_group, FD_BLOCK_ROWS); /* a long group in parts */
+        p.groups = 1;
+        if (p.group == c->group) {
+            p.groups = smaller(smaller(FD_COMPACT_GROUPS, FD_BLOCK_ROWS / p.group),
+                               (left + c->group - 1) / c->group);
+        }
+        p.rows = smaller(p.groups * p.group, left);
+        const int64_t products = add_pass(&p);
+        if (products < 0) {
+            return -1;
+        }
+        total += products;
+    }
+    if (c->rows == 0) {
+        const int64_t size = fd_element_bytes(dtype);
+        for (int64_t i = 0; i < c->mask_in.units.length; i++) {
+            memset((char *)result->data + i * result->stride * size, 0,
+                   (size_t)(c->mask_out.units.length * size));
+        }
+    }
+    return total;
+}
