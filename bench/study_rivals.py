@@ -4,6 +4,8 @@ import warnings
 
 import numpy
 
+from fastdrop import get_num_threads
+
 from .study_training import ARMS, MOMENTUM, Batches, FastdropRun, build
 
 __all__ = ["RUNS", "SklearnRun", "TorchRun"]
@@ -12,8 +14,9 @@ __all__ = ["RUNS", "SklearnRun", "TorchRun"]
 class TorchRun:
     """A network of torch's: the initial weights, batches, rates and rules of fastdrop's.
 
-    Dropout is `torch.nn.Dropout`, a mask for each example; the optimiser is torch's fused SGD, its
-    fastest on a CPU, and max-norm one vectorised rescaling of each weight matrix behind it.
+    It computes on as many threads as fastdrop. Dropout is `torch.nn.Dropout`, a mask for each
+    example; the optimiser is torch's fused SGD, its fastest on a CPU, and max-norm one vectorised
+    rescaling of each weight matrix behind it.
 
     Parameters
     ----------
@@ -33,6 +36,7 @@ class TorchRun:
         if settings.arm not in ("none", "per-sample"):
             raise ValueError(f"torch has the arms none and per-sample, got {settings.arm!r}")
         self._torch = torch
+        torch.set_num_threads(get_num_threads())
         self.settings = settings
         self._batches = Batches(settings, training)
         self.network = self._build(build(settings, training))
@@ -138,7 +142,7 @@ class SklearnRun:
             warnings.simplefilter("ignore", RuntimeWarning)  # overflows, which end below
             try:
                 self.network.partial_fit(
-                    self._training.images, self._training.labels, self._classes
+                    self._training.images, self._training.labels, classes=self._classes
                 )
             except ValueError as error:
                 if "finite" in str(error):

@@ -88,6 +88,8 @@ class Outcome:
         Mean cross-entropy of the held-out examples; None if the run diverged.
     seconds, cpu_seconds : float
         On the wall's clock and on the process's, of the training alone.
+    curve : list of float or None
+        Per cent of the held-out examples that it got wrong after each epoch, where asked for.
     """
 
     error: float
@@ -95,6 +97,7 @@ class Outcome:
     loss: float | None
     seconds: float
     cpu_seconds: float
+    curve: list[float] | None = None
 
 
 class FastdropRun:
@@ -200,13 +203,15 @@ def loss_of(scores, labels):
     return float(value)
 
 
-def train(settings, training, held_out):
-    """Train one network to the end and measure it once.
+def train(settings, training, held_out, curve=False):
+    """Train one network to the end and measure it.
 
     Parameters
     ----------
     settings : Settings
     training, held_out : Examples
+    curve : bool, optional
+        Measure the error of the held-out examples after each epoch too, not only after the last.
 
     Returns
     -------
@@ -215,16 +220,18 @@ def train(settings, training, held_out):
     from . import study_rivals
 
     run = study_rivals.RUNS[settings.library](settings, training)
-    wall, cpu = time.perf_counter(), time.process_time()
-    try:
-        for _ in range(settings.epochs):
+    wall = cpu = 0.0
+    errors = []
+    for _ in range(settings.epochs):
+        wall_before, cpu_before = time.perf_counter(), time.process_time()
+        try:
             run.epoch()
-        diverged = False
-    except FloatingPointError:
-        diverged = True
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    if diverged:
-        return Outcome(DIVERGED, DIVERGED, None, wall, cpu)
+        except FloatingPointError:
+            return Outcome(DIVERGED, DIVERGED, None, wall, cpu)
+        wall += time.perf_counter() - wall_before
+        cpu += time.process_time() - cpu_before
+        if curve:
+            errors.append(error_of(run.scores(held_out.images), held_out.labels))
     scores = run.scores(held_out.images)
     if not numpy.isfinite(scores).all():
         return Outcome(DIVERGED, DIVERGED, None, wall, cpu)
@@ -234,4 +241,5 @@ def train(settings, training, held_out):
         loss=loss_of(scores, held_out.labels),
         seconds=wall,
         cpu_seconds=cpu,
+        curve=errors if curve else None,
     )

@@ -1,0 +1,325 @@
+"""Markdown tables from the study's summary, and their places in a page."""
+
+import re
+
+import numpy
+
+from .study_statistics import interval, paired_ratio, standard_error
+from .study_uncertainty import PUBLISHED
+
+__all__ = ["TABLES", "fill", "tables"]
+
+# Ratio of the mean test error to that without dropout.
+BARS = {"per-sample": 0.65, "32 rows": 0.65, "batchwise": 0.70}
+POINTS_APART = 0.3
+SOONER = 2.5
+_PLACE = re.compile(r"(<!-- study: (?P<name>[a-z-]+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
+
+
+def tables(summary):
+    """Return the tables that the summary has the data for, by name.
+
+    Parameters
+    ----------
+    summary : dict
+        What the parts returned, by the part's name.
+
+    Returns
+    -------
+    dict of str
+    """
+    return {name: make(summary) for name, (part, make) in TABLES.items() if part in summary}
+
+
+def fill(text, found):
+    """Replace what stands between the marks of each table in a Markdown page.
+
+    Parameters
+    ----------
+    text : str
+        With ``<!-- study: NAME -->`` and ``<!-- end of study -->`` around each table.
+    found : dict of str
+        Tables by name; places of others stay as they are.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If the page has no place for a table.
+    """
+    places = {match["name"] for match in _PLACE.finditer(text)}
+    missing = sorted(set(found) - places)
+    if missing:
+        raise ValueError(f"the page has no place for {', '.join(missing)}")
+
+    def replaced(match):
+        name = match["name"]
+        return match[0] if name not in found else f"{match[1]}\n{found[name]}\n\n{match[3]}"
+
+    return _PLACE.sub(replaced, text)
+
+
+def markdown(header, rows):
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _bars(summary):
+    arms = summary["comparison"]["arms"]
+    errors = {arm: runs["error"] for arm, runs in arms.items()}
+    rows = []
+    for arm, bar in BARS.items():
+        ratio, half = paired_ratio(errors[arm], errors["none"])
+        rows.append(
+            [
+                f"test error, {arm} ÷ none",
+                f"≤ {bar:.2f}",
+                f"{ratio:.3f} ± {half:.3f}",
+                _met(ratio <= bar),
+            ]
+        )
+    apart = numpy.subtract(errors["32 rows"], errors["per-sample"])
+    mean, half = interval(apart)
+    rows.append(
+        [
+            "test error, 32 rows less per-sample, points",
+            f"within {POINTS_APART}",
+            f"{mean:+.2f} ± {half:.2f}",
+            _met(abs(mean) <= POINTS_APART),
+        ]
+    )
+    return markdown(["what", "bar", "measured (95 % interval over seeds)", "met"], rows)
+
+
+def _met(reached):
+    return "yes" if reached else "**no**"
+
+
+def _both(summary, key):
+    """By arm, what the comparison and the rivals have."""
+    return summary["comparison"][key] | summary.get("rivals", {}).get(key, {})
+
+
+def _comparison(summary):
+    arms, tuning = _both(summary, "arms"), _both(summary, "tuning")
+    rows = []
+    for arm, runs in arms.items():
+        error, half = interval(runs["error"])
+        training = float(numpy.mean(runs["training_error"]))
+        ratio = "1" if arm == "none" else _ratio(runs, arms["none"])
+        rows.append(
+            [
+                arm,
+                runs["learning_rate"],
+                "none" if runs["max_norm"] is None else f"{runs['max_norm']:g}",
+                len(runs["seeds"]),
+                f"{error:.2f} ± {half:.2f}",
+                f"{training:.2f}",
+                f"{error - training:.2f}",
+                ratio,
+                tuning[arm]["best_epoch"] if arm in tuning else "",
+            ]
+        )
+    header = ["arm", "learning rate", "max-norm", "seeds", "test error, %", "training error, %"]
+    header += ["gap, points", "÷ none", "best epoch in validation"]
+    return markdown(header, rows)
+
+
+def _longer(summary):
+    long = summary["longer"]
+    short = summary.get("comparison", {}).get("arms")
+    header, rows = ["test error, %"], [[arm] for arm in long]
+    if short is not None:
+        header.append(f"{short['none']['epochs']} epochs")
+        for row, (arm, runs) in zip(rows, long.items(), strict=True):
+            row.append(_mean(short[arm]["error"][: len(runs["seeds"])]))
+    epochs = long["none"]["epochs"]
+    header += [f"{epochs} epochs", f"÷ none, {epochs} epochs"]
+    for row, (arm, runs) in zip(rows, long.items(), strict=True):
+        row += [_mean(runs["error"]), "1" if arm == "none" else _ratio(runs, long["none"])]
+    return markdown(header, rows)
+
+
+def _ratio(runs, baseline):
+    """Ratio of the mean errors of the seeds that both have."""
+    common = [seed for seed in runs["seeds"] if seed in baseline["seeds"]]
+    values, others = (
+        [each["error"][each["seeds"].index(seed)] for seed in common] for each in (runs, baseline)
+    )
+    ratio, half = paired_ratio(values, others)
+    return f"{ratio:.2f} ± {half:.2f}"
+
+
+def _tuning(summary):
+    found = _both(summary, "tuning")
+    first = next(iter(found.values()))["trials"]
+    rates = list(dict.fromkeys(trial["learning_rate"] for trial in first))
+    bounds = [trial["max_norm"] for trial in first[len(rates) :]]
+    rows = []
+    for arm, tuned in found.items():
+        errors = [f"{trial['error']:.2f}" for trial in tuned["trials"]]
+        errors += [""] * (len(rates) + len(bounds) - len(errors))
+        rows.append([arm, *errors, ", ".join(tuned["edges"]) or "no"])
+    header = ["arm", *(f"{rate:g}" for rate in rates)]
+    header += [f"max-norm {bound:g}" for bound in bounds] + ["best on an edge"]
+    return markdown(header, rows)
+
+
+def _timing(summary):
+    found = summary["timing"]
+    seconds = found["epoch_seconds"]
+    tuning = summary.get("comparison", {}).get("tuning", {})
+    rows = []
+    for arm, value in seconds.items():
+        best = tuning.get(arm, {}).get("best_epoch")
+        rows.append(
+            [
+                arm,
+                f"{value:.3f}",
+                f"{value / seconds['none']:.2f}",
+                f"{value / seconds['torch per-sample']:.2f}",
+                "" if best is None else f"{best * value:.1f}",
+            ]
+        )
+    header = ["arm", "seconds per epoch", "÷ none", "÷ torch per-sample"]
+    return markdown([*header, "seconds to its best validation score"], rows)
+
+
+def _races(summary):
+    races = summary["timing"]["races"]
+    names = list(races[0]["racers"])
+    rows = []
+    for one in races:
+        rows.append(
+            [
+                one["seed"],
+                f"{one['target']:.2f}",
+                *(_arrival(one["racers"][name]) for name in names),
+            ]
+        )
+    means = {
+        name: numpy.mean([one["racers"][name]["seconds"] or numpy.nan for one in races])
+        for name in names
+    }
+    rows.append(["mean", "", *(f"{means[name]:.1f} s" for name in names)])
+    torch = means["torch per-sample"]
+    rows.append(["sooner than torch", "", *(f"{torch / means[name]:.2f} times" for name in names)])
+    best = max(torch / means[name] for name in ("32 rows", "batchwise"))
+    table = markdown(["seed", "target, %", *names], rows)
+    return (
+        f"{table}\n\nThe sooner of 32 rows and batchwise: {best:.2f} times sooner than torch with "
+        f"dropout (bar: ≥ {SOONER}; met: {_met(best >= SOONER)})."
+    )
+
+
+def _arrival(racer):
+    if racer["seconds"] is None:
+        return f"not reached, {racer['error']:.2f} %"
+    return f"{racer['seconds']:.1f} s, {racer['epochs']} epochs"
+
+
+def _sizes(summary):
+    found = summary["size"]
+    sizes = list(next(iter(found.values())))
+    rows = [[arm, *(_mean(runs[size]["error"]) for size in sizes)] for arm, runs in found.items()]
+    rows.append(
+        [
+            "ratio",
+            *(_ratio(found["32 rows"][size], found["none"][size]) for size in sizes),
+        ]
+    )
+    return markdown(["test error, %, from", *sizes], rows)
+
+
+def _rates(summary):
+    found = summary["rate"]
+    rows = [
+        ["test error, %", *(_mean(runs["error"]) for runs in found.values())],
+        ["training error, %", *(_mean(runs["training_error"]) for runs in found.values())],
+    ]
+    return markdown(["hidden rate", *found], rows)
+
+
+def _mean(values):
+    return f"{numpy.mean(values):.2f} ± {standard_error(values):.2f}"
+
+
+def _depths(summary):
+    cells = summary["depth"]
+    rates = list(dict.fromkeys(cell["rate"] for cell in cells))
+    rows = []
+    for depth in dict.fromkeys(cell["depth"] for cell in cells):
+        row = [cell for cell in cells if cell["depth"] == depth]
+        best = min(row, key=lambda cell: numpy.mean(cell["error"]))
+        chosen = min(row, key=lambda cell: cell["validation_error"])
+        rows.append(
+            [
+                depth,
+                *(
+                    f"**{_mean(cell['error'])}**" if cell is best else _mean(cell["error"])
+                    for cell in row
+                ),
+                f"{chosen['rate']:g}",
+            ]
+        )
+    header = ["hidden layers", *(f"rate {rate:g}" for rate in rates), "best rate in validation"]
+    return markdown(header, rows)
+
+
+def _rows_per_mask(summary):
+    arms = _both(summary, "arms")
+    seconds = summary.get("timing", {}).get("epoch_seconds")
+    rows = []
+    for arm in ("per-sample", "8 rows", "32 rows", "batchwise", "exact count"):
+        if arm not in arms:
+            continue
+        runs = arms[arm]
+        rows.append([arm, _mean(runs["error"]), f"{seconds[arm]:.3f}" if seconds else ""])
+    return markdown(["rows per mask", "test error, %", "seconds per epoch"], rows)
+
+
+def _uncertainty(summary):
+    rows = []
+    for name, by_epochs in summary["uncertainty"].items():
+        for epochs, runs in by_epochs.items():
+            rows.append(
+                [
+                    name,
+                    f"{epochs} epochs, {len(runs['rmse'])} splits",
+                    _mean(runs["rmse"]),
+                    _mean(runs["rmse_whole_network"]),
+                    _mean(runs["log_likelihood"]),
+                ]
+            )
+        for year, (rmse, rmse_error, likelihood, error) in PUBLISHED[name].items():
+            rows.append(
+                [
+                    name,
+                    f"published {year}",
+                    f"{rmse:.2f} ± {rmse_error:.2f}",
+                    "",
+                    f"{likelihood:.2f} ± {error:.2f}",
+                ]
+            )
+    header = ["set", "what", "RMSE", "RMSE without dropout at test time", "log-likelihood"]
+    return markdown(header, rows)
+
+
+# Name of the table: the part it needs, and how it is made.
+TABLES = {
+    "bars": ("comparison", _bars),
+    "comparison": ("comparison", _comparison),
+    "tuning": ("comparison", _tuning),
+    "longer": ("longer", _longer),
+    "epochs": ("timing", _timing),
+    "races": ("timing", _races),
+    "sizes": ("size", _sizes),
+    "rates": ("rate", _rates),
+    "depths": ("depth", _depths),
+    "rows-per-mask": ("comparison", _rows_per_mask),
+    "uncertainty": ("uncertainty", _uncertainty),
+}

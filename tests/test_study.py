@@ -1,0 +1,406 @@
+"""The study: splits, tuning, the store, statistics, Monte Carlo dropout, the page."""
+
+import dataclasses
+import doctest
+import importlib
+import json
+import math
+
+import numpy
+import pytest
+
+pytest.importorskip("sklearn")
+pytest.importorskip("tqdm")
+pytest.importorskip("joblib")
+
+from bench import study_generalisation, study_parts, study_report, study_uncertainty
+from bench.study_data import Digits, Examples, stratified
+from bench.study_rivals import RUNS
+from bench.study_runner import Request, Runner, split_of
+from bench.study_statistics import interval, paired_ratio, standard_error
+from bench.study_store import Store
+from bench.study_training import ARMS, DIVERGED, FastdropRun, Settings, train
+from bench.study_tuning import Grid, tune
+
+
+def examples(count, seed=0, features=6, classes=3):
+    """Labels that a linear function of the inputs gives, so that there is something to learn."""
+    random = numpy.random.default_rng(seed)
+    inputs = random.standard_normal((count, features)).astype(numpy.float32)
+    return Examples(inputs, numpy.argmax(inputs[:, :classes], axis=1))
+
+
+DIGITS = Digits(examples(120, seed=1), examples(60, seed=2))
+
+
+def load():
+    return DIGITS
+
+
+class NoTest:
+    """Digits whose test examples must not be looked at."""
+
+    training = DIGITS.training
+
+    @property
+    def test(self):
+        raise AssertionError("the test examples were looked at")
+
+
+def load_without_test():
+    return NoTest()
+
+
+def settings(arm="32 rows", **changes):
+    return Settings(arm, (8, 8), 0.05, epochs=2, batch=16).at_arm(arm, **changes)
+
+
+@pytest.mark.parametrize("module", ["data", "training", "store", "statistics"])
+def test_docstring_examples(module):
+    assert doctest.testmod(importlib.import_module(f"bench.study_{module}")).failed == 0
+
+
+# --- Data and runs ---------------------------------------------------------------------------
+
+
+def test_parts_of_a_split_are_disjoint_and_keep_the_proportions():
+    everything = Examples(
+        numpy.arange(90, dtype=numpy.float32).reshape(90, 1), numpy.arange(90) % 3
+    )
+    kept, held_out = stratified(everything, 30, seed=4)
+    assert sorted([*kept.images[:, 0], *held_out.images[:, 0]]) == list(range(90))
+    assert numpy.bincount(kept.labels).tolist() == [20, 20, 20]
+    again, _ = stratified(everything, 30, seed=4)
+    numpy.testing.assert_array_equal(kept.images, again.images)
+    other, _ = stratified(everything, 30, seed=5)
+    assert not numpy.array_equal(kept.images, other.images)
+
+
+def test_arms_of_a_seed_are_paired():
+    runs = [FastdropRun(settings(arm, seed=3), DIGITS.training) for arm in ARMS]
+    weights = [
+        [layer.weight for layer in run.network.layers if hasattr(layer, "weight")] for run in runs
+    ]
+    for other in weights[1:]:
+        for ours, theirs in zip(weights[0], other, strict=True):
+            numpy.testing.assert_array_equal(ours, theirs)
+    orders = [[labels for _, labels in run._batches.epoch()] for run in runs]
+    for other in orders[1:]:
+        numpy.testing.assert_array_equal(orders[0], other)
+
+
+def test_training_learns_and_records_a_curve():
+    outcome = train(settings("none", epochs=20), DIGITS.training, DIGITS.test, curve=True)
+    assert len(outcome.curve) == 20
+    assert outcome.curve[-1] == outcome.error < outcome.curve[0]
+    assert outcome.training_error < outcome.error
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_diverged_run_counts_as_all_wrong():
+    outcome = train(settings("none", learning_rate=1e30, epochs=5), DIGITS.training, DIGITS.test)
+    assert (outcome.error, outcome.loss) == (DIVERGED, None)
+
+
+@pytest.mark.parametrize("max_norm", [None, 1.0])
+def test_torch_computes_the_same_without_dropout(max_norm):
+    pytest.importorskip("torch")
+    one = settings("none", max_norm=max_norm, epochs=3)
+    ours, theirs = (RUNS[name](one, DIGITS.training) for name in ("fastdrop", "torch"))
+    for _ in range(one.epochs):
+        ours.epoch()
+        theirs.epoch()
+    numpy.testing.assert_allclose(
+        ours.scores(DIGITS.test.images), theirs.scores(DIGITS.test.images), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_rivals_refuse_arms_that_they_do_not_have():
+    for library in ("torch", "sklearn"):
+        if library == "torch":
+            pytest.importorskip("torch")
+        with pytest.raises(ValueError, match="32 rows"):
+            RUNS[library](settings("32 rows"), DIGITS.training)
+
+
+def test_sklearn_trains_epoch_by_epoch():
+    outcome = train(
+        settings("none", library="sklearn", epochs=20), DIGITS.training, DIGITS.test, curve=True
+    )
+    assert outcome.error == outcome.curve[-1] < outcome.curve[0]
+
+
+# --- Runner and store ------------------------------------------------------------------------
+
+
+def request(seed, held_out="validation"):
+    return Request(settings(seed=seed), held_out, 60)
+
+
+def test_finished_runs_are_not_done_again(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    first = Runner(Store(path), load=load).results([request(0), request(1)], "first")
+    lines = path.read_bytes()
+
+    # Killed in the middle of a line: what was finished stays, the rest is done again.
+    path.write_bytes(lines[:-9])
+    second = Runner(Store(path), load=load).results([request(1), request(0)], "again")
+    assert second[1] == first[0]
+    assert second[0]["error"] == first[1]["error"]
+
+    def forbidden():
+        raise AssertionError("nothing is left to do")
+
+    third = Runner(Store(path), load=forbidden).results([request(0), request(1)], "third")
+    assert third == [second[1], second[0]]
+
+
+def test_damaged_store_is_refused(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    Store(path).add({"seed": 1}, {"error": 1.0})
+    path.write_bytes(b"not ours\n" + path.read_bytes())
+    with pytest.raises(ValueError, match="line 1"):
+        Store(path)
+
+
+def test_small_sets_depend_on_the_seed_and_not_on_the_arm():
+    one, other = settings("none", seed=1), settings("batchwise", seed=1)
+    ours, theirs = (split_of(load, each, "test", 60)[0] for each in (one, other))
+    numpy.testing.assert_array_equal(ours.images, theirs.images)
+    assert len(ours) == 60
+    different, _ = split_of(load, settings(seed=2), "test", 60)
+    assert not numpy.array_equal(ours.images, different.images)
+    with pytest.raises(ValueError, match="held_out"):
+        split_of(load, one, "training", 60)
+
+
+# --- Tuning ----------------------------------------------------------------------------------
+
+
+class Landscape:
+    """A runner whose error is smallest at a known place."""
+
+    def __init__(self, best_rate, best_norm):
+        self.best_rate, self.best_norm = best_rate, best_norm
+        self.asked = []
+
+    def results(self, requests, label):
+        self.asked += requests
+        return [self._result(request.settings) for request in requests]
+
+    def _result(self, one):
+        norm = math.inf if one.max_norm is None else one.max_norm
+        far = abs(math.log(one.learning_rate / self.best_rate))
+        return {"error": far + abs(1 / norm - 1 / self.best_norm), "loss": 1.0}
+
+
+GRID = Grid((0.01, 0.1, 1.0), (None,), (1.0, 2.0, 4.0), seeds=(7, 8))
+
+
+def test_tuning_finds_the_best_and_asks_for_validation_only():
+    runner = Landscape(0.1, 2.0)
+    (found,) = tune(runner, [settings("none")], GRID, 120)
+    assert (found.settings.learning_rate, found.settings.max_norm) == (0.1, 2.0)
+    assert found.edges == []
+    assert len(runner.asked) == GRID.trials == 12
+    assert {request.held_out for request in runner.asked} == {"validation"}
+    assert {request.settings.seed for request in runner.asked} == {7, 8}
+
+
+@pytest.mark.parametrize(
+    ("best_rate", "best_norm", "edges"),
+    [
+        (0.001, 2.0, ["learning_rate"]),
+        (9.0, math.inf, ["learning_rate"]),
+        (0.1, 0.5, ["max_norm"]),
+        (0.1, math.inf, []),
+    ],
+)
+def test_tuning_tells_of_winners_on_the_edge(best_rate, best_norm, edges):
+    (found,) = tune(Landscape(best_rate, best_norm), [settings("none")], GRID, 120)
+    assert found.edges == edges
+
+
+def test_every_arm_has_the_same_trials():
+    plan = study_parts.Plan()
+    runner = Landscape(0.05, math.inf)
+    study_parts.tuned_arms(runner, plan)
+    by_arm = {}
+    for each in runner.asked:
+        by_arm.setdefault(each.settings.arm, []).append(each.settings.at_arm("none"))
+    assert set(by_arm) == set(study_parts.TUNED_ARMS)
+    assert all(trials == by_arm["none"] for trials in by_arm.values())
+    assert not set(plan.seeds) & set(plan.grid.seeds)
+
+
+def test_tuning_never_sees_test_examples(tmp_path):
+    plan = dataclasses.replace(study_parts.Plan.quick(), examples=120)
+    runner = Runner(Store(tmp_path / "runs.jsonl"), load=load_without_test)
+    assert set(study_parts.tuned_arms(runner, plan)) == set(study_parts.TUNED_ARMS)
+    with pytest.raises(AssertionError, match="looked at"):
+        runner.results([request(0, "test")], "test")
+
+
+# --- Statistics ------------------------------------------------------------------------------
+
+
+def test_interval_is_students():
+    from scipy import stats
+
+    values = [4.1, 3.7, 4.4, 3.9, 4.0]
+    mean, half = interval(values)
+    low, high = stats.t.interval(0.95, 4, loc=mean, scale=stats.sem(values))
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+    assert math.isnan(standard_error([1.0]))
+
+
+def test_ratio_of_paired_values():
+    values = [4.1, 3.7, 4.4, 3.9]
+    ratio, half = paired_ratio(values, [2.0] * 4)
+    mean, wide = interval(values)
+    assert (ratio, half) == pytest.approx((mean / 2, wide / 2))
+    # What both have in common is no uncertainty of the ratio.
+    assert paired_ratio(values, [2 * value for value in values])[1] == pytest.approx(0)
+    with pytest.raises(ValueError, match="baseline"):
+        paired_ratio(values, values[1:])
+
+
+# --- Monte Carlo dropout ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def regressor():
+    random = numpy.random.default_rng(0)
+    inputs = random.standard_normal((100, 3)) * [1, 10, 100]
+    targets = 50 + inputs @ [3, 0.2, 0.01]
+    network = study_uncertainty.Regressor(inputs, targets, 20, 800, 0.1, 1.0, seed=1)
+    return network, inputs, targets
+
+
+def test_regressor_answers_in_the_units_of_the_targets(regressor):
+    network, inputs, targets = regressor
+    deviation = targets.std()
+    for prediction in (network.whole(inputs), network.mean(inputs, 400)):
+        assert study_uncertainty.root_mean_square(prediction - targets) < 0.4 * deviation
+
+
+def test_log_likelihood_is_in_the_units_of_the_targets(regressor):
+    network, inputs, targets = regressor
+    scaled = network._inputs.transform(inputs)
+    samples = network._model.predict_samples(scaled, n_samples=30, random_state=1)
+    samples = samples * targets.std() + targets.mean()
+    density = numpy.sqrt(0.5 / (2 * math.pi)) * numpy.exp(-0.25 * (targets - samples) ** 2)
+    expected = numpy.log(density.mean(axis=0)).mean()
+    found = network.log_likelihood(inputs, targets, 0.5, 30)
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.fixture
+def uci(tmp_path):
+    random = numpy.random.default_rng(0)
+    inputs = random.standard_normal((60, 3))
+    tests = numpy.zeros((2, 60), bool)
+    tests[0, :6] = tests[1, 6:12] = True
+    for name in study_uncertainty.SETS:
+        numpy.savez(
+            tmp_path / f"{name}.npz", X=inputs, y=inputs.sum(axis=1), test=tests, n_epochs=2,
+            n_hidden=5, rates=[0.05, 0.1], taus=[0.5, 1.0, 2.0],
+        )  # fmt: skip
+    return tmp_path
+
+
+def test_incomplete_set_is_refused(uci):
+    numpy.savez(uci / "yacht.npz", X=numpy.zeros((3, 2)), y=numpy.zeros(3))
+    with pytest.raises(ValueError, match="n_epochs, n_hidden, rates, taus, test"):
+        study_uncertainty.load_set(uci, "yacht")
+    with pytest.raises(FileNotFoundError, match="--uci FOLDER"):
+        study_uncertainty.load_set(uci / "elsewhere", "yacht")
+
+
+def test_test_rows_decide_nothing_but_the_score(uci):
+    path = uci / "concrete.npz"
+    protocol = study_uncertainty.Protocol.quick()
+    before = study_uncertainty.one_split(str(uci), "concrete", 0, 1, protocol)
+    with numpy.load(path) as file:
+        arrays = dict(file)
+    arrays["y"][:6] += 1000
+    changed = uci / "changed"
+    changed.mkdir()
+    numpy.savez(changed / "concrete.npz", **arrays)
+    after = study_uncertainty.one_split(str(changed), "concrete", 0, 1, protocol)
+    assert (after["rate"], after["tau"]) == (before["rate"], before["tau"])
+    assert after["rmse"] == pytest.approx(1000, rel=0.01)
+
+
+# --- Command and page ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def study(monkeypatch, tmp_path):
+    """The command on few made-up examples and a page of its own; without the slow rivals."""
+
+    def run(*arguments):
+        return study_generalisation.main(
+            ["--quick", "--store", str(tmp_path / "runs.jsonl"), *arguments]
+        )
+
+    plan = dataclasses.replace(study_parts.Plan.quick(), examples=120, sizes=(60,))
+    monkeypatch.setattr(study_parts.Plan, "quick", classmethod(lambda cls: plan))
+    monkeypatch.setattr(
+        study_generalisation, "Runner", lambda store, workers: Runner(store, workers, load)
+    )
+    marks = "<!-- study: {} -->\nold\n<!-- end of study -->\n"
+    (tmp_path / "study.md").write_text("".join(map(marks.format, study_report.TABLES)))
+    return run
+
+
+def test_command_fills_the_page(study, uci, tmp_path, capsys):
+    parts = ["size", "rate", "depth", "uncertainty"]
+    assert study(*parts, "--uci", str(uci), "--docs", str(tmp_path)) == 0
+    page = (tmp_path / "study.md").read_text()
+    assert "| test error, %, from | 60 | 120 |" in page
+    assert "| concrete | published 2016 | 5.23 ± 0.12 |" in page
+    assert page.count("old") == len(study_report.TABLES) - len(parts)
+    assert "hidden layers" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "study.json").read_text())
+    assert set(summary) == {*parts, "machine"}
+    plots = {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")}
+    assert set(plots) == {"study-size.svg", "study-rate.svg", "study-depth.svg"}
+    # Made again from the summary alone, page and plots are the same.
+    assert study("--docs", str(tmp_path)) == 0
+    assert (tmp_path / "study.md").read_text() == page
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.svg")} == plots
+
+
+def test_interrupted_command_goes_on_where_it_was(study, tmp_path, monkeypatch, capsys):
+    from bench import study_runner
+
+    execute, done = study_runner._execute, []
+
+    def interrupted(*arguments):
+        if len(done) == 5:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return execute(*arguments)
+
+    monkeypatch.setattr(study_runner, "_execute", interrupted)
+    assert study("depth") == study_generalisation.INTERRUPTED
+    assert "stopped" in capsys.readouterr().err
+    assert len(Store(tmp_path / "runs.jsonl")) == 5
+    monkeypatch.setattr(study_runner, "_execute", execute)
+    assert study("depth") == 0
+    assert len(Store(tmp_path / "runs.jsonl")) > 5
+
+
+def test_missing_data_is_told(study, capsys, tmp_path):
+    assert study("uncertainty") == 1
+    assert "--uci FOLDER" in capsys.readouterr().err
+    assert study("uncertainty", "--uci", str(tmp_path / "nowhere")) == 1
+    assert "nowhere" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="no such part: depths"):
+        study("depths")
+
+
+def test_tables_need_a_place():
+    with pytest.raises(ValueError, match="no place for bars"):
+        study_report.fill("nothing here", {"bars": "| |"})
