@@ -64,16 +64,16 @@ class Plan:
     grid: Grid = GRID
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     rival_seeds: tuple[int, ...] = (0, 1)
-    curve_seeds: tuple[int, ...] = (0, 1)
+    curve_seeds: tuple[int, ...] = (0,)
     race_seeds: tuple[int, ...] = (100, 101, 102)
     rounds: int = 5
     sizes: tuple[int, ...] = (100, 300, 1000)
     most_epochs: int = 300
-    rates: tuple[float, ...] = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9)
+    rates: tuple[float, ...] = (0.2, 0.7, 0.9)
     depths: tuple[int, ...] = (1, 2, 4, 8)
-    depth_rates: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5)
+    depth_rates: tuple[float, ...] = (0.0, 0.25, 0.5)
     width: int = 256
-    depth_epochs: int = 30
+    depth_epochs: int = 20
     depth_grid: Grid = DEPTH_GRID
 
     @classmethod

@@ -53,7 +53,7 @@ def _line(axes, positions, runs, label):
     axes.errorbar(
         positions,
         [numpy.mean(each) for each in runs],
-        [standard_error(each) for each in runs],
+        [standard_error(each) if len(each) > 1 else 0 for each in runs],
         marker="o",
         markersize=3,
         capsize=2,

@@ -151,7 +151,7 @@ def _ratio(runs, baseline):
         [each["error"][each["seeds"].index(seed)] for seed in common] for each in (runs, baseline)
     )
     ratio, half = paired_ratio(values, others)
-    return f"{ratio:.2f} ± {half:.2f}"
+    return f"{ratio:.2f} ± {half:.2f}" if len(common) > 1 else f"{ratio:.2f}"
 
 
 def _tuning(summary):
@@ -245,7 +245,9 @@ def _rates(summary):
 
 
 def _mean(values):
-    return f"{numpy.mean(values):.2f} ± {standard_error(values):.2f}"
+    """Mean and, of more than one value, its standard error."""
+    error = f" ± {standard_error(values):.2f}" if len(values) > 1 else ""
+    return f"{numpy.mean(values):.2f}{error}"
 
 
 def _depths(summary):
