@@ -5,10 +5,13 @@ the numbers and strings beside them. Nothing is pickled: reading a file runs no 
 """
 
 import contextlib
+import errno
 import json
 import os
+import struct
 import tempfile
 import zipfile
+import zlib
 
 import numpy
 
@@ -18,6 +21,12 @@ FORMAT = "fastdrop checkpoint"
 VERSION = 1
 HEADER = "checkpoint.json"
 ARRAY = "__array__"
+# What reading a damaged archive may raise: RuntimeError where it seems to be encrypted or packed by
+# an unknown method, OSError with EINVAL where it points outside of itself.
+DAMAGED = (
+    AttributeError, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def save(path, net, opt=None):
@@ -140,9 +149,9 @@ def _read(path):
             arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays.pop(HEADER).tobytes())
         known = header.get("format") == FORMAT and "net" in header
-    except OSError:
-        raise
-    except (AttributeError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            raise
         raise ValueError(f"{path!r} is no file of fastdrop.save, or damaged: {error}") from error
     if not known:
         raise ValueError(f"{path!r} is no file of fastdrop.save")

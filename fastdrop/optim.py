@@ -21,7 +21,7 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import real_number
-from fastdrop.parameters import operands, parameters_of
+from fastdrop.parameters import check_keys, operands, parameters_of
 
 __all__ = ["SGD", "Adam", "AdamW"]
 
@@ -109,12 +109,7 @@ class _Optimiser:
         kind = str(state.get("optimiser"))
         if kind != expected["optimiser"]:
             raise ValueError(f"the state is of {kind}, this optimiser is {expected['optimiser']}")
-        for problem, names in (
-            ("lacks", expected.keys() - state.keys()),
-            ("has what the optimiser does not", state.keys() - expected.keys()),
-        ):
-            if names:
-                raise ValueError(f"the state {problem}: {', '.join(sorted(names))}")
+        check_keys(state, expected, "optimiser")
         for name in self._SETTINGS:
             if state[name] != expected[name]:
                 raise ValueError(f"{name} is {state[name]} in the state and {expected[name]} here")

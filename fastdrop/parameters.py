@@ -1,8 +1,10 @@
 """What a layer hands to an optimiser: an array of weights, its gradient, and who took part."""
 
+import collections
+
 import numpy
 
-__all__ = ["Parameter", "operands", "parameters_of"]
+__all__ = ["Parameter", "check_keys", "check_names", "operands", "parameters_of"]
 
 _DTYPES = (numpy.dtype(numpy.float32), numpy.dtype(numpy.float64))
 
@@ -97,13 +99,39 @@ def parameters_of(params):
                 f"{parameter.name} must be a writable C-contiguous array of 1 or 2 dimensions, got "
                 f"shape {value.shape}"
             )
-    names = [parameter.name for parameter in found]
-    if not names:
+    if not found:
         raise ValueError("params has no parameters")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    check_names(found)
+    return found
+
+
+def check_names(parameters):
+    """Check that no two parameters have one name: states go by it.
+
+    Raises
+    ------
+    ValueError
+    """
+    seen = collections.Counter(parameter.name for parameter in parameters)
+    twice = sorted(name for name, times in seen.items() if times > 1)
     if twice:
         raise ValueError(f"params must have different names, got twice: {', '.join(twice)}")
-    return found
+
+
+def check_keys(state, expected, whose):
+    """Check that a state has the names it should have.
+
+    Raises
+    ------
+    ValueError
+        Naming those that it lacks, or those that belong to no such `whose`.
+    """
+    for problem, names in (
+        ("lacks", expected.keys() - state.keys()),
+        (f"has what the {whose} does not", state.keys() - expected.keys()),
+    ):
+        if names:
+            raise ValueError(f"the state {problem}: {', '.join(sorted(names))}")
 
 
 def operands(parameter):

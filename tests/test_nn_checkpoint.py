@@ -172,6 +172,28 @@ def test_other_archives(tmp_path):
         fastdrop.load(tmp_path / "nowhere.npz", network())
 
 
+def test_every_damaged_byte_of_the_archives_own_is_told(tmp_path):
+    """Whatever zipfile makes of it: an unknown method, encryption, offsets outside of the file."""
+    path = tmp_path / "run.npz"
+    net = network()
+    fastdrop.save(path, net)
+    whole = path.read_bytes()
+    directory = whole.rindex(b"PK\x01\x02")  # of the last file
+    messages = []
+    for place in range(directory, len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        before = net.state_dict()
+        try:
+            fastdrop.load(path, net)
+        except ValueError as error:
+            messages.append(str(error))
+        assert_same_state(net.state_dict(), before)
+    assert len(messages) > 30  # the others are dates, versions and the like
+    assert all("damaged" in message for message in messages)
+
+
 def test_a_missing_array(tmp_path):
     path, damaged = tmp_path / "run.npz", tmp_path / "damaged.npz"
     fastdrop.save(path, network())

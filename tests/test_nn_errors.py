@@ -31,6 +31,7 @@ from fastdrop import nn
         (lambda: nn.Sequential([]), ValueError, "layers must hold at least one layer"),
         (lambda: nn.Sequential([nn.ReLU]), TypeError, "got type .the class, not an object of it."),
         (lambda: nn.Sequential([print]), TypeError, "nn layers, got builtin_function_or_method"),
+        (lambda: nn.Sequential([nn.Sequential([nn.ReLU()])]), TypeError, "must not hold a network"),
         (lambda: nn.Sequential([nn.ReLU()] * 2), ValueError, "must not hold a layer twice"),
         (lambda: nn.Sequential([nn.ReLU()], dtype="float16"), TypeError, "float32 or float64"),
         (lambda: nn.Sequential([nn.ReLU()], rng="seed"), TypeError, "rng"),
@@ -77,6 +78,45 @@ def test_gradient_of_another_shape():
         net.backward(numpy.ones((3, 4)))
     with pytest.raises(TypeError, match="grad must hold real numbers, got dtype <U1"):
         net.backward([["a", "b"]] * 3)
+
+
+def test_no_draw_counts_of_a_forward_that_fails_halfway():
+    """Else the layers' draws would no longer belong together."""
+
+    class Fails(nn.Layer):
+        failing = True
+
+        def forward(self, x, training=False):
+            if self.failing:
+                raise KeyboardInterrupt
+            return x
+
+    fails = Fails()
+    layers = [nn.Dropout(0.5), nn.Dense(4, 4), nn.Dropout(0.5), fails, nn.Dropout(0.5)]
+    net = nn.Sequential(layers, rng=0)
+    with pytest.raises(KeyboardInterrupt):
+        net.forward(numpy.ones((3, 4)), training=True)
+    drawn = [layer.stream.position for layer in layers if isinstance(layer, nn.Dropout)]
+    assert drawn == [0, 0, 0]
+    with pytest.raises(RuntimeError, match="backward needs a forward"):
+        net.backward(numpy.ones((3, 4)))
+    fails.failing = False
+    net.forward(numpy.ones((3, 4)), training=True)
+    drawn = [layer.stream.position for layer in layers if isinstance(layer, nn.Dropout)]
+    assert drawn == [1, 1, 1]
+
+
+def test_two_parameters_of_one_name():
+    class Scale(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter("scale", numpy.ones(4, numpy.float32))
+
+        def parameters(self):
+            return [self.scale]
+
+    with pytest.raises(ValueError, match="params must have different names, got twice: scale"):
+        nn.Sequential([Scale(), Scale()])
 
 
 def test_backward_after_a_forward_that_failed():

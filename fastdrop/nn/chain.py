@@ -161,6 +161,10 @@ def check_layers(layers):
                 f"layers must hold fastdrop.nn layers, got {type(layer).__name__}"
                 + (" (the class, not an object of it)" if isinstance(layer, type) else "")
             )
+        if hasattr(layer, "layers"):
+            raise TypeError(
+                f"layers must not hold a network, got {type(layer).__name__}: hand over its layers"
+            )
     if len({id(layer) for layer in layers}) != len(layers):
         raise ValueError("layers must not hold a layer twice: it would keep one forward pass only")
     if not layers:

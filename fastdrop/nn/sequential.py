@@ -9,6 +9,7 @@ from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Layer, fitting_gradient
 from fastdrop.nn.link import Source
+from fastdrop.parameters import check_keys, check_names
 from fastdrop.stream import MaskStream, as_stream
 
 __all__ = ["Sequential"]
@@ -45,7 +46,8 @@ class Sequential(Layer):
     TypeError
         If something is no layer, or for another dtype.
     ValueError
-        If a layer does not fit the one before it, or is there twice.
+        If a layer does not fit the one before it, or is there twice, or two parameters have one
+        name.
 
     Examples
     --------
@@ -72,8 +74,10 @@ class Sequential(Layer):
         self._source.sparse = bool(skip_zeros)
         self._links = chain_of(self.layers, self._source, self.dtype)
         self._learning = learning(self._links)
+        self._dropouts = [layer for layer in self.layers if isinstance(layer, Dropout)]
         self._build(as_stream(rng))
         self._parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
+        check_names(self._parameters)
         self._shape_in = self._shape_out = None
 
     def _name_layers(self):
@@ -84,9 +88,8 @@ class Sequential(Layer):
             seen[kind] += 1
 
     def _build(self, root):
-        dropouts = [layer for layer in self.layers if isinstance(layer, Dropout)]
-        streams = root.spawn(max(len(dropouts), 1))
-        for layer, stream in zip(dropouts, streams, strict=False):
+        streams = root.spawn(max(len(self._dropouts), 1))
+        for layer, stream in zip(self._dropouts, streams, strict=False):
             layer.stream = stream
         seed = streams[0]._seed_sequence
         generator = numpy.random.default_rng(
@@ -140,9 +143,21 @@ class Sequential(Layer):
         matrix = x.reshape(-1, width) if x.ndim != 2 else x
         if not training:
             return self._infer(matrix, lead)
+        positions = [layer.stream.position for layer in self._dropouts]
+        try:
+            y = self._train(matrix, lead)
+        except BaseException:
+            # Of a forward that failed half-way no draw counts: all layers repeat theirs.
+            for layer, position in zip(self._dropouts, positions, strict=True):
+                layer.stream.position = position
+            raise
+        self._shape_in = x.shape
+        return y
+
+    def _train(self, y, lead):
         self._shape_out = None
-        self._source.holds(matrix)
-        y, links = matrix, self._links
+        self._source.holds(y)
+        links = self._links
         last = links[-1]
         for link in links:
             if link.dense is not None and link.source.width != link.dense.units_in:
@@ -153,7 +168,6 @@ class Sequential(Layer):
             y = last.expanded(y, numpy.empty((y.shape[0], last.width), self.dtype))
         elif not last.fresh:
             y = y.copy()
-        self._shape_in = x.shape
         self._shape_out = (*lead, last.width)
         return y if len(lead) == 1 else y.reshape(self._shape_out)
 
@@ -216,9 +230,8 @@ class Sequential(Layer):
             ("dropout0.stream"), dicts.
         """
         state = {parameter.name: parameter.value.copy() for parameter in self._parameters}
-        for layer in self.layers:
-            if isinstance(layer, Dropout):
-                state[f"{layer.name}.stream"] = layer.stream.state
+        for layer in self._dropouts:
+            state[f"{layer.name}.stream"] = layer.stream.state
         return state
 
     def load_state_dict(self, state):
@@ -235,12 +248,7 @@ class Sequential(Layer):
             Nothing is changed then.
         """
         expected = self.state_dict()
-        for problem, names in (
-            ("lacks", expected.keys() - state.keys()),
-            ("has what the network does not", state.keys() - expected.keys()),
-        ):
-            if names:
-                raise ValueError(f"the state {problem}: {', '.join(sorted(names))}")
+        check_keys(state, expected, "network")
         streams = {}
         for name, mine in expected.items():
             given = state[name]
@@ -255,9 +263,8 @@ class Sequential(Layer):
                 )
         for parameter in self._parameters:
             parameter.value[...] = state[parameter.name]
-        for layer in self.layers:
-            if isinstance(layer, Dropout):
-                layer.stream = streams[f"{layer.name}.stream"]
+        for layer in self._dropouts:
+            layer.stream = streams[f"{layer.name}.stream"]
         self._shape_out = None
 
     def __repr__(self):
