@@ -8,10 +8,9 @@
 #define TASK_ROWS 64
 /* Active rows between the one gathered and the one fetched into the cache. */
 #define ROWS_AHEAD 4
-/* Elements that a thread must have to move to be worth waking: some 100 microseconds. More than
- * elsewhere, because these calls stand between products in a BLAS, whose waiting threads keep the
- * other cores busy for a while. */
-#define MINIMUM_PER_THREAD (1 << 20)
+/* Elements that a thread must have to look at to be worth waking: some 20 microseconds, or twice that
+ * where they come from memory. */
+#define MINIMUM_PER_THREAD (1 << 17)
 
 static int64_t count_bits(const uint8_t *bits, int64_t bit, int64_t count)
 {
