@@ -1,7 +1,7 @@
 /* compact.c: products of active units, cut into blocks for caches and threads.
  *
  * Groups of rows that have units of their own are multiplied together, up to FD_BLOCK_ROWS rows: x is
- * packed, then threads share the columns. Sums stay in a tile in the L2 cache; where there are several
+ * packed, and threads share the columns. Sums stay in a tile in the L2 cache; where there are several
  * groups, each takes its part of a block of w while it is there. Every sum is made by one thread
  * in the order of the depth.
  */
@@ -10,6 +10,7 @@
 
 #include "compact_axis.h"
 #include "fastdrop.h"
+#include "packed.h"
 
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 16)
@@ -30,7 +31,7 @@ typedef struct {
     compact_axis depth[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
     /* Bytes of compact_rows packed rows; as many of them as each group has. */
     int64_t octet_bytes, octets;
-    char *packed; /* block of depth after block, of each all octets */
+    packed_operand packed; /* x: block of depth after block, of each all octets */
     /* What a thread works on at a time. */
     int64_t blocks, panels, panel_depth, panel_stride;
     atomic_int failed;
@@ -46,12 +47,12 @@ static int64_t rows_of_group(const compact_pass *p, int64_t g)
     return smaller(p->rows - g * p->group, p->group);
 }
 
-static char *packed_octet(const compact_pass *p, int64_t block, int64_t octet)
+static int64_t octet_at(const compact_pass *p, int64_t block, int64_t octet)
 {
-    return p->packed + (block * p->groups * p->octets + octet) * p->octet_bytes;
+    return (block * p->groups * p->octets + octet) * p->octet_bytes;
 }
 
-static void pack_octet(const void *context, int64_t task)
+static void pack_octet(const void *context, int64_t task, char *packed)
 {
     const compact_pass *p = context;
     const int64_t g = task / p->octets, first = task % p->octets * p->kernels->compact_rows;
@@ -59,7 +60,7 @@ static void pack_octet(const void *context, int64_t task)
     for (int64_t block = 0; rows > 0 && block < p->depth[g].blocks; block++) {
         p->kernels->compact_pack_rows[p->dtype](&p->x, p->row + g * p->group + first, rows,
                                                 &p->depth[g], block,
-                                                packed_octet(p, block, task));
+                                                packed + octet_at(p, block, task));
     }
 }
 
@@ -72,6 +73,7 @@ static int64_t vectors_of(const compact_pass *p, int64_t g, int64_t panel)
 /* What one thread works with: a part of w of all groups of rows, and the sums of each. */
 typedef struct {
     compact_part part;
+    const char *packed;
     char *panels, *tiles;
     int64_t panel_bytes, tile_bytes; /* of one panel; of one group's sums over it */
 } compact_work;
@@ -91,7 +93,7 @@ static void multiply_part(const compact_pass *p, const compact_work *work, int64
         const int64_t block = part->block + b;
         for (int64_t n = 0; n < part->panels; n++) {
             p->kernels->compact_multiply[p->dtype](
-                packed_octet(p, block, g * p->octets), (rows + unit - 1) / unit,
+                work->packed + octet_at(p, block, g * p->octets), (rows + unit - 1) / unit,
                 fd_active_in_block(depth, block),
                 work->panels + (b * part->panels + n) * work->panel_bytes, part->stride,
                 vectors_of(p, g, part->panel + n), tile_of(p, work, g, n), part->stride, block == 0);
@@ -122,7 +124,8 @@ static void multiply_columns(const void *context, int64_t task)
     const int64_t packed = fd_aligned(p->blocks * part->panels * work.panel_bytes + slack);
     const int64_t tiles = part->panels * p->groups * work.tile_bytes;
     work.panels = fd_workspace(FD_SLOT_PANEL, (size_t)(packed + tiles + slack));
-    if (work.panels == NULL) {
+    work.packed = fd_packed(&p->packed);
+    if (work.panels == NULL || work.packed == NULL) {
         p->failed = 1;
         return;
     }
@@ -215,12 +218,11 @@ static int64_t multiply_groups(compact_pass *p)
     divide_work(p);
     const int64_t octets = p->groups * p->octets, blocks = p->depth[0].blocks;
     p->octet_bytes = unit * (FD_COMPACT_DEPTH + p->kernels->lanes[p->dtype]) * size;
-    p->packed = fd_workspace(FD_SLOT_LISTS, (size_t)(blocks * octets * p->octet_bytes + 1));
-    if (p->packed == NULL) {
+    p->packed = (packed_operand){pack_octet, p, octets, (size_t)(blocks * octets * p->octet_bytes + 1)};
+    const int packers = fd_threads_for(p->rows * p->c->mask_in.units.length, MINIMUM_PACKED);
+    if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
         return -1;
     }
-    fd_parallel(fd_threads_for(p->rows * p->c->mask_in.units.length, MINIMUM_PACKED), octets,
-                pack_octet, p);
     fd_parallel(p->threads, (p->columns[0].blocks + p->panels - 1) / p->panels, multiply_columns, p);
     return p->failed ? -1 : products;
 }

@@ -10,6 +10,7 @@
 
 #include "compact_axis.h"
 #include "fastdrop.h"
+#include "packed.h"
 
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 16)
@@ -28,7 +29,7 @@ typedef struct {
     compact_axis units[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
     int64_t blocks, depth; /* of a group's rows; of the longest */
     int64_t most_panels, panel_stride;
-    char *packed; /* group after group, of each block after block, of each all panels */
+    packed_operand packed; /* dy: group after group, of each block after block, of each all panels */
     atomic_int failed;
 } gradient_pass;
 
@@ -48,14 +49,14 @@ static int64_t rows_of_block(const gradient_pass *p, int64_t g, int64_t block)
     return larger(smaller(rows - block * FD_COMPACT_DEPTH, FD_COMPACT_DEPTH), 0);
 }
 
-static char *panel_of(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
+static int64_t panel_at(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
 {
     const int64_t bytes = p->depth * p->panel_stride * fd_element_bytes(p->dtype);
-    return p->packed + ((g * p->blocks + block) * p->most_panels + panel) * bytes;
+    return ((g * p->blocks + block) * p->most_panels + panel) * bytes;
 }
 
 /* Task: a block of a group's rows. */
-static void pack_grad(const void *context, int64_t task)
+static void pack_grad(const void *context, int64_t task, char *packed)
 {
     const gradient_pass *p = context;
     const int64_t g = task / p->blocks, block = task % p->blocks;
@@ -66,12 +67,13 @@ static void pack_grad(const void *context, int64_t task)
                                .depth = p->depth, .stride = p->panel_stride};
     if (ends[0] < ends[1]) {
         p->kernels->compact_pack_panels[p->dtype](&p->grad, &rows, &p->columns[g], &part,
-                                                  panel_of(p, g, block, 0));
+                                                  packed + panel_at(p, g, block, 0));
     }
 }
 
 /* Sums of one group's products, of a block of its units: to dw, or added to it. */
-static void add_group(const gradient_pass *p, int64_t g, int64_t task, char *packed, char *tile)
+static void add_group(const gradient_pass *p, int64_t g, int64_t task, const char *grad, char *x,
+                      char *tile)
 {
     const fd_kernels *k = p->kernels;
     const compact_axis *units = &p->units[g], *columns = &p->columns[g];
@@ -86,14 +88,14 @@ static void add_group(const gradient_pass *p, int64_t g, int64_t task, char *pac
     for (int64_t b = 0; b < p->blocks; b++) {
         const int64_t row = p->row + g * p->group + b * FD_COMPACT_DEPTH;
         k->compact_pack_units[p->dtype](&p->x, row, rows_of_block(p, g, b), units, task,
-                                        packed + b * block_bytes);
+                                        x + b * block_bytes);
     }
     for (int64_t panel = 0; panel < columns->blocks; panel++) {
         const int64_t vectors = (fd_active_in_block(columns, panel) + lanes - 1) / lanes;
         for (int64_t b = 0; b < p->blocks; b++) {
-            k->compact_multiply[p->dtype](packed + b * block_bytes, octets, rows_of_block(p, g, b),
-                                          panel_of(p, g, b, panel), p->panel_stride, vectors,
-                                          tile, p->panel_stride, b == 0);
+            k->compact_multiply[p->dtype](x + b * block_bytes, octets, rows_of_block(p, g, b),
+                                          grad + panel_at(p, g, b, panel), p->panel_stride,
+                                          vectors, tile, p->panel_stride, b == 0);
         }
         k->compact_put[p->dtype](tile, p->panel_stride, columns, panel, accumulate, p->result,
                                  units->numbers ? units->numbers + first : NULL, first, active);
@@ -129,7 +131,8 @@ static void add_groups(const void *context, int64_t task)
         fd_aligned(p->blocks * FD_COMPACT_UNITS * (FD_COMPACT_DEPTH + lanes) * size);
     const int64_t tile = (FD_COMPACT_UNITS * p->panel_stride + FD_MAX_LANES) * size;
     char *memory = fd_workspace(FD_SLOT_PANEL, (size_t)(packed + tile));
-    if (memory == NULL) {
+    const char *grad = fd_packed(&p->packed);
+    if (memory == NULL || grad == NULL) {
         p->failed = 1;
         return;
     }
@@ -137,7 +140,7 @@ static void add_groups(const void *context, int64_t task)
         clear_rows(p, p->units[0].cuts[task], p->units[0].cuts[task + 1]);
     }
     for (int64_t g = 0; g < p->groups; g++) {
-        add_group(p, g, task, memory, memory + packed);
+        add_group(p, g, task, grad, memory, memory + packed);
     }
 }
 
@@ -185,13 +188,12 @@ static int64_t add_pass(gradient_pass *p)
         p->most_panels = larger(p->most_panels, p->columns[g].blocks);
     }
     p->panel_stride = fd_panel_stride(fd_widest_block(p->columns, p->groups), lanes);
-    p->packed = fd_workspace(FD_SLOT_LISTS, (size_t)(panel_of(p, p->groups, 0, 0) - p->packed +
-                                                     FD_MAX_LANES * size));
-    if (p->packed == NULL) {
+    const int64_t bytes = panel_at(p, p->groups, 0, 0) + FD_MAX_LANES * size;
+    p->packed = (packed_operand){pack_grad, p, p->groups * p->blocks, (size_t)bytes};
+    const int packers = fd_threads_for(p->rows * p->c->mask_out.units.length, MINIMUM_PACKED);
+    if (fd_pack_operand(&p->packed, threads, packers) != 0) {
         return -1;
     }
-    fd_parallel(fd_threads_for(p->rows * p->c->mask_out.units.length, MINIMUM_PACKED),
-                p->groups * p->blocks, pack_grad, p);
     fd_parallel(threads, p->units[0].blocks, add_groups, p);
     return p->failed ? -1 : products;
 }
@@ -205,7 +207,6 @@ int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compac
     p.x = (compact_matrix){c->x, c->x_stride, 0};
     p.grad = (compact_matrix){c->grad, c->grad_stride, 0};
     p.result = result;
-    p.packed = NULL;
     p.failed = 0;
     int64_t total = 0;
     for (p.row = 0; p.row < c->rows; p.row += p.rows) {
