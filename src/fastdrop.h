@@ -100,19 +100,22 @@ typedef struct {
                        int64_t bit, double scale, const void *bias, double bias_scale,
                        int accumulate, void *out);
 
-    /* The parts of a product that skips zeros; see skip_body.h. block_depth rows of a panel, 1, 2,
-     * 4 or 8 vectors wide (groups: not 1), 8 are panel_columns; lists of group_rows rows where rows share them. */
-    int64_t block_depth, panel_columns[3], group_rows;
+    /* The parts of a product that skips zeros; see skip_body.h. Panels are FD_SKIP_DEPTH deep and 1,
+     * 2, 4 or skip_vectors vectors wide (groups: not 1). Lists of group_rows rows where rows share
+     * them: group g is rows [row_of_group[g], + rows_of_group[g]) of x, and the tile's rows
+     * [g * group_rows, + rows_of_group[g]). */
+    int64_t panel_columns[3], skip_vectors, group_rows;
     void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first,
                           skip_lists *lists);
     void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
                            const int32_t *rows_of_group, int64_t first, skip_lists *lists);
     void (*skip_pack[3])(const skip_weights *w, int64_t first, int64_t column, int vectors,
                          void *panel);
-    void (*skip_rows[3])(const skip_lists *lists, const void *panel, int vectors, void *tile,
+    void (*skip_rows[3])(const skip_lists *lists, const void *panel, const skip_sums *sums,
                          const skip_prefetch *next);
-    void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const void *panel, int vectors,
-                           void *tile, const skip_prefetch *next);
+    void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const int64_t *row_of_group,
+                           const int32_t *rows_of_group, const void *panel, const skip_sums *sums,
+                           const skip_prefetch *next);
     /* The parts of a compact product; see compact_body.h. x is packed in groups of compact_rows
      * rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of x themselves, or units of x
      * transposed. Strides count elements. `clear` begins the sums of a tile. */

@@ -5,10 +5,13 @@
 #include "simd.h"
 
 #define PANEL_VECTORS FD_PANEL_VECTORS
-/* Deep enough that loading and storing a row's sums is small beside its multiply-adds; shallow
- * enough that a panel leaves a quarter of a 32 KB L1 cache to lists and sums, and that one word
- * holds the bits of a row: 48 x 8 x 64 bytes = 24 KB, 64 x 8 x 32 bytes = 16 KB. */
-#define BLOCK_DEPTH (f32_lanes == 16 ? 48 : 64)
+/* A panel of the zero-skipping product, FD_SKIP_DEPTH deep: wide enough that broadcasting a stored
+ * element is small beside its multiply-adds; 24 KB or less, to leave a quarter of a 32 KB L1 cache to
+ * lists and sums. Two rows at a time, where there are registers for their sums. */
+#define SKIP_VECTORS (f32_lanes == 16 ? 6 : 8)
+#define SKIP_ROWS (FD_VECTOR_REGISTERS == 32 ? 2 : 1)/* Rows of x between the one that is multiplied and the one whose place in the result is fetched. */
+#define FETCHED_AHEAD (FD_ROWS_AHEAD - SKIP_ROWS)
+
 /* Sums of two vectors a row, and the two panel vectors, in the registers there are. */
 #define GROUP_ROWS (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
 
@@ -25,33 +28,31 @@ static void transpose_bits(uint64_t *words)
     }
 }
 
-static inline void skip_fetch_ahead(skip_prefetch *ahead)
+/* Fetches what is due after `rows` more rows of x. */
+static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
 {
-    for (int line = 0; line < ahead->lines_per_step; line++) {
-        while (ahead->byte == 0 && ahead->row < ahead->rows && ahead->bits &&
-               !fd_test_bit(ahead->bits, ahead->bit + ahead->row)) {
-            ahead->row++;
+    next->due += (uint32_t)rows * next->per_row;
+    for (; next->due >= 1 << 16 && next->rows > 0; next->due -= 1 << 16) {
+        for (int64_t byte = 0; byte < next->row_bytes; byte += FD_CACHE_LINE) {
+            __builtin_prefetch(next->row + byte, 0, 2);
         }
-        if (ahead->row >= ahead->rows) {
-            return;
-        }
-        __builtin_prefetch(ahead->from + ahead->row * ahead->stride + ahead->byte, 0, 2);
-        ahead->byte += 64;
-        if (ahead->byte >= ahead->row_bytes) {
-            ahead->byte = 0;
-            ahead->row++;
-        }
+        next->row += next->stride;
+        next->rows--;
     }
 }
 
 #define R f32
 #include "gather_body.h"
 #define R f32
+#include "skip_lists_body.h"
+#define R f32
 #include "skip_body.h"
 #define R f32
 #include "compact_body.h"
 #define R f64
 #include "gather_body.h"
+#define R f64
+#include "skip_lists_body.h"
 #define R f64
 #include "skip_body.h"
 #define R f64

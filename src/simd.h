@@ -28,6 +28,8 @@
  *   R_multiply_add(a, b, c)   a * b + c, fused where there is an fma
  *   R_nonzero(v)           bit i: lane i is not zero (NaN is not)
  *   R_compress(p, v, bits) lanes of set bits side by side from p on; p[0 .. lanes) is overwritten
+ *   write_places(p, u64)   the numbers of the set bits side by side, as bytes from p on; up to 16
+ *                          bytes more may be overwritten
  *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
  *                          p[0 .. lanes) must be readable
  *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]

@@ -135,6 +135,17 @@ static inline f32_vector f32_expand(const float *p, uint64_t bits)
     return f32_keep(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), order), bits);
 }
 
+static inline void write_places(uint8_t *to, uint64_t word)
+{
+    uint64_t places = 0x0706050403020100u;
+    for (int part = 0; part < 64; part += 8) {
+        const uint64_t set = word >> part & 0xff, chosen = _pext_u64(places, fd_lane_bytes(set));
+        memcpy(to, &chosen, sizeof chosen);
+        to += __builtin_popcountll(set);
+        places += 0x0808080808080808u;
+    }
+}
+
 #define f32_transpose_depth 4
 static inline __m256 f32_rows2(const float *p, int64_t stride)
 {

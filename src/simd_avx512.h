@@ -36,6 +36,14 @@ static inline void words_store(uint8_t *to, fd_words a, fd_words b)
     _mm512_storeu_si512(to + 64, _mm512_unpackhi_epi64(a, b));
 }
 
+/* Through a general register: GCC 12 has been seen to spill a mask of 8 bits as one byte and to load
+ * it as 8, seven of them of something else. */
+static inline uint64_t fd_mask_bits(uint32_t mask)
+{
+    __asm__("" : "+r"(mask));
+    return mask;
+}
+
 #define f32_element float
 #define f32_lanes 16
 typedef __m512 f32_vector;
@@ -103,7 +111,7 @@ static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector
 }
 static inline uint64_t f32_nonzero(f32_vector v)
 {
-    return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    return fd_mask_bits(_mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ));
 }
 static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
 {
@@ -113,6 +121,18 @@ static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
 static inline f32_vector f32_expand(const float *p, uint64_t bits)
 {
     return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p));
+}
+
+static inline void write_places(uint8_t *to, uint64_t word)
+{
+    __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (int part = 0; part < 64; part += 16) {
+        const __mmask16 set = (__mmask16)(word >> part);
+        const __m512i chosen = _mm512_maskz_compress_epi32(set, places);
+        _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(chosen));
+        to += __builtin_popcount(set);
+        places = _mm512_add_epi32(places, _mm512_set1_epi32(16));
+    }
 }
 
 #define f32_transpose_depth 4
@@ -146,7 +166,7 @@ static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector
 }
 static inline uint64_t f64_nonzero(f64_vector v)
 {
-    return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ);
+    return fd_mask_bits(_mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ));
 }
 static inline void f64_compress(double *p, f64_vector v, uint64_t bits)
 {

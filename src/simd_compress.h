@@ -31,3 +31,10 @@
 #define f64_transpose_depth 1
 FD_DEFINE_COMPRESS(f32)
 FD_DEFINE_COMPRESS(f64)
+
+static inline void write_places(uint8_t *to, uint64_t word)
+{
+    for (; word; word &= word - 1) {
+        *to++ = (uint8_t)__builtin_ctzll(word);
+    }
+}

@@ -2,15 +2,16 @@
  *
  * For up to FD_BLOCK_ROWS rows of x and CHUNK_DEPTH of depth: first the lists of every block of depth
  * (threads share the blocks), then every panel of columns (threads share the panels): its sums
- * stay in a tile in the L2 cache while the blocks of depth pass through the L1 cache. Every sum is
- * made by one thread in the order of the depth, so results do not depend on the number of threads.
+ * stay in a tile in the L2 cache while the blocks of depth pass through the L1 cache; the last block
+ * writes the result. Every sum is made by one thread in the order of the depth, so results do not
+ * depend on the number of threads.
  */
 #include <stdatomic.h>
 #include <string.h>
 
 #include "fastdrop.h"
 
-#define CHUNK_DEPTH 4032 /* whole blocks of 48 and of 64 */
+#define CHUNK_DEPTH (64 * FD_SKIP_DEPTH)
 /* What a thread must have to do to be worth waking: elements looked at, multiply-adds. */
 #define MINIMUM_LISTS (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
@@ -35,7 +36,7 @@ typedef struct {
 static void make_lists(const void *context, int64_t block)
 {
     const skip_pass *p = context;
-    const int64_t first = p->first + block * p->kernels->block_depth;
+    const int64_t first = p->first + block * FD_SKIP_DEPTH;
     if (p->shared) {
         p->kernels->group_lists[p->dtype](p->x, p->groups, p->row_of_group, p->rows_of_group,
                                           first, &p->lists[block]);
@@ -44,118 +45,98 @@ static void make_lists(const void *context, int64_t block)
     }
 }
 
+static int64_t lanes_of(const skip_pass *p)
+{
+    return p->kernels->panel_columns[p->dtype] / FD_PANEL_VECTORS;
+}
+
 /* Vectors of a panel that begins at `column`: as few as hold the columns that are left. */
 static int panel_vectors(const skip_pass *p, int64_t column)
 {
-    const int64_t lanes = p->kernels->panel_columns[p->dtype] / FD_PANEL_VECTORS;
     int vectors = p->shared ? 2 : 1;
-    while (vectors < FD_PANEL_VECTORS && vectors * lanes < p->w->columns - column) {
+    while (vectors < 8 && vectors * lanes_of(p) < p->w->columns - column) {
         vectors *= 2;
     }
-    return vectors;
+    return vectors < 8 ? vectors : (int)p->kernels->skip_vectors;
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 /* Where block number `block` of this panel's columns lies in w, for fetching ahead. */
-static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t column)
+static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t column, int vectors)
 {
     skip_prefetch next = {.rows = 0};
-    const int64_t size = fd_element_bytes(p->dtype), first = p->first + block * p->kernels->block_depth;
     const skip_weights *w = p->w;
+    const int64_t size = fd_element_bytes(p->dtype), first = p->first + block * FD_SKIP_DEPTH;
     if (block >= p->blocks) {
         return next;
     }
-    int64_t depth = w->depth - first, columns = w->columns - column;
-    depth = depth < p->kernels->block_depth ? depth : p->kernels->block_depth;
-    columns = columns < p->kernels->panel_columns[p->dtype] ? columns
-                                                            : p->kernels->panel_columns[p->dtype];
-    next.from = (const char *)w->data +
-                (w->transposed ? column * w->stride + first : first * w->stride + column) * size;
+    const int64_t depth = smaller(w->depth - first, FD_SKIP_DEPTH);
+    const int64_t columns = smaller(w->columns - column, vectors * lanes_of(p));
+    next.row = (const char *)w->data +
+               (w->transposed ? column * w->stride + first : first * w->stride + column) * size;
     next.stride = w->stride * size;
     next.rows = w->transposed ? columns : depth;
     next.row_bytes = (w->transposed ? depth : columns) * size;
-    const int64_t lines = next.rows * ((next.row_bytes + 63) / 64);
-    const int64_t steps = p->shared ? p->groups * FD_PANEL_VECTORS / 2 : p->rows;
-    next.lines_per_step = (int)(lines / steps + 1);
+    next.per_row = (uint32_t)((next.rows << 16) / p->groups + 1);
     return next;
 }
 
-/* Sums of an earlier chunk of depth go on where they were left. */
-static void start_tile(const skip_pass *p, int64_t column, int64_t width, char *tile)
+/* What the sums of a block of depth begin with, and where they go. */
+static void set_ends(const skip_pass *p, int64_t block, skip_sums *sums)
 {
-    const int64_t size = fd_element_bytes(p->dtype);
-    memset(tile, 0, (size_t)(p->tile_rows * width * size));
-    if (p->first == 0) {
-        return;
-    }
-    const skip_result *r = p->result;
-    const int64_t left = r->columns - column, columns = left < width ? left : width;
-    for (int64_t g = 0; g < p->groups; g++) {
-        for (int64_t i = 0; i < p->rows_of_group[g]; i++) {
-            const int64_t tile_row = g * (p->shared ? p->kernels->group_rows : 1) + i;
-            memcpy(tile + tile_row * width * size,
-                   (const char *)r->data +
-                       ((p->row_of_group[g] + i) * r->stride + column) * size,
-                   (size_t)(columns * size));
-        }
-    }
-}
-
-static void finish_tile(const skip_pass *p, int64_t column, int vectors, int64_t width,
-                        const char *tile)
-{
-    const int64_t row_bytes = width * fd_element_bytes(p->dtype);
-    skip_result result = *p->result;
-    if (p->first + p->depth < p->x->depth) { /* not the last chunk: plain sums */
-        result.scale = 1;
-        result.bias = NULL;
-        result.bits = NULL;
-    }
-    for (int64_t g = 0; g < p->groups; g++) {
-        for (int64_t i = 0; i < p->rows_of_group[g]; i++) {
-            const int64_t tile_row = g * (p->shared ? p->kernels->group_rows : 1) + i;
-            p->kernels->skip_store[p->dtype](&result, p->row_of_group[g] + i, column,
-                                             vectors, tile + tile_row * row_bytes);
-        }
+    const int last_chunk = p->first + p->depth >= p->x->depth;
+    sums->from = block > 0 ? FD_FROM_TILE : p->first > 0 ? FD_FROM_RESULT : FD_FROM_ZERO;
+    sums->to = block + 1 < p->blocks ? FD_TO_TILE : FD_TO_RESULT;
+    sums->result = *p->result;
+    if (!last_chunk) { /* plain sums, to go on from */
+        sums->result.scale = 1;
+        sums->result.bias = NULL;
+        sums->result.bits = NULL;
     }
 }
 
 static void multiply_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
-    const int64_t full = p->kernels->panel_columns[p->dtype], size = fd_element_bytes(p->dtype);
-    const int64_t column = panel_number * full;
+    const int64_t size = fd_element_bytes(p->dtype);
+    const int64_t column = panel_number * p->kernels->skip_vectors * lanes_of(p);
     const int vectors = panel_vectors(p, column);
-    const int64_t width = full / FD_PANEL_VECTORS * vectors;
-    const int64_t panel_bytes = fd_aligned(p->kernels->block_depth * width * size);
-    char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * width * size));
+    const int64_t row_bytes = vectors * lanes_of(p) * size;
+    const int64_t panel_bytes = FD_SKIP_DEPTH * row_bytes;
+    char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * row_bytes));
     if (panel == NULL) {
         *p->failed = 1;
         return;
     }
-    char *tile = panel + panel_bytes;
-    start_tile(p, column, width, tile);
+    skip_sums sums = {.tile = panel + panel_bytes, .vectors = vectors, .row = p->row,
+                      .column = column};
     for (int64_t block = 0; block < p->blocks; block++) {
-        const skip_prefetch next = prefetch_of(p, block + 1, column);
-        p->kernels->skip_pack[p->dtype](p->w, p->first + block * p->kernels->block_depth, column,
-                                        vectors, panel);
+        const skip_prefetch next = prefetch_of(p, block + 1, column, vectors);
+        set_ends(p, block, &sums);
+        p->kernels->skip_pack[p->dtype](p->w, p->first + block * FD_SKIP_DEPTH, column, vectors,
+                                        panel);
         if (p->shared) {
-            p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, panel, vectors, tile,
-                                              &next);
+            p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, p->row_of_group,
+                                              p->rows_of_group, panel, &sums, &next);
         } else {
-            p->kernels->skip_rows[p->dtype](&p->lists[block], panel, vectors, tile, &next);
+            p->kernels->skip_rows[p->dtype](&p->lists[block], panel, &sums, &next);
         }
     }
-    finish_tile(p, column, vectors, width, tile);
 }
 
 /* Lays out the lists of all blocks in one buffer; returns 0, or -1 without memory. */
 static int place_lists(skip_pass *p)
 {
-    const int64_t capacity = p->tile_rows * p->kernels->block_depth + FD_MAX_LANES;
+    /* and a vector of room behind the lists of every length */
+    const int64_t capacity = p->tile_rows * FD_SKIP_DEPTH + (FD_SKIP_DEPTH + 1) * FD_MAX_LANES;
     const int64_t values = fd_aligned(capacity * fd_element_bytes(p->dtype));
-    const int64_t places = fd_aligned(capacity * (int64_t)sizeof(uint32_t));
-    const int64_t words = fd_aligned((p->rows + 64) * (int64_t)sizeof(uint64_t));
-    const int64_t order = fd_aligned(p->rows * (int64_t)sizeof(uint16_t));
+    const int64_t places = fd_aligned(capacity);
+    const int64_t words = fd_aligned(p->rows * (int64_t)sizeof(uint64_t));
+    const int64_t order = fd_aligned((p->rows + FD_ROWS_AHEAD) * (int64_t)sizeof(uint16_t));
     const int64_t counts = fd_aligned(p->groups * (int64_t)sizeof(int32_t));
     const int64_t heads = fd_aligned(p->blocks * (int64_t)sizeof(skip_lists));
     const int64_t one = values + places + words + order + counts;
@@ -168,7 +149,7 @@ static int place_lists(skip_pass *p)
     for (int64_t block = 0; block < p->blocks; block++, memory += one) {
         skip_lists *l = &p->lists[block];
         l->values = memory;
-        l->places = (uint32_t *)(memory + values);
+        l->places = (uint8_t *)(memory + values);
         l->words = (uint64_t *)(memory + values + places);
         l->order = (uint16_t *)(memory + values + places + words);
         l->count_of_group = (int32_t *)(memory + values + places + words + order);
@@ -209,7 +190,7 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
                    .result = result, .failed = &failed};
     /* Shared lists multiply zeros too, at the multipliers' full speed. */
     p.shared = x->bits && !x->transposed && !x->skip_zeros && x->rows_per_mask >= 4;
-    const int64_t width = p.kernels->panel_columns[dtype];
+    const int64_t width = p.kernels->skip_vectors * lanes_of(&p);
     const int64_t panels = (w->columns + width - 1) / width;
     int64_t total = 0;
     for (p.row = 0; p.row < x->rows; p.row += p.rows) {
@@ -217,7 +198,7 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
         p.first = 0;
         do { /* once also where the depth is 0: the result is the bias */
             p.depth = x->depth - p.first < CHUNK_DEPTH ? x->depth - p.first : CHUNK_DEPTH;
-            p.blocks = (p.depth + p.kernels->block_depth - 1) / p.kernels->block_depth;
+            p.blocks = p.depth > 0 ? (p.depth + FD_SKIP_DEPTH - 1) / FD_SKIP_DEPTH : 1;
             if (place_lists(&p) != 0) {
                 return -1;
             }

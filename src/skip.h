@@ -14,8 +14,10 @@ static inline int64_t fd_aligned(int64_t bytes)
 }
 
 #define FD_PANEL_VECTORS 8
-#define FD_MAX_BLOCK_DEPTH 64
 #define FD_MAX_LANES 16
+/* Depth of a block: the stored elements of a row are the bits of one word. */
+#define FD_SKIP_DEPTH 64
+#define FD_ROWS_AHEAD 8
 
 /* The sparse side, (rows, depth). Plain: element (i, k) at data[i * stride + k], its mask bit
  * number i / rows_per_mask * depth + k. Transposed: at data[k * stride + i], bit number
@@ -36,7 +38,7 @@ typedef struct {
     int transposed;
 } skip_weights;
 
-/* The result: row i at data + i * stride, times scale, plus bias[j] * bias_scale (bias may be
+/* The result: row i at data + i * stride: the sums times scale, plus bias[j] * bias_scale (bias may be
  * NULL), +0.0 where bit number i / rows_per_mask * columns + j of bits is 0 (bits may be NULL). */
 typedef struct {
     void *data;
@@ -49,24 +51,32 @@ typedef struct {
 
 /* The stored elements of a block of rows over one block of depth. */
 typedef struct {
-    void *values;      /* in list order */
-    uint32_t *places;  /* rows of the panel */
-    uint64_t *words;   /* scratch: one word a row */
-    uint16_t *order;   /* rows, by the length of their lists */
-    int32_t rows_of_count[FD_MAX_BLOCK_DEPTH + 1]; /* how many rows have lists of each length */
+    void *values;   /* the lists, those of the same length side by side */
+    uint8_t *places; /* rows of the panel; places[i] is values[i]'s */
+    uint64_t *words; /* scratch: one a row */
+    uint16_t *order; /* rows, by the length of their lists, then FD_ROWS_AHEAD zeros */
+    int32_t rows_of_count[FD_SKIP_DEPTH + 1]; /* how many rows have lists of each length */
+    int32_t start_of_count[FD_SKIP_DEPTH + 1]; /* where the first of them begins */
     int32_t *count_of_group;
-    int64_t total;     /* stored elements */
+    int64_t total; /* stored elements */
 } skip_lists;
 
-/* The source of the next panel: the active ones (bits NULL: all) of `rows` runs of row_bytes, some
- * lines of which are fetched at every step. */
+/* The sums of a block of rows over a panel, begun by the first block of depth, finished by the last.
+ * In between they are kept in a tile, rows of `vectors` vectors. */
 typedef struct {
-    const char *from;
-    int64_t stride, rows, row_bytes; /* bytes */
-    const uint8_t *bits;
-    int64_t bit;
-    int lines_per_step;
-    int64_t row, byte; /* next */
+    enum { FD_FROM_ZERO, FD_FROM_TILE, FD_FROM_RESULT } from;
+    enum { FD_TO_TILE, FD_TO_RESULT } to;
+    void *tile;
+    int vectors;
+    int64_t row, column; /* of the result, where the tile begins */
+    skip_result result;
+} skip_sums;
+
+/* The source of the next panel, fetched while this one is multiplied. */
+typedef struct {
+    const char *row;
+    int64_t stride, rows, row_bytes; /* bytes; rows that are left */
+    uint32_t per_row, due; /* rows to fetch per row of x, and now, in 1/65536 */
 } skip_prefetch;
 
 #endif
