@@ -101,10 +101,10 @@ typedef struct {
                        int accumulate, void *out);
 
     /* The parts of a product that skips zeros; see skip_body.h. Panels are FD_SKIP_DEPTH deep and 1,
-     * 2, 4 or skip_vectors vectors wide (groups: not 1). Lists of group_rows rows where rows share
-     * them: group g is rows [row_of_group[g], + rows_of_group[g]) of x, and the tile's rows
-     * [g * group_rows, + rows_of_group[g]). */
-    int64_t panel_columns[3], skip_vectors, group_rows;
+     * 2, 4 or skip_vectors vectors wide (groups: not 1); the widest have skip_columns. Lists of
+     * group_rows rows where rows share them: group g is rows [row_of_group[g], + rows_of_group[g])
+     * of x, and the tile's rows [g * group_rows, + rows_of_group[g]). */
+    int64_t skip_columns[3], skip_vectors, group_rows;
     void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first,
                           skip_lists *lists);
     void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
@@ -137,8 +137,6 @@ typedef struct {
     /* sums[j] += x[j] where bit `bit` + j is set (bits NULL: everywhere). */
     void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,
                         void *sums);
-    void (*skip_store[3])(const skip_result *result, int64_t row, int64_t column, int vectors,
-                          const void *tile_row);
 
     /* Moves a row of weights, and what the rule remembers of them, by one step; see the twin for
      * the formulas. Every element that is not active is rewritten as it was, bit for bit, or not

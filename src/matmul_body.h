@@ -4,12 +4,12 @@
 #include "fastdrop.h"
 #include "simd.h"
 
-#define PANEL_VECTORS FD_PANEL_VECTORS
 /* A panel of the zero-skipping product, FD_SKIP_DEPTH deep: wide enough that broadcasting a stored
  * element is small beside its multiply-adds; 24 KB or less, to leave a quarter of a 32 KB L1 cache to
  * lists and sums. Two rows at a time, where there are registers for their sums. */
 #define SKIP_VECTORS (f32_lanes == 16 ? 6 : 8)
-#define SKIP_ROWS (FD_VECTOR_REGISTERS == 32 ? 2 : 1)/* Rows of x between the one that is multiplied and the one whose place in the result is fetched. */
+#define SKIP_ROWS (FD_VECTOR_REGISTERS == 32 ? 2 : 1)
+/* Rows of x between the one that is multiplied and the one whose place in the result is fetched. */
 #define FETCHED_AHEAD (FD_ROWS_AHEAD - SKIP_ROWS)
 
 /* Sums of two vectors a row, and the two panel vectors, in the registers there are. */

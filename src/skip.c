@@ -47,7 +47,7 @@ static void make_lists(const void *context, int64_t block)
 
 static int64_t lanes_of(const skip_pass *p)
 {
-    return p->kernels->panel_columns[p->dtype] / FD_PANEL_VECTORS;
+    return p->kernels->skip_columns[p->dtype] / p->kernels->skip_vectors;
 }
 
 /* Vectors of a panel that begins at `column`: as few as hold the columns that are left. */
@@ -103,7 +103,7 @@ static void multiply_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
     const int64_t size = fd_element_bytes(p->dtype);
-    const int64_t column = panel_number * p->kernels->skip_vectors * lanes_of(p);
+    const int64_t column = panel_number * p->kernels->skip_columns[p->dtype];
     const int vectors = panel_vectors(p, column);
     const int64_t row_bytes = vectors * lanes_of(p) * size;
     const int64_t panel_bytes = FD_SKIP_DEPTH * row_bytes;
@@ -190,7 +190,7 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
                    .result = result, .failed = &failed};
     /* Shared lists multiply zeros too, at the multipliers' full speed. */
     p.shared = x->bits && !x->transposed && !x->skip_zeros && x->rows_per_mask >= 4;
-    const int64_t width = p.kernels->skip_vectors * lanes_of(&p);
+    const int64_t width = p.kernels->skip_columns[dtype];
     const int64_t panels = (w->columns + width - 1) / width;
     int64_t total = 0;
     for (p.row = 0; p.row < x->rows; p.row += p.rows) {

@@ -13,7 +13,6 @@ static inline int64_t fd_aligned(int64_t bytes)
     return (bytes + FD_CACHE_LINE - 1) / FD_CACHE_LINE * FD_CACHE_LINE;
 }
 
-#define FD_PANEL_VECTORS 8
 #define FD_MAX_LANES 16
 /* Depth of a block: the stored elements of a row are the bits of one word. */
 #define FD_SKIP_DEPTH 64

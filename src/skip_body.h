@@ -81,7 +81,7 @@ R_(load_sums)(const skip_sums *s, int64_t tile_row, int64_t row, int64_t column,
               R_(vector) *v)
 {
     const R_(element) *from = (const R_(element) *)s->tile + tile_row * s->vectors * R_(lanes);
-    R_(element) edge[PANEL_VECTORS * R_(lanes)];
+    R_(element) edge[SKIP_VECTORS * R_(lanes)];
     if (s->from == FD_FROM_ZERO) {
 #pragma GCC unroll 8
         for (int q = 0; q < vectors; q++) {
@@ -110,7 +110,7 @@ R_(store_sums)(const skip_sums *s, int64_t tile_row, int64_t row, int64_t column
                const R_(vector) *v)
 {
     R_(element) *to = (R_(element) *)s->tile + tile_row * s->vectors * R_(lanes) + column;
-    R_(element) finished[PANEL_VECTORS * R_(lanes)];
+    R_(element) finished[SKIP_VECTORS * R_(lanes)];
     if (s->to == FD_TO_RESULT) {
         to = finished;
     }
@@ -141,7 +141,7 @@ R_(walk)(const R_(element) *value, const uint8_t *place, int64_t count, const ui
          const R_(element) *panel, const int rows, const int vectors, const skip_sums *sums)
 {
     const int64_t width = vectors * R_(lanes);
-    R_(vector) v[SKIP_ROWS][PANEL_VECTORS];
+    R_(vector) v[SKIP_ROWS][SKIP_VECTORS];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
         R_(load_sums)(sums, order[r], sums->row + order[r], 0, vectors, v[r]);
