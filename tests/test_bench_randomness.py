@@ -108,6 +108,9 @@ def test_the_limit_counts_all_tests_of_the_stream_and_both_ends():
     assert [name for name, _ in verdict.failures(stream)] == ["low", "high"]
     assert verdict.failures(weak) == [("b", 0.0)]
     assert len(verdict.failures(control)) == 1000
+    small_only = Run(10, "bits", "dieharder", 1, 0.0, [("low", 4.9e-6), ("high", 1.0)])
+    assert verdict.failures(small_only) == [("low", 4.9e-6)]
+    assert verdict.failures(Run(10, "bits", "x", 1, 0.0, [("nan", float("nan"))])) != []
 
 
 # --- The command -------------------------------------------------------------------------------

@@ -66,10 +66,9 @@ def _caught(results, rounds, sequence):
 
 
 def _line(run):
-    smallest = min(min(p, 1 - p) for _, p in run.p_values)
     return (
         f"{run.rounds:2} rounds  {run.sequence:10}  {run.battery:13}  {len(run.p_values):3} tests  "
-        f"{run.volume / 1e6:6.0f} MB  {run.seconds:4.0f} s  closest to 0 or 1: {smallest:.1e}"
+        f"{run.volume / 1e6:6.0f} MB  {run.seconds:4.0f} s  smallest tail: {run.extreme:.1e}"
     )
 
 

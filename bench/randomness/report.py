@@ -74,17 +74,17 @@ def verdicts(runs):
         row = [sequence]
         for rounds in (ROUNDS, WEAK_ROUNDS):
             own = [run for run in runs if (run.rounds, run.sequence) == (rounds, sequence)]
-            p_values = [p for run in own for _, p in run.p_values]
             if not own:
                 row += ["", ""]
                 continue
             failed = sum(len(verdict.failures(run)) for run in own)
-            smallest = min(min(p, 1 - p) for p in p_values)
+            count = sum(len(run.p_values) for run in own)
+            smallest = min(run.extreme for run in own)
             by = [run.battery for run in own if verdict.failures(run)]
-            row += [f"{failed} of {len(p_values)}"]
+            row += [f"{failed} of {count}"]
             row += [f"{smallest:.1e}" if rounds == ROUNDS else ", ".join(by) or "none"]
         rows.append(row)
-    head = ["sequence", "stream: failed", "closest to 0 or 1"]
+    head = ["sequence", "stream: failed", "smallest tail"]
     return table(head + ["3 rounds: failed", "caught by"], rows)
 
 
@@ -102,8 +102,9 @@ def tables(runs, machine):
         [
             f"Run on {datetime.date.today()} with `python -m bench.randomness` on {machine}.",
             volumes(runs),
-            f"{verdict.tests} p-values of the stream. One fails below {verdict.limit:.1e} or above "
-            f"1 - {verdict.limit:.1e}: a perfect source fails any with probability at most "
+            f"{verdict.tests} p-values of the stream. The tail of a p-value is its distance from 0 "
+            f"or from 1, whichever is smaller; of dieharder's, from 0. A tail below "
+            f"{verdict.limit:.1e} fails: a perfect source has any such with probability at most "
             f"{ERROR:g}.",
             verdicts(runs),
         ]
