@@ -52,7 +52,7 @@ MODES = {
         ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=thread"],
         ["-fsanitize=thread"],
     ),
-    "coverage": (["-O1", "-g", "--coverage", "-fprofile-update=prefer-atomic"], ["--coverage"]),
+    "coverage": (["-O1", "-g", "--coverage"], ["--coverage"]),
 }
 DEFINES = {"no-threads": "-DFASTDROP_NO_THREADS", "weak": "-DPHILOX_ROUNDS=3"}
 WORDS = {*MODES, *DEFINES, "strict"}
