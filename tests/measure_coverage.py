@@ -71,7 +71,9 @@ def main(arguments):
         # A header's line counts as reached where any instruction set's copy of it is.
         gcovr = [python, "-m", "gcovr", "--root", ".", "--filter", "src/", "--txt-summary", "--txt"]
         merged = ["--merge-mode-functions", "merge-use-line-min", "--sort", "uncovered-percent"]
-        low |= run(*gcovr, *merged, "--fail-under-line", str(LEAST))
+        # Threads count side by side without locks, and lose a few.
+        lossy = ["--gcov-ignore-parse-errors", "negative_hits.warn_once_per_file"]
+        low |= run(*gcovr, *merged, *lossy, "--fail-under-line", str(LEAST))
         return failed or low
 
 

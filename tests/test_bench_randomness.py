@@ -170,7 +170,7 @@ def test_the_page_is_rewritten_below_its_marker(tmp_path, monkeypatch):
     text = page.read_text()
     assert text.startswith(f"# Title\n\n{report.MARKER}\n\n## Results\n")
     assert "old" not in text
-    assert "| bits | 0 of 2 | 2.5e-01 | 1 of 2 | chi-square |" in text
+    assert "| bits | 0 of 2 | chi-square | 2.5e-01 | 1 of 2 | chi-square |" in text
     assert "| chi-square | bytes | 0.5000 |\n| chi-square | bytes | 0.2500 |" in text
     with pytest.raises(ValueError, match="no line"):
         report.document("no marker", found, "a machine")

@@ -75,16 +75,19 @@ def verdicts(runs):
         for rounds in (ROUNDS, WEAK_ROUNDS):
             own = [run for run in runs if (run.rounds, run.sequence) == (rounds, sequence)]
             if not own:
-                row += ["", ""]
+                row += [""] * (3 if rounds == ROUNDS else 2)
                 continue
             failed = sum(len(verdict.failures(run)) for run in own)
             count = sum(len(run.p_values) for run in own)
             smallest = min(run.extreme for run in own)
             by = [run.battery for run in own if verdict.failures(run)]
             row += [f"{failed} of {count}"]
-            row += [f"{smallest:.1e}" if rounds == ROUNDS else ", ".join(by) or "none"]
+            if rounds == ROUNDS:
+                row += [", ".join(run.battery for run in own), f"{smallest:.1e}"]
+            else:
+                row += [", ".join(by) or "none"]
         rows.append(row)
-    head = ["sequence", "stream: failed", "smallest tail"]
+    head = ["sequence", "stream: failed", "tests of", "smallest tail"]
     return table(head + ["3 rounds: failed", "caught by"], rows)
 
 

@@ -19,58 +19,6 @@ static const int64_t shapes[SHAPES][3] = {
     {1, 1, 1}, {3, 17, 33}, {8, 64, 128}, {33, 161, 129}, {130, 70, 260},
 };
 
-static double get(fd_dtype dtype, const void *x, int64_t i)
-{
-    return dtype == FD_FLOAT32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
-}
-
-static void set(fd_dtype dtype, void *x, int64_t i, double value)
-{
-    if (dtype == FD_FLOAT32) {
-        ((float *)x)[i] = (float)value;
-    } else {
-        ((double *)x)[i] = value;
-    }
-}
-
-/* Whole numbers from -8 to 8, the same on every machine; `seed` begins another sequence. */
-static void *numbers(fd_dtype dtype, int64_t n, uint32_t seed)
-{
-    void *x = filled_bytes((size_t)(n * fd_element_bytes(dtype)), 0);
-    for (int64_t i = 0; i < n; i++) {
-        seed = seed * 1664525u + 1013904223u;
-        set(dtype, x, i, (double)(seed >> 16) / 65536 < 0.4 ? 0 : (double)((seed >> 8) % 17) - 8);
-    }
-    return x;
-}
-
-static uint8_t *draw_bits(int64_t n, uint64_t draw)
-{
-    const fd_stream stream = {0xb0f478beu, 0xdb2cd7e7u, draw};
-    const int64_t start = 0;
-    uint8_t *bits = filled_bytes((size_t)(n + 7) / 8, 0);
-    fd_draw_bernoulli(&stream, UINT64_C(0x9000000000000000), 0, 1, &n, &start, &n, bits);
-    return bits;
-}
-
-static void *wrong(fd_dtype dtype, int64_t n)
-{
-    return filled_bytes((size_t)(n * fd_element_bytes(dtype)), 0xa5);
-}
-
-static void compare(fd_dtype dtype, const void *actual, const void *expected, int64_t n,
-                    const char *what)
-{
-    for (int64_t i = 0; i < n; i++) {
-        if (memcmp((const char *)actual + i * fd_element_bytes(dtype),
-                   (const char *)expected + i * fd_element_bytes(dtype),
-                   (size_t)fd_element_bytes(dtype)) != 0) {
-            fail("%s, type %d: element %" PRId64 " of %" PRId64 " is %g instead of %g", what,
-                 (int)dtype, i, n, get(dtype, actual, i), get(dtype, expected, i));
-        }
-    }
-}
-
 /* Gathers the active part, and scatters it back. */
 static int check_movement(fd_dtype dtype, int64_t rows, int64_t columns)
 {
@@ -289,6 +237,7 @@ int check_exact_values(void)
             }
             results += check_update((fd_dtype)dtype, rows, columns);
             results += check_adam((fd_dtype)dtype, rows, columns);
+            results += check_compact((fd_dtype)dtype, rows, depth, columns);
         }
     }
     return results;
