@@ -110,3 +110,50 @@ def masked_sums(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
     cdef void *target = cnp.PyArray_DATA(out)
     with nogil:
         fd_masked_sums(dtype, source, stride, rows, &mask, scale, target)
+
+
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two contiguous arrays do not overlap."""
+    cdef const char *first = cnp.PyArray_BYTES(a)
+    cdef const char *second = cnp.PyArray_BYTES(b)
+    return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
+
+
+def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
+                 bint skip_zeros, int64_t most, out):
+    cdef cnp.npy_intp shape[2]
+    if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2):
+        return None
+    cdef cnp.ndarray a = x, b = w, result
+    cdef int kind = cnp.PyArray_TYPE(a)
+    if not (cnp.PyArray_NDIM(a) == 2 and cnp.PyArray_NDIM(b) == 2
+            and (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
+            and cnp.PyArray_TYPE(b) == kind
+            and cnp.PyArray_ISCARRAY_RO(a) and cnp.PyArray_ISCARRAY_RO(b)):
+        return None
+    cdef int64_t rows = cnp.PyArray_DIM(a, 0), depth = cnp.PyArray_DIM(a, 1)
+    cdef int64_t columns = cnp.PyArray_DIM(b, 1), mask_rows = mask_shape[0], share
+    if cnp.PyArray_DIM(b, 0) != depth or mask_shape[1] != depth:
+        return None
+    if not 0 < rows * depth * columns < most:
+        return None
+    if mask_rows == rows and rows_per_mask == 1:
+        share = 1
+    elif mask_rows == 1 and (rows_per_mask == 1 or rows_per_mask == "batch"):
+        share = rows
+    else:
+        return None
+    if out is None:
+        shape[0], shape[1] = rows, columns
+        result = cnp.PyArray_EMPTY(2, shape, kind, 0)
+    elif cnp.PyArray_CheckExact(out):
+        result = out
+        if not (cnp.PyArray_NDIM(result) == 2 and cnp.PyArray_TYPE(result) == kind
+                and cnp.PyArray_ISCARRAY(result) and cnp.PyArray_DIM(result, 0) == rows
+                and cnp.PyArray_DIM(result, 1) == columns
+                and apart(result, a) and apart(result, b)):
+            return None
+    else:
+        return None
+    skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)
+    return result

@@ -129,6 +129,17 @@ def masked_sums(
     scale: float,
     out: _Matrix,
 ) -> None: ...
+def small_matmul(
+    x: object,
+    w: object,
+    bits: _Bits,
+    mask_shape: _Shape,
+    rows_per_mask: int | Literal["batch"],
+    scale: float,
+    skip_zeros: bool,
+    most: int,
+    out: object,
+) -> _Matrix | None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: SupportsIndex) -> None: ...
 def select_isa(name: str) -> None: ...

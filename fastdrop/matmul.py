@@ -6,8 +6,9 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.functional import check_output, overlap
+from fastdrop.mask import Mask
 from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
-from fastdrop.products import METHODS, Product, multiply, multiply_transposed
+from fastdrop.products import METHODS, SMALL_PRODUCT, Product, multiply, multiply_transposed
 
 __all__ = ["masked_matmul", "masked_matmul_backward"]
 
@@ -78,6 +79,13 @@ def masked_matmul(
     array([[3., 3., 0., 0.],
            [3., 3., 0., 0.]])
     """
+    if mask_out is None and bias is None and method == "auto" and type(mask_in) is Mask:
+        small = kernels.small_matmul(
+            x, w, mask_in._bits, mask_in._shape, mask_in._rows_per_mask, mask_in._scale,
+            skip_zeros, SMALL_PRODUCT, out,
+        )  # fmt: skip
+        if small is not None:
+            return small
     x = as_rows(x, "x")
     w = as_weights(w, x)
     if method not in METHODS:

@@ -178,3 +178,37 @@ def test_a_refused_call_writes_nothing():
         with pytest.raises(ValueError, match=r"must|does not fit|needs"):
             forward(out=out, **options)
         assert (out == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [numpy.float32, numpy.float64])
+def test_small_products_are_checked_like_others(each_backend, dtype):
+    """Less than 2^17 multiply-adds go past the checks only where these would find nothing."""
+    x, w = numpy.ones((5, 7), dtype), numpy.full((7, 9), 2, dtype)
+    x[0, 0] = numpy.nan
+    each = Mask.from_array(numpy.arange(35).reshape(5, 7) % 3 > 0, keep_prob=0.5)
+    shared = Mask.from_array(numpy.arange(7)[None] % 3 > 0, keep_prob=0.5)
+    for mask in (each, shared):
+        expected = masked_matmul(x, w, mask_in=mask, method="skip")
+        out = numpy.empty((5, 9), dtype)
+        assert masked_matmul(x, w, mask_in=mask, out=out) is out
+        for result in (out, masked_matmul(x, w, mask_in=mask)):
+            assert result.dtype == dtype
+            numpy.testing.assert_array_equal(result, expected)
+        for other in (w.T.copy().T, w[::-1].copy()[::-1], w.repeat(2, axis=1)[:, ::2]):
+            numpy.testing.assert_array_equal(masked_matmul(x, other, mask_in=mask), expected)
+        memory = numpy.ones(200, dtype)
+        with pytest.raises(ValueError, match="out must not overlap x"):
+            masked_matmul(memory[:35].reshape(5, 7), w, mask_in=mask,
+                          out=memory[30:75].reshape(5, 9))  # fmt: skip
+        with pytest.raises(ValueError, match="out must not overlap w"):
+            masked_matmul(x, memory[:63].reshape(7, 9), mask_in=mask,
+                          out=memory[60:105].reshape(5, 9))  # fmt: skip
+        with pytest.raises(ValueError, match="w must have shape"):
+            masked_matmul(x, w[1:], mask_in=mask)
+        with pytest.raises(TypeError, match="w must have dtype"):
+            masked_matmul(x, w.astype(numpy.float16), mask_in=mask)
+        with pytest.raises(ValueError, match="mask_in: mask of shape"):
+            masked_matmul(x[:, 1:].copy(), w[1:].copy(), mask_in=mask)
+        out.flags.writeable = False
+        with pytest.raises(ValueError, match="writeable"):
+            masked_matmul(x, w, mask_in=mask, out=out)

@@ -38,7 +38,12 @@ References
 """
 
 from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
-from fastdrop.reference.compact import compact_gradient, compact_matmul, masked_sums
+from fastdrop.reference.compact import (
+    compact_gradient,
+    compact_matmul,
+    masked_sums,
+    small_matmul,
+)
 from fastdrop.reference.dropout import apply_mask, dropout_forward, dropout_fresh
 from fastdrop.reference.matmul import (
     gather,
@@ -87,6 +92,7 @@ __all__ = [
     "scatter",
     "set_num_threads",
     "skip_matmul",
+    "small_matmul",
     "uniforms",
     "update_adam",
     "update_sgd",
