@@ -21,7 +21,7 @@ static inline FD_ALWAYS_INLINE int64_t R_(spread)(const fd_update_row *row, int6
         if (row->compact) {
             const uint64_t lanes = active >> i * R_(lanes) & (((uint64_t)1 << R_(lanes)) - 1);
             g[i] = R_(expand)(gradient + used, lanes);
-            used += __builtin_popcountll(lanes);
+            used += fd_count_lanes(lanes);
         } else {
             g[i] = R_(load)(gradient + j + i * R_(lanes));
         }

@@ -21,7 +21,7 @@ static void R_(gather)(const void *from, const void *next, int64_t columns, cons
         for (int part = 0; part < 64; part += R_(lanes)) {
             const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
             R_(compress)(out + n, R_(load)(x + j + part), active);
-            n += __builtin_popcountll(active);
+            n += fd_count_lanes(active);
         }
     }
     for (; j < columns; j += 64) {
@@ -49,7 +49,7 @@ static void R_(scatter)(const void *from, int64_t room, int64_t columns, const u
             const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
             R_(element) *place = out + j + part;
             R_(vector) v = R_(expand)(x + n, active);
-            n += __builtin_popcountll(active);
+            n += fd_count_lanes(active);
             if (accumulate) {
                 v = R_(multiply_add)(v, scales, R_(load)(place));
             } else {

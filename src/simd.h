@@ -32,6 +32,7 @@
  *                          bytes more may be overwritten
  *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
  *                          p[0 .. lanes) must be readable
+ *   fd_count_lanes(bits)   how many bits are set; none above those of a vector's lanes
  *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]
  *                          for i < R_lanes, d < R_transpose_depth
  *

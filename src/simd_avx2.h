@@ -203,6 +203,8 @@ static inline void f64_transpose(const double *p, int64_t stride, double *to, in
     _mm256_storeu_pd(to + to_stride, _mm256_unpackhi_pd(r0, r1));
 }
 
+static inline int fd_count_lanes(uint64_t bits) { return __builtin_popcountll(bits); }
+
 /* For updates. */
 static inline f32_vector f32_add(f32_vector a, f32_vector b) { return _mm256_add_ps(a, b); }
 static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return _mm256_sub_ps(a, b); }

@@ -192,6 +192,8 @@ static inline void f64_transpose(const double *p, int64_t stride, double *to, in
     _mm512_storeu_pd(to + to_stride, _mm512_unpackhi_pd(r0, r1));
 }
 
+static inline int fd_count_lanes(uint64_t bits) { return __builtin_popcountll(bits); }
+
 /* For updates. */
 static inline f32_vector f32_add(f32_vector a, f32_vector b) { return _mm512_add_ps(a, b); }
 static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return _mm512_sub_ps(a, b); }

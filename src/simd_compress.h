@@ -10,14 +10,6 @@
             p += bits >> lane & 1;                                                         \
         }                                                                                  \
     }                                                                                      \
-    static inline R##_vector R##_expand(const R##_element *p, uint64_t bits)               \
-    {                                                                                      \
-        R##_element lanes[R##_lanes];                                                      \
-        for (int lane = 0; lane < R##_lanes; lane++) {                                     \
-            lanes[lane] = bits >> lane & 1 ? *p++ : 0;                                     \
-        }                                                                                  \
-        return R##_load(lanes);                                                            \
-    }                                                                                      \
     static inline void R##_transpose(const R##_element *p, int64_t stride, R##_element *to, \
                                      int64_t to_stride)                                    \
     {                                                                                      \
@@ -25,6 +17,17 @@
         for (int lane = 0; lane < R##_lanes; lane++) {                                     \
             to[lane] = p[lane * stride];                                                   \
         }                                                                                  \
+    }
+
+#define FD_DEFINE_EXPAND(R)                                                                \
+    static inline R##_vector R##_expand(const R##_element *p, uint64_t bits)               \
+    {                                                                                      \
+        R##_element lanes[R##_lanes];                                                      \
+        for (int lane = 0; lane < R##_lanes; lane++) {                                     \
+            lanes[lane] = *p;                                                              \
+            p += bits >> lane & 1;                                                         \
+        }                                                                                  \
+        return R##_keep(R##_load(lanes), bits);                                            \
     }
 
 #define f32_transpose_depth 1

@@ -120,6 +120,9 @@ static inline uint64_t f64_nonzero(f64_vector v)
 }
 
 #include "simd_compress.h"
+FD_DEFINE_EXPAND(f32)
+FD_DEFINE_EXPAND(f64)
+static inline int fd_count_lanes(uint64_t bits) { return __builtin_popcountll(bits); }
 
 /* For updates. */
 static inline f32_vector f32_add(f32_vector a, f32_vector b) { return vaddq_f32(a, b); }

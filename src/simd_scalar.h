@@ -67,6 +67,9 @@ static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector
 static inline uint64_t f64_nonzero(f64_vector v) { return v != 0.0; }
 
 #include "simd_compress.h"
+FD_DEFINE_EXPAND(f32)
+FD_DEFINE_EXPAND(f64)
+static inline int fd_count_lanes(uint64_t bits) { return __builtin_popcountll(bits); }
 
 /* For updates. */
 static inline f32_vector f32_add(f32_vector a, f32_vector b) { return a + b; }

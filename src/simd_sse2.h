@@ -99,6 +99,23 @@ static inline uint64_t f64_nonzero(f64_vector v)
 }
 
 #include "simd_compress.h"
+static inline f32_vector f32_expand(const float *p, uint64_t bits)
+{
+    const float *second = p + (bits & 1), *third = second + (bits >> 1 & 1);
+    const float *fourth = third + (bits >> 2 & 1);
+    const __m128 low = _mm_unpacklo_ps(_mm_load_ss(p), _mm_load_ss(second));
+    const __m128 high = _mm_unpacklo_ps(_mm_load_ss(third), _mm_load_ss(fourth));
+    return f32_keep(_mm_movelh_ps(low, high), bits);
+}
+static inline f64_vector f64_expand(const double *p, uint64_t bits)
+{
+    return f64_keep(_mm_loadh_pd(_mm_load_sd(p), p + (bits & 1)), bits);
+}
+/* Without an instruction of its own, counting is a call of a function. */
+static inline int fd_count_lanes(uint64_t bits)
+{
+    return (int)((bits & 1) + (bits >> 1 & 1) + (bits >> 2 & 1) + (bits >> 3 & 1));
+}
 
 /* For updates. */
 static inline f32_vector f32_add(f32_vector a, f32_vector b) { return _mm_add_ps(a, b); }

@@ -177,7 +177,7 @@ static inline FD_ALWAYS_INLINE void R_(update_end)(R_(numbers) n, const fd_updat
             R_(element) lanes[R_(lanes)];
             R_(store)(lanes, R_(load_some)(gradient + used, room < here ? room : here));
             g = R_(expand)(lanes, active);
-            used += __builtin_popcountll(active);
+            used += fd_count_lanes(active);
         } else {
             g = R_(load_some)(gradient + j, here);
         }
@@ -201,7 +201,7 @@ static inline FD_ALWAYS_INLINE int64_t R_(descend_words)(R_(numbers) n, const fd
             R_(vector) g;
             if (row->compact) {
                 g = R_(expand)(gradient + *used, active);
-                *used += __builtin_popcountll(active);
+                *used += fd_count_lanes(active);
             } else {
                 g = R_(load)(gradient + j + part);
             }
