@@ -5,11 +5,18 @@ Every error names the argument and the value.
 
 import math
 import operator
+import sys
+
+import numpy
 
 __all__ = [
     "MaskPlan",
+    "as_array",
+    "check_unmasked",
+    "contiguous",
     "integer",
     "inverse",
+    "is_one_of",
     "keep_probability",
     "mask_plan",
     "real_number",
@@ -19,6 +26,7 @@ __all__ = [
 
 TWO_64 = 2.0**64
 MAX_ELEMENTS = (1 << 63) - 1
+MAX_DIMENSIONS = 64  # NumPy's own limit, and the kernels'
 
 
 class MaskPlan:
@@ -54,8 +62,10 @@ def mask_plan(shape, shared_axes, rows_per_mask):
     shape = tuple(integer(extent, "shape") for extent in shape)
     if min(shape, default=0) < 0:
         raise ValueError(f"shape must not be negative, got {shape}")
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"shape must have at most {MAX_DIMENSIONS} axes, got {len(shape)}")
     shared = _shared_axes(shared_axes, len(shape))
-    if rows_per_mask != "batch" or not isinstance(rows_per_mask, str):
+    if not is_one_of(rows_per_mask, ("batch",)):
         if isinstance(rows_per_mask, str):
             raise ValueError(f"rows_per_mask must be an int or 'batch', got {rows_per_mask!r}")
         rows_per_mask = integer(rows_per_mask, "rows_per_mask")
@@ -153,6 +163,11 @@ def inverse(keep):
     return 1.0 / keep if threshold(keep) else 0.0
 
 
+def is_one_of(value, words):
+    """Whether an argument is one of some words; arrays and the like are not."""
+    return isinstance(value, str) and value in words
+
+
 def integer(value, name):
     """An argument as an int.
 
@@ -176,10 +191,56 @@ def real_number(value, name):
     ------
     TypeError
         If it is not a real number.
+    ValueError
+        If it is an integer too large for a float.
     """
-    if isinstance(value, str | bytes | bool):
+    kind = getattr(getattr(value, "dtype", None), "kind", "f")
+    if isinstance(value, str | bytes | bool) or kind not in "iuf":
         raise TypeError(f"{name} must be a real number, got {value!r}")
     try:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a real number, got {value!r}") from None
+    except OverflowError:
+        kind = type(value).__name__
+        raise ValueError(f"{name} must be in the range of a float, got a larger {kind}") from None
+
+
+def as_array(value, name):
+    """An argument as a plain array.
+
+    Raises
+    ------
+    TypeError
+        For a masked array: what stands under its mask are no values to compute with.
+    TypeError, ValueError
+        For what NumPy makes no array of.
+    """
+    if type(value) is numpy.ndarray:
+        return value
+    check_unmasked(value, name)
+    try:
+        return numpy.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} cannot be made an array: {error}") from None
+
+
+def contiguous(array, dtype):
+    """The array itself where it is C-contiguous, aligned and of a dtype; else a copy that is."""
+    array = numpy.asarray(array, dtype, order="C")
+    return array if array.flags.aligned else array.copy()
+
+
+def check_unmasked(value, name):
+    """Check that an argument is no masked array.
+
+    Raises
+    ------
+    TypeError
+        If it is one.
+    """
+    masked = sys.modules.get("numpy.ma")  # NumPy imports it when it is first used
+    if masked is not None and isinstance(value, masked.MaskedArray):
+        raise TypeError(
+            f"{name} must not be a masked array; give an array, such as its filled(value)"
+        )

@@ -6,6 +6,7 @@ threads beyond that only take turns. `default_num_threads` reads both.
 """
 
 import math
+import numbers
 import os
 import platform
 
@@ -73,6 +74,8 @@ def set_num_threads(n):
     1
     >>> fastdrop.set_num_threads(before)
     """
+    if not isinstance(n, numbers.Integral):  # arrays have __index__, too, whatever they hold
+        raise TypeError(f"n must be an int, got {type(n).__name__}")
     kernels.set_num_threads(n)
 
 

@@ -5,7 +5,10 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.arguments import (
     TWO_64,
+    as_array,
+    check_unmasked,
     inverse,
+    is_one_of,
     keep_probability,
     mask_plan,
     real_number,
@@ -98,18 +101,20 @@ def dropout(
     else:
         keep = keep_probability(rate, keep_prob)
     if (
-        shared_axes == ()
+        shared_axes.__class__ is tuple
+        and not shared_axes
         and rows_per_mask.__class__ is int
         and rows_per_mask == 1
         and not exact_count
         and training
+        and scale_at.__class__ is str
         and scale_at in _SCALE_AT
         and x.flags.c_contiguous
         and (out is None or _output(out, x).flags.carray)
     ):
         stream = rng if rng.__class__ is MaskStream else as_stream(rng)
         return _plain_dropout(x, keep, stream, scale_at, out)
-    if scale_at not in _SCALE_AT:
+    if not is_one_of(scale_at, _SCALE_AT):
         raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
     plan = mask_plan(x.shape, shared_axes, rows_per_mask)
     if exact_count:
@@ -126,7 +131,8 @@ def dropout(
         numpy.copyto(out, x)
         return out, None
     y = numpy.empty_like(x) if out is None else _output(out, x)
-    stream = as_stream(rng)
+    aligned = y if y.flags.aligned else numpy.empty_like(x)
+    stream = as_stream(rng)  # all memory is there: a draw that cannot be used is not made
     scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
     mask = stream.draw(
         x.shape,
@@ -136,7 +142,7 @@ def dropout(
         exact_count=exact_count,
     )
     mask = Mask._new(mask._bits, mask._shape, mask._rows_per_mask, keep, scale)
-    return _applied(x, mask, scale, y), mask
+    return _applied(x, mask, scale, y, aligned), mask
 
 
 def _plain_dropout(x, keep, stream, scale_at, out):
@@ -231,15 +237,15 @@ def _apply(x, mask, scale, out, name):
     scale = mask._scale if scale is None else real_number(scale, "scale")
     mask._fit(x.shape, name)
     y = numpy.empty_like(x) if out is None else _output(out, x, name)
-    return _applied(x, mask, scale, y, name)
+    return _applied(x, mask, scale, y, y if y.flags.aligned else numpy.empty_like(x))
 
 
-def _applied(x, mask, scale, y, name="x"):
-    mask_shape, rows_per_mask = mask._fit(x.shape, name)
-    target = y if y.flags.aligned else numpy.empty_like(x)
-    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, target)
-    if target is not y:
-        numpy.copyto(y, target)
+def _applied(x, mask, scale, y, aligned):
+    """Apply a mask that fits, by way of an aligned array where y is not."""
+    mask_shape, rows_per_mask = mask._fit(x.shape)
+    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, aligned)
+    if aligned is not y:
+        numpy.copyto(y, aligned)
     return y
 
 
@@ -253,8 +259,7 @@ def _scaled(x, scale, out, name="x"):
 
 def _floats(x, name):
     """An argument as an aligned array of a dtype the kernels know."""
-    if type(x) is not numpy.ndarray:
-        x = numpy.asarray(x)
+    x = as_array(x, name)
     if x.dtype not in _FLOATS:
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {x.dtype}")
     return x if x.flags.aligned else x.copy()
@@ -272,6 +277,7 @@ def check_output(out, shape, dtype):
     """
     if not isinstance(out, numpy.ndarray):
         raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+    check_unmasked(out, "out")
     if out.dtype != dtype:
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
     if out.shape != shape:

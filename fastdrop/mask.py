@@ -4,7 +4,7 @@ import math
 
 import numpy
 
-from fastdrop.arguments import inverse, keep_probability, real_number
+from fastdrop.arguments import as_array, inverse, keep_probability, real_number
 
 __all__ = ["Mask"]
 
@@ -85,7 +85,7 @@ class Mask:
         >>> Mask.from_array([[True, False, True]], keep_prob=0.5).scale
         2.0
         """
-        array = numpy.asarray(a)
+        array = as_array(a, "a")
         if array.dtype.kind not in "biuf":
             raise TypeError(f"a must hold booleans or real numbers, got dtype {array.dtype}")
         scale = 1.0
@@ -214,7 +214,10 @@ class Mask:
                 f"mask of shape {own} with rows_per_mask={rows!r} does not fit {name} of shape "
                 f"{shape}"
             )
-        return aligned, 1 if rows == "batch" else rows
+        if rows == "batch":
+            return aligned, 1
+        # More rows than there are mean as much as all of them, and may be beyond the kernels.
+        return aligned, rows if rows == 1 else min(rows, max(shape[0], 1))
 
 
 def _broadcasts(own, shape):
@@ -222,15 +225,19 @@ def _broadcasts(own, shape):
 
 
 def _unpickle(data, shape, rows_per_mask, keep_prob, scale):
-    """Rebuild a pickled mask; what no mask can be is a ValueError."""
+    """Rebuild a pickled mask; what no mask can be is a TypeError or ValueError."""
+    if not isinstance(data, bytes):
+        raise TypeError(f"the bits of a mask must be bytes, got {type(data).__name__}")
     shape = tuple(int(extent) for extent in shape)
     size = math.prod(shape)
     if min(shape, default=0) < 0 or len(data) != -(-size // 8):
         raise ValueError(f"a mask of shape {shape} does not have {len(data)} bytes of bits")
     if rows_per_mask != "batch" and not (isinstance(rows_per_mask, int) and rows_per_mask >= 1):
         raise ValueError(f"rows_per_mask must be an int from 1 or 'batch', got {rows_per_mask!r}")
+    if rows_per_mask != 1 and not shape:
+        raise ValueError(f"rows_per_mask must be 1 for 0 dimensions, got {rows_per_mask!r}")
     bits = numpy.frombuffer(data, dtype=numpy.uint8).copy()
     if size % 8:
         bits[-1] &= (1 << size % 8) - 1
-    keep_prob = None if keep_prob is None else float(keep_prob)
-    return Mask._new(bits, shape, rows_per_mask, keep_prob, float(scale))
+    keep_prob = None if keep_prob is None else keep_probability(None, keep_prob)
+    return Mask._new(bits, shape, rows_per_mask, keep_prob, real_number(scale, "scale"))

@@ -5,6 +5,7 @@ import math
 import numpy
 
 from fastdrop._backend import kernels
+from fastdrop.arguments import as_array, contiguous, is_one_of
 from fastdrop.functional import check_output, overlap
 from fastdrop.mask import Mask
 from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
@@ -88,7 +89,7 @@ def masked_matmul(
             return small
     x = as_rows(x, "x")
     w = as_weights(w, x)
-    if method not in METHODS:
+    if not is_one_of(method, METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     shape = (*x.shape[:-1], w.shape[1])
     if bias is not None:
@@ -151,7 +152,7 @@ def masked_matmul_backward(
     """
     x = as_rows(x, "x")
     w = as_weights(w, x)
-    if method not in METHODS:
+    if not is_one_of(method, METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     grad_y = as_rows(grad_y, "grad_y", w.shape[1])
     if grad_y.dtype != x.dtype:
@@ -189,8 +190,8 @@ def _gradients(out, shapes, operands):
         if array is None:
             array = numpy.empty(shape, dtype)
         check_output(array, shape, dtype)
-        if not array.flags.c_contiguous:
-            raise ValueError("out must hold C-contiguous arrays")
+        if not (array.flags.c_contiguous and array.flags.aligned):
+            raise ValueError("out must hold C-contiguous, aligned arrays")
         others = (*operands, *arrays)
         if any(overlap(array, other) for other in others):
             raise ValueError("out must hold arrays that overlap neither operands nor each other")
@@ -206,12 +207,12 @@ def _matrix(x):
 
 
 def _bias(bias, w):
-    bias = numpy.asarray(bias)
+    bias = as_array(bias, "bias")
     if bias.dtype != w.dtype:
         raise TypeError(f"bias must have dtype {w.dtype}, that of x, got {bias.dtype}")
     if bias.shape != (w.shape[1],):
         raise ValueError(f"bias must have shape ({w.shape[1]},), got {bias.shape}")
-    return numpy.ascontiguousarray(bias)
+    return contiguous(bias, bias.dtype)
 
 
 def _result(out, shape, x, w, bias):

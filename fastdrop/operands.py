@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy
 
+from fastdrop.arguments import as_array
 from fastdrop.mask import Mask
 
 __all__ = ["RowMask", "as_rows", "as_weights", "row_mask"]
@@ -59,8 +60,7 @@ def as_rows(x, name, width=None):
     ValueError
         For no axis, or a last axis that is not `width` long.
     """
-    if type(x) is not numpy.ndarray:
-        x = numpy.asarray(x)
+    x = as_array(x, name)
     if x.dtype not in _FLOATS:
         raise TypeError(f"{name} must be float32 or float64, got dtype {x.dtype}")
     if x.ndim == 0 or (width is not None and x.shape[-1] != width):
@@ -79,8 +79,7 @@ def as_weights(w, x):
     ValueError
         For another shape than (units_in, units_out).
     """
-    if type(w) is not numpy.ndarray:
-        w = numpy.asarray(w)
+    w = as_array(w, "w")
     if w.dtype != x.dtype:
         raise TypeError(f"w must have dtype {x.dtype}, that of x, got {w.dtype}")
     if w.ndim != 2 or w.shape[0] != x.shape[-1]:
@@ -103,17 +102,19 @@ def one_axis_contiguous(matrix):
         or (rows == size and columns >= n_rows * size and columns % size == 0)
     ):
         return matrix
-    return numpy.ascontiguousarray(matrix)
+    return matrix.copy()
 
 
 def rows_contiguous(matrix):
     """The matrix itself where its last axis is contiguous and rows are apart, else a copy."""
+    if not matrix.flags.aligned:
+        return matrix.copy()
     size = matrix.itemsize
     rows, columns = matrix.strides
     apart = rows >= matrix.shape[1] * size and rows % size == 0
     if (columns == size or matrix.shape[1] <= 1) and (apart or matrix.shape[0] <= 1):
         return matrix
-    return numpy.ascontiguousarray(matrix)
+    return matrix.copy()
 
 
 def row_mask(mask, shape, name, of):

@@ -20,7 +20,7 @@ import math
 import numpy
 
 from fastdrop._backend import kernels
-from fastdrop.arguments import real_number
+from fastdrop.arguments import integer, real_number
 from fastdrop.parameters import check_keys, operands, parameters_of
 
 __all__ = ["SGD", "Adam", "AdamW"]
@@ -113,6 +113,9 @@ class _Optimiser:
         for name in self._SETTINGS:
             if state[name] != expected[name]:
                 raise ValueError(f"{name} is {state[name]} in the state and {expected[name]} here")
+        steps = integer(state["steps"], "steps")
+        if steps < 0:
+            raise ValueError(f"steps must not be negative, got {steps}")
         for name, mine in self._arrays():
             given = numpy.asarray(state[name])
             mine = numpy.asarray(mine)
@@ -123,7 +126,9 @@ class _Optimiser:
                 )
             if mine.ndim and given.dtype != mine.dtype:
                 raise ValueError(f"{name}: expected dtype {mine.dtype}, got {given.dtype}")
-        self.steps = int(state["steps"])
+        for parameter in self.parameters:
+            self._check_memory(parameter.name, state, steps)
+        self.steps = steps
         for parameter, memory in zip(self.parameters, self._memory, strict=True):
             for what, mine in memory.items():
                 given = state[f"{parameter.name}.{what}"]
@@ -131,6 +136,9 @@ class _Optimiser:
                     memory[what] = int(given)
                 else:
                     mine[...] = numpy.asarray(given)
+
+    def _check_memory(self, name, state, steps):
+        """Check numbers that the kernels rely on, of one parameter in a state."""
 
     def _arrays(self):
         """Pairs of name and what is remembered, of all parameters."""
@@ -291,6 +299,15 @@ class Adam(_Optimiser):
             "updates": 0,
         }
 
+    def _check_memory(self, name, state, steps):
+        updates = int(state[f"{name}.updates"])
+        if not 0 <= updates <= steps:
+            raise ValueError(f"{name}.updates must be from 0 to {steps}, the steps, got {updates}")
+        for what in ("row_counts", "column_counts"):
+            counts = numpy.asarray(state[f"{name}.{what}"])
+            if ((counts < 0) | (counts > updates)).any():
+                raise ValueError(f"{name}.{what} must be from 0 to {updates}, the updates")
+
     def _update(self, value, memory, gradient, rate, max_norm):
         updates = memory["updates"] + 1
         table = self._table
@@ -350,6 +367,9 @@ class AdamW(Adam):
 
 def _corrections(beta1, beta2, lines):
     """Line k: 1 - beta2**k, 1 - beta1**k; ends with the first line of ones, if there is one."""
+    slowest = max(beta1, beta2)
+    if slowest > 0:  # 1 - beta**k is 1 from beta**k = 2**-54 on
+        lines = min(lines, 2 + math.ceil(54 * math.log(2) / -math.log(slowest)))
     k = numpy.arange(lines)
     table = numpy.stack([1 - beta2**k, 1 - beta1**k], axis=1)
     ones = numpy.flatnonzero((table == 1).all(axis=1))

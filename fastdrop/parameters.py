@@ -23,6 +23,7 @@ class Parameter:
     ----------
     name : str
     value : numpy.ndarray
+        May be replaced by an array of the same shape, dtype and layout.
     grad : numpy.ndarray or None
         The gradient of the last backward pass, of the dtype of `value`; None before the first. Of
         the shape of `value`, or where `compact` is true of shape (active rows, active columns):
@@ -42,15 +43,33 @@ class Parameter:
     array([1., 0., 2.])
     """
 
-    __slots__ = ("columns", "compact", "grad", "name", "rows", "value")
+    __slots__ = ("_value", "columns", "compact", "grad", "name", "rows")
 
     def __init__(self, name, value):
         self.name = name
-        self.value = value
+        self._value = value
         self.grad = None
         self.rows = None
         self.columns = None
         self.compact = False
+
+    @property
+    def value(self):
+        """numpy.ndarray: the weights."""
+        return self._value
+
+    @value.setter
+    def value(self, value):
+        mine = self._value
+        if type(value) is not type(mine) or value.dtype != mine.dtype:
+            kind = getattr(value, "dtype", type(value).__name__)
+            raise TypeError(f"{self.name} must have dtype {mine.dtype}, got {kind}")
+        if value.shape != mine.shape or not value.flags.carray:
+            raise ValueError(
+                f"{self.name} must be a writeable C-contiguous array of shape {mine.shape}, got "
+                f"shape {value.shape}"
+            )
+        self._value = value
 
     def full_grad(self):
         """Return the gradient in the shape of `value`, +0.0 where units were not active.
@@ -137,23 +156,41 @@ def check_keys(state, expected, whose):
 def operands(parameter):
     """The value and, as the kernels take them, gradient and active units; all two-dimensional."""
     value, grad, compact = parameter.value, parameter.grad, parameter.compact
+    if not value.flags.writeable:
+        raise ValueError(f"{parameter.name} must be writeable, got a read-only array")
+    if not isinstance(grad, numpy.ndarray):
+        raise TypeError(
+            f"the gradient of {parameter.name} must be a numpy.ndarray, got {type(grad).__name__}"
+        )
     if grad.dtype != value.dtype or grad.ndim != value.ndim:
         raise TypeError(
             f"the gradient of {parameter.name} must have {value.ndim} dimensions and dtype "
             f"{value.dtype}, got shape {grad.shape} and {grad.dtype}"
         )
     if not (grad.flags.c_contiguous and grad.flags.aligned):
-        grad = numpy.ascontiguousarray(grad)
+        grad = grad.copy()
     rows, columns = parameter.rows, parameter.columns
     if value.ndim == 1:
         value, grad, rows = value.reshape(1, -1), grad.reshape(1, -1), None
-    row_bits, row_offset = rows if rows is not None else (None, 0)
-    column_bits, column_offset = columns if columns is not None else (None, 0)
-    if row_bits is not None and row_bits.size * 8 < row_offset + value.shape[0]:
-        raise ValueError(f"{parameter.name}: rows has too few bits for {value.shape[0]} units")
-    if column_bits is not None and column_bits.size * 8 < column_offset + value.shape[1]:
-        raise ValueError(f"{parameter.name}: columns has too few bits for {value.shape[1]} units")
-    return value, grad, compact, row_bits, row_offset, column_bits, column_offset
+    rows = _units(rows, value.shape[0], parameter.name, "rows")
+    columns = _units(columns, value.shape[1], parameter.name, "columns")
+    return value, grad, compact, *rows, *columns
+
+
+def _units(units, extent, parameter, name):
+    """The active units of an axis, checked: bits and the number of the first one's, or None, 0."""
+    if units is None:
+        return None, 0
+    bits, offset = units
+    if not (isinstance(bits, numpy.ndarray) and bits.dtype == numpy.uint8 and bits.ndim == 1):
+        raise TypeError(f"{parameter}: {name} must hold a one-dimensional array of uint8 bits")
+    if not bits.flags.c_contiguous:
+        bits = numpy.ascontiguousarray(bits)
+    if not 0 <= offset <= bits.size * 8 - extent:
+        raise ValueError(
+            f"{parameter}: {name} has too few bits for {extent} units from bit {offset} on"
+        )
+    return bits, offset
 
 
 def _active(units, extent):

@@ -25,6 +25,10 @@ from fastdrop.mask import Mask
 __all__ = ["MaskStream"]
 
 END = 1 << 56  # draws of a stream
+# What a state may ask of a seed sequence. Mixing takes the square of the pool's size: one beyond
+# any use would keep the processor busy for hours.
+LARGEST_POOL = 1 << 12
+MOST_CHILDREN = (1 << 32) - 1
 
 # Guards the positions of all streams, each for a few instructions. One lock, so that a forked
 # child can replace it: another thread may have held it at the fork.
@@ -219,7 +223,7 @@ class MaskStream:
         Parameters
         ----------
         n : int
-            Number of streams, 0 or more.
+            Number of streams, 0 or more; in all less than 2**32.
 
         Returns
         -------
@@ -229,6 +233,9 @@ class MaskStream:
         if n < 0:
             raise ValueError(f"n must not be negative, got {n}")
         with _lock:
+            left = MOST_CHILDREN - self._seed_sequence.n_children_spawned
+            if n > left:  # NumPy's count would start again from 0, and so would the children
+                raise ValueError(f"n must be at most {left}, a stream has 2**32 - 1, got {n}")
             children = self._seed_sequence.spawn(n)
         return [MaskStream(child) for child in children]
 
@@ -266,7 +273,11 @@ class MaskStream:
         True
         """
         names = ("entropy", "spawn_key", "pool_size", "n_children_spawned")
-        sequence = numpy.random.SeedSequence(**{name: state[name] for name in names})
+        arguments = {name: state[name] for name in names}
+        for name, most in (("pool_size", LARGEST_POOL), ("n_children_spawned", MOST_CHILDREN)):
+            if not 0 <= integer(arguments[name], name) <= most:
+                raise ValueError(f"{name} must be in [0, {most}], got {arguments[name]}")
+        sequence = numpy.random.SeedSequence(**arguments)
         stream = cls(sequence)
         stream.position = state["position"]
         return stream

@@ -28,6 +28,12 @@ static window_runs window_make(int dimensions, const int64_t *shape, const int64
 {
     window_runs w = {.axes = 0, .outer = 1, .first = 0, .length = 1, .last_shape = 1};
     for (int axis = 0; axis < dimensions; axis++) {
+        if (stops[axis] == starts[axis]) { /* nothing: other axes may be long beyond any product */
+            w.length = 0;
+            return w;
+        }
+    }
+    for (int axis = 0; axis < dimensions; axis++) {
         w.shape[axis] = shape[axis];
         w.start[axis] = starts[axis];
         w.extent[axis] = stops[axis] - starts[axis];
@@ -173,8 +179,13 @@ int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
         }
         return 0;
     }
-    const int threads = fd_threads_for(w.outer * w.last_shape, MINIMUM_EXACT);
-    uint8_t *scratch = malloc((size_t)(fd_exact_scratch_bytes(w.last_shape) * threads));
+    const int64_t eighths = (w.outer + 7) / 8;
+    int threads = fd_threads_for(w.outer * w.last_shape, MINIMUM_EXACT);
+    threads = eighths < threads ? (int)eighths : threads;
+    const int64_t scratch_bytes = fd_exact_scratch_bytes(w.last_shape);
+    uint8_t *scratch = scratch_bytes > PTRDIFF_MAX / threads
+                           ? NULL
+                           : malloc((size_t)scratch_bytes * (size_t)threads);
     if (scratch == NULL) {
         return -1;
     }

@@ -72,6 +72,14 @@ int fd_get_num_threads(void)
     return fd_has_threads() ? configured_threads : 1;
 }
 
+/* The one symbol that others see: threadpoolctl knows the compiled module by it. */
+__attribute__((visibility("default"))) int fastdrop_get_num_threads(void);
+
+int fastdrop_get_num_threads(void)
+{
+    return fd_get_num_threads();
+}
+
 void fd_set_num_threads(int threads)
 {
     configured_threads = threads < 1 ? 1 : threads;

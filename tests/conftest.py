@@ -5,10 +5,35 @@ import sys
 
 import numpy
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fastdrop import _kernels, reference
 
+COMMON = {
+    "deadline": None,
+    # The fixtures select an instruction set, which does not change between examples.
+    "suppress_health_check": [HealthCheck.function_scoped_fixture],
+}
+settings.register_profile("fastdrop", max_examples=60, derandomize=True, **COMMON)
+# By hand: pytest --hypothesis-profile=long tests/test_hostile*.py tests/test_properties.py
+settings.register_profile("long", max_examples=3000, derandomize=False, **COMMON)
+settings.load_profile("fastdrop")
+
 ISA_LEVELS = _kernels.build_info()["isa_available"]
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--exhaustive",
+        action="store_true",
+        help="run what takes minutes or gigabytes, too: see docs/robustness.md",
+    )
+
+
+@pytest.fixture
+def exhaustive(request):
+    """Whether the long form of a test was asked for."""
+    return request.config.getoption("exhaustive")
 
 
 @pytest.fixture(params=ISA_LEVELS)

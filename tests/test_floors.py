@@ -26,6 +26,7 @@ FLOORS = [
     {"fastdrop.parameters"},
     {"fastdrop.optim", "fastdrop.nn", "fastdrop.nn."},
     {"fastdrop.checkpoint"},
+    {"fastdrop.interop", "fastdrop.interop."},
     {"fastdrop.estimators", "fastdrop.estimators."},
     {"fastdrop"},  # __init__ gathers the names of the floors below
     {"fastdrop.demo_uncertainty"},
@@ -37,7 +38,10 @@ FLOORS = [
 # it is needed, so that `import fastdrop` needs NumPy only.
 REQUIRED_PACKAGES = {"numpy"}
 # Subpackages that stand on an optional package, and are imported as a whole when they are needed.
-LAZY_SUBPACKAGES = {"fastdrop.estimators": {"sklearn", "scipy"}}
+LAZY_SUBPACKAGES = {
+    "fastdrop.estimators": {"sklearn", "scipy"},
+    "fastdrop.interop": {"threadpoolctl"},
+}
 
 MAX_LINES = 400
 
@@ -163,7 +167,7 @@ def test_lazy_subpackages_are_imported_by_nobody_else(package):
     eager = [
         module
         for module in MODULES
-        if not module.startswith(package)
+        if not module.startswith(tuple(LAZY_SUBPACKAGES))
         and any(name.startswith(package) for name, at_import in imports(module) if at_import)
     ]
     assert eager == []

@@ -6,21 +6,11 @@ import pickle
 
 import numpy
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import fastdrop
 from fastdrop import Mask, MaskStream, _kernels, reference
-
-settings.register_profile(
-    "fastdrop",
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    # The fixtures select an instruction set, which does not change between examples.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("fastdrop")
 
 DRAWS = st.one_of(st.integers(0, 5), st.integers(0, 2**56 - 1))
 SEEDS = st.integers(0, 2**64)

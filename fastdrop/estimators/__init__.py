@@ -8,6 +8,8 @@ array([1])
 This package alone imports scikit-learn; `fastdrop` imports it when one of its names is used.
 """
 
+import contextlib
+
 try:
     import sklearn  # noqa: F401
 except ModuleNotFoundError as error:
@@ -20,5 +22,9 @@ except ModuleNotFoundError as error:
 
 from fastdrop.estimators.classifier import MLPClassifier
 from fastdrop.estimators.regressor import MLPRegressor
+from fastdrop.interop import threadpoolctl
+
+with contextlib.suppress(ImportError):  # an old threadpoolctl: its limits hold for others only
+    threadpoolctl.register()
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

@@ -4,7 +4,7 @@ import math
 
 import numpy
 
-from fastdrop.arguments import integer
+from fastdrop.arguments import as_array, integer, is_one_of
 from fastdrop.nn.layer import Layer, fitting_gradient
 from fastdrop.parameters import Parameter
 
@@ -72,7 +72,7 @@ class Dense(Layer):
         for name in ("units_in", "units_out"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if initializer not in INITIALIZERS:
+        if not is_one_of(initializer, INITIALIZERS):
             raise ValueError(
                 f"initializer must be one of {', '.join(INITIALIZERS)}, got {initializer!r}"
             )
@@ -132,7 +132,9 @@ class Dense(Layer):
         self._assign(self.bias, value, "bias")
 
     def _assign(self, target, value, what):
-        value = numpy.asarray(value)
+        value = as_array(value, f"{self.name}.{what}")
+        if value.dtype.kind not in "biuf":
+            raise TypeError(f"{self.name}.{what} must hold real numbers, got dtype {value.dtype}")
         if value.shape != target.shape:
             raise ValueError(
                 f"{self.name}.{what} must have shape {target.shape}, got {value.shape}"
@@ -185,6 +187,9 @@ class Dense(Layer):
         numpy.ndarray, shape (batch, ..., units_out)
         """
         weight = self.weight
+        x = as_array(x, "x")
+        if x.dtype.kind not in "biuf":
+            raise TypeError(f"{self.name}: x must hold real numbers, got dtype {x.dtype}")
         x = numpy.asarray(x, weight.dtype)
         self.check_input(x.shape)
         if training:

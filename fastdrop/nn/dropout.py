@@ -5,7 +5,7 @@ import math
 import numpy
 
 from fastdrop._backend import kernels
-from fastdrop.arguments import integer, keep_probability, mask_plan, threshold
+from fastdrop.arguments import integer, is_one_of, keep_probability, mask_plan, threshold
 from fastdrop.functional import dropout, dropout_backward
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
 from fastdrop.operands import RowMask, row_mask
@@ -127,7 +127,7 @@ class Dropout(Layer):
     ):
         super().__init__()
         self.keep_prob = keep_probability(rate, keep_prob)
-        if scale_at not in ("train", "test"):
+        if not is_one_of(scale_at, ("train", "test")):
             raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
         self.rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
         axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
@@ -200,16 +200,19 @@ class Dropout(Layer):
         else:
             own = layout.row_shape
             starts = starts[: len(own)]
-            kernels.draw_exact_count(
-                key0, key1, stream._take(), layout.kept, own, starts, own, bits
-            )
+            number = stream._take()
+            try:
+                kernels.draw_exact_count(key0, key1, number, layout.kept, own, starts, own, bits)
+            except MemoryError:
+                stream._give_back(number)
+                raise
         if layout.unit:
             active = layout.kept
             if active is None:
                 active = int.from_bytes(bits.tobytes(), "little").bit_count()
             return Drawn(bits, active, None)
         own = layout.plan.shape
-        rows = 1 if self.rows_per_mask == "batch" else self.rows_per_mask
+        rows = 1 if self.rows_per_mask == "batch" else min(self.rows_per_mask, max(shape[0], 1))
         groups = math.prod(own[:-1])
         return Drawn(None, width, RowMask(bits, rows, groups, width, layout.scale, self.keep_prob))
 

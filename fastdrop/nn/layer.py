@@ -2,6 +2,8 @@
 
 import numpy
 
+from fastdrop.arguments import as_array, contiguous
+
 __all__ = ["Elementwise", "Layer"]
 
 
@@ -126,10 +128,10 @@ def as_floats(x, name):
     TypeError
         For another dtype; `name` is the layer's.
     """
-    x = numpy.asarray(x)
+    x = as_array(x, name)
     if x.dtype.char not in "fd":
         raise TypeError(f"{name}: x must be float32 or float64, got dtype {x.dtype}")
-    return numpy.ascontiguousarray(x)
+    return contiguous(x, x.dtype.newbyteorder("="))
 
 
 def fitting_gradient(grad, shape, dtype, name):
@@ -142,11 +144,11 @@ def fitting_gradient(grad, shape, dtype, name):
     ValueError
         If its shape is not that of the output.
     """
-    grad = numpy.asarray(grad)
+    grad = as_array(grad, "grad")
     if grad.dtype.kind not in "biuf":
         raise TypeError(f"{name}: grad must hold real numbers, got dtype {grad.dtype}")
     if grad.shape != shape:
         raise ValueError(
             f"{name}: grad must have the shape of the output, expected {shape}, got {grad.shape}"
         )
-    return numpy.ascontiguousarray(grad, dtype)
+    return contiguous(grad, dtype)

@@ -4,6 +4,8 @@ import math
 
 import numpy
 
+from fastdrop.arguments import as_array
+
 __all__ = [
     "Loss",
     "MeanSquaredError",
@@ -51,7 +53,7 @@ class Loss:
         TypeError, ValueError
             If prediction or target cannot be what they should.
         """
-        prediction = numpy.asarray(prediction)
+        prediction = as_array(prediction, "prediction")
         name = type(self).__name__
         if prediction.dtype.char not in "fd":
             raise TypeError(
@@ -64,8 +66,8 @@ class Loss:
             )
         shares = None
         if sample_weight is not None:
-            shares = self._shares(numpy.asarray(sample_weight), prediction)
-        value, grad = self._evaluate(prediction, numpy.asarray(target), shares)
+            shares = self._shares(as_array(sample_weight, "sample_weight"), prediction)
+        value, grad = self._evaluate(prediction, as_array(target, "target"), shares)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"{name}: the loss of step {self.step} is {value}; the learning rate may be too "

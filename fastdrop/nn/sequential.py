@@ -4,6 +4,7 @@ import collections
 
 import numpy
 
+from fastdrop.arguments import as_array, contiguous
 from fastdrop.nn.chain import Whole, chain_of, check_layers, check_units, learning
 from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
@@ -63,10 +64,12 @@ class Sequential(Layer):
 
     def __init__(self, layers, rng=None, dtype=numpy.float32, skip_zeros=False):
         super().__init__()
-        self.dtype = numpy.dtype(dtype)
-        if self.dtype.char not in "fd":
-            raise TypeError(f"dtype must be float32 or float64, got {self.dtype}")
-        self.layers = list(layers)
+        self.dtype = _float_dtype(dtype)
+        try:
+            self.layers = list(layers)
+        except TypeError:
+            kind = type(layers).__name__
+            raise TypeError(f"layers must be a sequence of layers, got {kind}") from None
         check_layers(self.layers)
         self._name_layers()
         self._first = check_units(self.layers)
@@ -108,14 +111,14 @@ class Sequential(Layer):
         return list(self._parameters)
 
     def _checked(self, x):
-        x = numpy.asarray(x)
+        x = as_array(x, "x")
         if x.dtype.kind not in "biuf":
             raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
         if self._first is not None:
             self._first.check_input(x.shape)
         elif x.ndim < 2:
             raise ValueError(f"x must have shape (batch, ...), got {x.shape}")
-        return numpy.ascontiguousarray(x, self.dtype)
+        return contiguous(x, self.dtype)
 
     def forward(self, x, training=False):
         """Return the network's output.
@@ -270,6 +273,16 @@ class Sequential(Layer):
     def __repr__(self):
         lines = "".join(f"    {layer!r},\n" for layer in self.layers)
         return f"Sequential([\n{lines}], dtype={self.dtype})"
+
+
+def _float_dtype(dtype):
+    try:
+        found = numpy.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError):
+        raise TypeError(f"dtype must be float32 or float64, got {dtype!r}") from None
+    if found.char not in "fd":
+        raise TypeError(f"dtype must be float32 or float64, got {found}")
+    return found
 
 
 def _stream(name, state):
