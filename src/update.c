@@ -197,20 +197,24 @@ static void put(fd_dtype dtype, void *array, int64_t i, double value)
     }
 }
 
+/* Memory for the corrections of every column, of both kinds; the same at every call. */
+static char *corrections_of_columns(const movement *m)
+{
+    const size_t columns = (size_t)m->weights->columns.length;
+    return fd_workspace(FD_SLOT_PANEL, 2 * columns * (size_t)fd_element_bytes(m->dtype) + 1);
+}
+
 /* The corrections of every active column, unless all are 1: as multiples of those of weights between
  * units that were active as often as all are on average. */
-static int correct_columns(movement *m)
+static void correct_columns(movement *m)
 {
     const fd_weights *w = m->weights;
     const int64_t columns = w->columns.length;
     if (m->column_share == 1) {
-        return 0;
+        return;
     }
     const size_t bytes = (size_t)columns * fd_element_bytes(m->dtype);
-    char *columns_s = fd_workspace(FD_SLOT_PANEL, 2 * bytes);
-    if (columns_s == NULL) {
-        return -1;
-    }
+    char *columns_s = corrections_of_columns(m);
     char *columns_r = columns_s + bytes;
     memset(columns_s, 0, 2 * bytes);
     const double updates = (double)w->steps * m->row_share * m->column_share;
@@ -229,7 +233,6 @@ static int correct_columns(movement *m)
     m->corrections.columns_s = columns_s;
     m->corrections.columns_r = columns_r;
     m->corrections.least_s = least;
-    return 0;
 }
 
 int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
@@ -243,12 +246,13 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
         .active_columns = fd_count_units(&weights->columns),
     };
     if (rule->kind == FD_ADAM) {
+        if (corrections_of_columns(&m) == NULL) {
+            return -1; /* before anything is changed */
+        }
         m.row_share = raise_counts(weights->row_counts, &weights->rows, weights->steps);
         m.column_share = raise_counts(weights->column_counts, &weights->columns, weights->steps);
         m.corrections.first = correction_of(&m, 1);
-        if (correct_columns(&m) != 0) {
-            return -1;
-        }
+        correct_columns(&m);
     }
     if (isfinite(rule->max_norm)) {
         const int64_t work = weights->rows.length * weights->columns.length;

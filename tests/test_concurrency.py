@@ -14,7 +14,7 @@ import pytest
 import threadpoolctl
 
 import fastdrop
-from fastdrop import MaskStream, nn, optim
+from fastdrop import MaskStream, _kernels, nn, optim
 from fastdrop.interop.threadpoolctl import register
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="needs POSIX processes and signals")
@@ -196,6 +196,7 @@ def number_of_threads():
 # --- Limits ----------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(not _kernels.build_info()["threads"], reason="a build without threads")
 def test_threadpoolctl_finds_and_limits_fastdrop(restore_threads):
     register()
     register()  # once is enough
