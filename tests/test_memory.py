@@ -60,22 +60,22 @@ def step(kind):
             assert moved == (memory["updates"] == 1) == bool(memory["row_counts"].any())
             assert moved == bool(memory["column_counts"].any())
         raise
-    return [parameter.value.tobytes() for parameter in net.parameters()]
+    return [parameter.value for parameter in net.parameters()]
 
 
 CALLS = {
     "draw": lambda: stream.draw((3000, 300), rate=0.3),
     "exact count": lambda: stream.draw((3000, 300), rate=0.3, exact_count=True),
-    "dropout": lambda: fastdrop.dropout(x, 0.3, rng=stream)[0].tobytes(),
+    "dropout": lambda: fastdrop.dropout(x, 0.3, rng=stream)[0],
     "dropout of rows": lambda: fastdrop.dropout(
-        loose, 0.3, rng=stream, rows_per_mask=4)[0].tobytes(),
-    "skip": lambda: fastdrop.masked_matmul(x, w, mask_in=element, method="skip").tobytes(),
-    "compact": lambda: fastdrop.masked_matmul(x, w, mask_in=unit, method="compact").tobytes(),
-    "dense": lambda: fastdrop.masked_matmul(x, w, mask_in=unit, method="dense").tobytes(),
-    "backward": lambda: [a.tobytes() for a in fastdrop.masked_matmul_backward(
-        grad, x, w, mask_in=unit, method="compact")],
-    "backward of elements": lambda: [a.tobytes() for a in fastdrop.masked_matmul_backward(
-        grad, x, w, mask_in=element, method="skip")],
+        loose, 0.3, rng=stream, rows_per_mask=4)[0],
+    "skip": lambda: fastdrop.masked_matmul(x, w, mask_in=element, method="skip"),
+    "compact": lambda: fastdrop.masked_matmul(x, w, mask_in=unit, method="compact"),
+    "dense": lambda: fastdrop.masked_matmul(x, w, mask_in=unit, method="dense"),
+    "backward": lambda: fastdrop.masked_matmul_backward(
+        grad, x, w, mask_in=unit, method="compact"),
+    "backward of elements": lambda: fastdrop.masked_matmul_backward(
+        grad, x, w, mask_in=element, method="skip"),
     "step": lambda: step(1),
     "step of groups": lambda: step(16),
     "step of units": lambda: step("batch"),
@@ -97,6 +97,10 @@ def check(name, before=None, after=None):
     else:
         assert result is not None, name
     assert stream.position == (result is not None) * (name in DRAWS), name
+    if isinstance(result, (list, tuple)):
+        result = [array.tobytes() for array in result]
+    elif isinstance(result, numpy.ndarray):
+        result = result.tobytes()
     for array, bytes_ in inputs.items():
         assert globals()[array].tobytes() == bytes_, array
     assert element.bits.tobytes() == masks[0] and unit.bits.tobytes() == masks[1]
