@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "promises.md").read_text()
+# Below the promises the page says what no test reaches.
+PAGE = (ROOT / "docs" / "promises.md").read_text().partition("\n## Coverage")[0]
 
 
 def promises(text):
