@@ -1,10 +1,9 @@
 /* compact.c: products of active units, cut into blocks for caches and threads.
  *
- * Groups of rows that have units of their own are multiplied together, up to FD_BLOCK_ROWS rows: x is
- * packed, and threads share the columns. Sums stay in a tile in the L2 cache; where there are several
- * groups, each takes its part of a block of w while it is there. Every sum is made by one thread
- * in the order of the depth.
- */
+ * Groups of rows that have units of their own are multiplied together, up to FD_BLOCK_ROWS rows: x
+ * is packed, and threads share the columns. Sums stay in a tile in the L2 cache; where there are
+ * several groups, each takes its part of a block of w while it is there. Every sum is made by one
+ * thread in the order of the depth. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -96,7 +95,8 @@ static void multiply_part(const compact_pass *p, const compact_work *work, int64
                 work->packed + octet_at(p, block, g * p->octets), (rows + unit - 1) / unit,
                 fd_active_in_block(depth, block),
                 work->panels + (b * part->panels + n) * work->panel_bytes, part->stride,
-                vectors_of(p, g, part->panel + n), tile_of(p, work, g, n), part->stride, block == 0);
+                vectors_of(p, g, part->panel + n), tile_of(p, work, g, n), part->stride,
+                block == 0);
         }
     }
 }
@@ -116,7 +116,9 @@ static void multiply_columns(const void *context, int64_t task)
     compact_pass *p = (compact_pass *)context;
     const int64_t size = fd_element_bytes(p->dtype), slack = FD_MAX_LANES * size;
     const int64_t blocks = p->depth[0].blocks, first = task * p->panels;
-    compact_work work = {.part = {.panel = first, .depth = p->panel_depth, .stride = p->panel_stride}};
+    compact_work work = {
+        .part = {.panel = first, .depth = p->panel_depth, .stride = p->panel_stride},
+    };
     compact_part *part = &work.part;
     part->panels = smaller(p->columns[0].blocks - first, p->panels);
     work.panel_bytes = p->panel_depth * p->panel_stride * size;
@@ -144,9 +146,9 @@ static void multiply_columns(const void *context, int64_t task)
     }
 }
 
-/* How much of w a thread packs at a time. A group alone: plain w, whose rows run along the columns, in
- * wide parts of one block of depth, w transposed in narrow, deep ones, so that its memory is read
- * row by row. Several groups: what stays in the L2 cache until all have taken their part. */
+/* How much of w a thread packs at a time. A group alone: plain w, whose rows run along the columns,
+ * in wide parts of one block of depth, w transposed in narrow, deep ones, so that its memory is
+ * read row by row. Several groups: what stays in the L2 cache until all have taken their part. */
 static void divide_work(compact_pass *p)
 {
     const int64_t lanes = p->kernels->lanes[p->dtype], columns = p->columns[0].blocks;
@@ -218,12 +220,14 @@ static int64_t multiply_groups(compact_pass *p)
     divide_work(p);
     const int64_t octets = p->groups * p->octets, blocks = p->depth[0].blocks;
     p->octet_bytes = unit * (FD_COMPACT_DEPTH + p->kernels->lanes[p->dtype]) * size;
-    p->packed = (packed_operand){pack_octet, p, octets, (size_t)(blocks * octets * p->octet_bytes + 1)};
+    p->packed = (packed_operand){.pack = pack_octet, .context = p, .parts = octets,
+                                 .bytes = (size_t)(blocks * octets * p->octet_bytes + 1)};
     const int packers = fd_threads_for(p->rows * p->c->mask_in.units.length, MINIMUM_PACKED);
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
         return -1;
     }
-    fd_parallel(p->threads, (p->columns[0].blocks + p->panels - 1) / p->panels, multiply_columns, p);
+    fd_parallel(p->threads, (p->columns[0].blocks + p->panels - 1) / p->panels, multiply_columns,
+                p);
     return p->failed ? -1 : products;
 }
 

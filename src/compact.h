@@ -16,7 +16,8 @@ typedef struct {
     int64_t rows_per_mask;
 } compact_mask;
 
-/* Most depth of a block: two vectors of a panel, 20 KB, and a few rows of x fill a 32 KB L1 cache. */
+/* Most depth of a block: two vectors of a panel, 20 KB, and a few rows of x fill a 32 KB L1
+ * cache. */
 #define FD_COMPACT_DEPTH 160
 /* Most active units of the inputs whose gradients are summed at a time. */
 #define FD_COMPACT_UNITS 96
@@ -37,8 +38,9 @@ typedef struct {
 
 /* An axis as one group of rows has it and the kernels walk it, cut into blocks: block b is units
  * [cuts[b], cuts[b + 1]), with active units number ranks[b] to ranks[b + 1]. numbers: the active
- * units, in order. pieces[starts[b] .. starts[b + 1]): the vectors of block b that hold any, counted
- * from its cut. Both are NULL where all units are active or where the operands do not need them. */
+ * units, in order. pieces[starts[b] .. starts[b + 1]): the vectors of block b that hold any,
+ * counted from its cut. Both are NULL where all units are active or where the operands do not need
+ * them. */
 typedef struct {
     int64_t length, blocks;
     const int64_t *cuts, *ranks, *numbers, *starts;
@@ -58,8 +60,8 @@ typedef struct {
     int64_t block, blocks, panel, panels, depth, stride;
 } compact_part;
 
-/* Where sums go: row i of the result at data + i * stride, times scale, plus bias[j] * bias_scale of
- * column j (bias may be NULL). */
+/* Where sums go: row i of the result at data + i * stride, times scale, plus bias[j] * bias_scale
+ * of column j (bias may be NULL). */
 typedef struct {
     void *data;
     int64_t stride;
@@ -67,8 +69,8 @@ typedef struct {
     const void *bias;
 } compact_result;
 
-/* y = x @ w: x (rows, depth), w (depth, columns). Every `group` rows have units of their own: those of
- * mask_in take part, those of mask_out are computed. */
+/* y = x @ w: x (rows, depth), w (depth, columns). Every `group` rows have units of their own: those
+ * of mask_in take part, those of mask_out are computed. */
 typedef struct {
     const void *x;
     int64_t x_stride, rows, group;
@@ -76,7 +78,8 @@ typedef struct {
     compact_mask mask_in, mask_out;
 } compact_operands;
 
-/* dw = x' @ dy, added up over the groups of rows: x (rows, depth), dy (rows, columns), masks likewise. */
+/* dw = x' @ dy, added up over the groups of rows: x (rows, depth), dy (rows, columns), masks
+ * likewise. */
 typedef struct {
     const void *x, *grad;
     int64_t x_stride, grad_stride, rows, group;

@@ -1,5 +1,5 @@
-/* compact_axis.c: packed bits of an axis as lists that a kernel can walk without looking at bits. They
- * are made once for a product, and used once for every row of a matrix. */
+/* compact_axis.c: packed bits of an axis as lists that a kernel can walk without looking at bits.
+ * They are made once for a product, and used once for every row of a matrix. */
 #include "compact_axis.h"
 
 #include <string.h>
@@ -159,7 +159,8 @@ static int64_t cut_together(const compact_layout *l, int lanes, memory *m, int64
 }
 
 /* A vector from unit `source` on; where it would reach beyond the axis it begins earlier. */
-static compact_piece piece_of(int64_t source, uint64_t bits, int64_t place, int64_t length, int lanes)
+static compact_piece piece_of(int64_t source, uint64_t bits, int64_t place, int64_t length,
+                              int lanes)
 {
     const int64_t beyond = source + lanes - length;
     const int64_t shift = beyond > 0 && length >= lanes ? beyond : 0;

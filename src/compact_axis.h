@@ -5,10 +5,10 @@
 #include "bits.h"
 #include "fastdrop.h"
 
-/* An axis of `groups` groups of `group` rows, from row `row` of the mask on, and what to make of it:
- * blocks of at most `most` active units, as few as can be, then a multiple of `parts`, all of about
- * the same length. Where the groups have units of their own, `common` cuts them all at the same
- * units, multiples of a vector; a group alone is cut into multiples of `unit` active units. */
+/* An axis of `groups` groups of `group` rows, from row `row` of the mask on, and what to make of
+ * it: blocks of at most `most` active units, as few as can be, then a multiple of `parts`, all of
+ * about the same length. Where the groups have units of their own, `common` cuts them all at the
+ * same units, multiples of a vector; a group alone is cut into multiples of `unit` active units. */
 typedef struct {
     const compact_mask *mask;
     int64_t row, group, groups;

@@ -4,13 +4,12 @@
  * the gathering of active rows and columns costs little more when it is part of the packing.
  *
  * The multiplication is an ordinary one, of COMPACT_ROWS rows by two vectors in registers: per step
- * of depth 2 loads of the panel and COMPACT_ROWS broadcasts for 2 * COMPACT_ROWS multiply-adds, so that
- * the multipliers are the limit. A strip of two vectors, FD_COMPACT_DEPTH deep, is 20 KB and stays
- * in the L1 cache for all groups of rows; loading and storing the sums, 2 * COMPACT_ROWS of each, is
- * then one operation in ten multiply-adds at most. Rows of panels and of packed x have a vector more
- * than they need: whole vectors can be written at their end, and an odd number of cache lines from
- * row to row spreads a strip over all sets of the cache.
- */
+ * of depth 2 loads of the panel and COMPACT_ROWS broadcasts for 2 * COMPACT_ROWS multiply-adds, so
+ * that the multipliers are the limit. A strip of two vectors, FD_COMPACT_DEPTH deep, is 20 KB and
+ * stays in the L1 cache for all groups of rows; loading and storing the sums, 2 * COMPACT_ROWS of
+ * each, is then one operation in ten multiply-adds at most. Rows of panels and of packed x have a
+ * vector more than they need: whole vectors can be written at their end, and an odd number of cache
+ * lines from row to row spreads a strip over all sets of the cache. */
 #include "join.h"
 
 /* Sums of two vectors a row, and the two vectors of the panel, in the registers there are. */

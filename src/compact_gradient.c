@@ -1,10 +1,10 @@
-/* compact_gradient.c: gradients of weights between active units, cut into blocks for caches and threads.
+/* compact_gradient.c: gradients of weights between active units, cut into blocks for caches and
+ * threads.
  *
- * dw = x' @ dy, added up over groups of rows. The active columns of dy are packed for all groups, up to
- * FD_BLOCK_ROWS rows; then threads share the rows of dw. A block of them stays in the L2 cache while
- * the groups add to it one after the other. The depth is the batch, so that products are short and
- * dw, which has to be written whole, is what takes time.
- */
+ * dw = x' @ dy, added up over groups of rows. The active columns of dy are packed for all groups,
+ * up to FD_BLOCK_ROWS rows; then threads share the rows of dw. A block of them stays in the L2
+ * cache while the groups add to it one after the other. The depth is the batch, so that products
+ * are short and dw, which has to be written whole, is what takes time. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -29,7 +29,7 @@ typedef struct {
     compact_axis units[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
     int64_t blocks, depth; /* of a group's rows; of the longest */
     int64_t most_panels, panel_stride;
-    packed_operand packed; /* dy: group after group, of each block after block, of each all panels */
+    packed_operand packed; /* dy: group after group, of each block after block of all panels */
     atomic_int failed;
 } gradient_pass;
 
@@ -189,7 +189,8 @@ static int64_t add_pass(gradient_pass *p)
     }
     p->panel_stride = fd_panel_stride(fd_widest_block(p->columns, p->groups), lanes);
     const int64_t bytes = panel_at(p, p->groups, 0, 0) + FD_MAX_LANES * size;
-    p->packed = (packed_operand){pack_grad, p, p->groups * p->blocks, (size_t)bytes};
+    p->packed = (packed_operand){.pack = pack_grad, .context = p,
+                                 .parts = p->groups * p->blocks, .bytes = (size_t)bytes};
     const int packers = fd_threads_for(p->rows * p->c->mask_out.units.length, MINIMUM_PACKED);
     if (fd_pack_operand(&p->packed, threads, packers) != 0) {
         return -1;

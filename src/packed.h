@@ -17,8 +17,8 @@ typedef struct {
     uint64_t number; /* of the operand, of all that there ever were */
 } packed_operand;
 
-/* Packs the operand for `threads` threads, itself on up to `packers` of them. Returns 0, or -1 without
- * memory. */
+/* Packs the operand for `threads` threads, itself on up to `packers` of them. Returns 0, or -1
+ * without memory. */
 int fd_pack_operand(packed_operand *operand, int threads, int packers);
 
 /* The operand as the calling thread may read it, NULL without memory; packed now if need be. */
