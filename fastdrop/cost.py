@@ -16,7 +16,7 @@ __all__ = ["compact_cost", "dense_cost", "gradient_cost", "skip_cost"]
 class Costs(NamedTuple):
     """Nanoseconds, float32, one core; float64 moves twice the bytes and counts twice."""
 
-    dense: float  # a multiply-add in NumPy's BLAS, large matrices
+    dense: float  # a multiply-add in NumPy's BLAS, the largest matrices
     skip: float  # a multiply-add of the zero-skipping kernel
     shared: float  # the same where rows share their list, and of the compact kernel
     sums: float  # loading and storing a row's sums, per element of depth and column
@@ -30,22 +30,28 @@ class Costs(NamedTuple):
 # Measured in float32 on one core of a Zen 4 server, by bench/bench_matmul.py and loops like it. The
 # BLAS uses what the machine has, whatever level our kernels are held to.
 COSTS = {
-    "avx512": Costs(0.0220, 0.0255, 0.0205, 0.0012, 0.16, 0.35, 0.20, 0.30, 0.12),
-    "avx2": Costs(0.0220, 0.0275, 0.0225, 0.0016, 0.16, 0.45, 0.30, 0.30, 0.12),
-    "baseline": Costs(0.0220, 0.1000, 0.0900, 0.0040, 0.25, 1.20, 0.80, 0.50, 0.25),
+    "avx512": Costs(0.0188, 0.0222, 0.0205, 0.0012, 0.125, 0.35, 0.20, 0.30, 0.12),
+    "avx2": Costs(0.0188, 0.0228, 0.0225, 0.0012, 0.125, 0.45, 0.30, 0.30, 0.12),
+    "baseline": Costs(0.0188, 0.1000, 0.0900, 0.0040, 0.25, 1.20, 0.80, 0.50, 0.25),
     "neon": Costs(0.0430, 0.0600, 0.0550, 0.0030, 0.25, 1.20, 0.80, 0.50, 0.25),
-    "numpy": Costs(0.0220, 1.0000, 1.0000, 0.0000, 0.16, 1.00, 1.00, 1.00, 1.00),  # the twins
+    "numpy": Costs(0.0188, 1.0000, 1.0000, 0.0000, 0.16, 1.00, 1.00, 1.00, 1.00),  # the twins
 }
 # What a call costs before it does anything.
 CALL_SKIP = 600.0
 CALL_COMPACT = 900.0
-CALL_DENSE = 8000.0
-# A BLAS works below its peak on few rows: as if there were this many more.
-BLAS_EXTRA_ROWS = 4
+CALL_DENSE = 4000.0
+# What a BLAS spends besides multiply-adds: an element of the result, and one of w, which it reads and
+# packs, from a cache of its own or from behind it.
+BLAS_RESULT = 0.5
+BLAS_READ = 0.44
+BLAS_READ_CACHED = 0.10
+CACHED_BYTES = 1 << 19
 # Rows of x that one packing of w serves.
 PACKED_ROWS = 512
 # On one row of x the BLAS reads w once, at the speed of the memory behind the L2 cache.
 ROW_READ = 0.05
+# An element of w packed for one row of x, which leaves no work to hide the way from the memory.
+UNHIDDEN_READ = 0.30
 # Sums over columns that do not fill a vector cost as if they did.
 VECTOR_COLUMNS = 16
 
@@ -58,10 +64,13 @@ def _panels(columns):
 def dense_cost(rows, depth, columns, dtype):
     """Apply the masks, multiply everything."""
     c = COSTS[kernels.isa_used()]
+    weights = depth * columns
+    cached = weights * dtype.itemsize <= CACHED_BYTES
     if rows == 1:
-        products = depth * columns * ROW_READ
+        products = weights * ROW_READ
     else:
-        products = (rows + BLAS_EXTRA_ROWS) * depth * columns * c.dense
+        read = weights * (BLAS_READ_CACHED if cached else BLAS_READ)
+        products = rows * (weights * c.dense + columns * BLAS_RESULT) + read
     return dtype.itemsize / 4 * (products + rows * (depth + columns) * c.element) + CALL_DENSE
 
 
@@ -84,6 +93,8 @@ def compact_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     sums = depth * kept_in * columns * kept_out * c.sums
     per_row = products + sums + depth * c.lists + columns * c.finish
     look = c.gather if kept_out < 1 else c.pack
+    if group == 1:
+        look = max(look, UNHIDDEN_READ)  # nothing to do while w comes from the memory
     pack = passes * depth * kept_in * columns * look
     return dtype.itemsize / 4 * (rows * per_row + pack) + groups * CALL_COMPACT
 

@@ -155,7 +155,7 @@ def _dense(p):
     x = p.x
     scaled = p.mask_in is not None
     if scaled:
-        x = _masked(x, p.mask_in, p.scale, numpy.empty(x.shape, x.dtype))
+        x = _masked(x, p.mask_in, p.scale, buffer("masked", x.shape, x.dtype))
     numpy.matmul(x, p.w, out=p.out)
     if scaled and not _finite(p.out):
         # Infinity or NaN in w may have met a dropped element's zero, which is no product at all.
@@ -197,7 +197,7 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
         return
     grad = p.w
     if mask_out is not None:
-        p.w = _masked(grad, mask_out, 1.0, numpy.empty(grad.shape, grad.dtype))
+        p.w = _masked(grad, mask_out, 1.0, buffer("masked_grad", grad.shape, grad.dtype))
     if method == "skip":
         _skip_transposed(p)
     else:
@@ -211,7 +211,7 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
 def _dense_transposed(p):
     x = p.x
     if p.mask_in is not None:
-        x = _masked(x, p.mask_in, 1.0, numpy.empty(x.shape, x.dtype))
+        x = _masked(x, p.mask_in, 1.0, buffer("masked", x.shape, x.dtype))
     numpy.matmul(x.T, p.w, out=p.out)
     if p.mask_in is not None and not _finite(p.out):
         _skip_transposed(p)  # a dropped element's zero may have met infinity
