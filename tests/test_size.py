@@ -11,7 +11,7 @@ import sys
 
 import numpy
 import pytest
-from conftest import ISA_LEVELS
+from conftest import ISA_LEVELS, selected
 
 import fastdrop
 from fastdrop import MaskStream, _kernels, nn, optim, reference
@@ -157,9 +157,9 @@ def test_dropout_of_a_large_array(one_thread, size, rate):
     # The last elements, and those of the round before that they do not overwrite.
     for start in (size - 200, size - 200 - last.size // 2):
         keep = stream.draw((size,), rate=rate, window=slice(start, start + 200), at=0).to_array()
-        scaled = (x[start : start + 200].astype("f4") * numpy.float32(1 / (1 - rate))).astype("f2")
         place = numpy.arange(start, start + 200) % last.size
-        numpy.testing.assert_array_equal(last[place], numpy.where(keep, scaled, 0))
+        expected = selected(x[start : start + 200], keep, mask.scale)
+        numpy.testing.assert_array_equal(last[place], expected)
 
 
 @LINUX
