@@ -141,9 +141,10 @@ def _masked(array, mask, scale, out):
     return out
 
 
-@numpy.errstate(all="ignore")
 def _finite(array):
-    """Whether an array holds no infinity or NaN; large numbers may be taken for infinity."""
+    """Whether an array holds no infinity or NaN; large numbers may be taken for infinity, with a
+    warning.
+    """
     if array.flags.forc:
         flat = array.ravel("K")
         return math.isfinite(numpy.dot(flat, flat))  # the fastest pass there is
@@ -202,7 +203,9 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
         _skip_transposed(p)
     else:
         _dense_transposed(p)
-    if mask_out is not None and not _finite(out):
+    with numpy.errstate(all="ignore"):
+        finite = mask_out is None or _finite(out)
+    if not finite:
         p.w = grad
         _compact_transposed(p, 1)  # sample by sample: dropped outputs have no part in it at all
 
