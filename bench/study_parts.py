@@ -21,7 +21,7 @@ __all__ = [
 
 TUNED_ARMS = ("none", "per-sample", "32 rows", "batchwise", "exact count")
 GRID = Grid((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (None,), (2.0,), seeds=(100,))
-DEPTH_GRID = Grid((0.006, 0.02, 0.06, 0.2), seeds=(100,))
+DEPTH_GRID = Grid((0.02, 0.06, 0.2, 0.6), seeds=(100,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Plan:
     examples : int
         All training examples.
     grid : Grid
+    longer_seeds : tuple of int
     seeds : tuple of int
         Seeds of the runs that are tested. Those of the grid are others.
     rival_seeds, curve_seeds : tuple of int
@@ -60,6 +61,7 @@ class Plan:
     hidden: tuple[int, ...] = (1024, 1024)
     epochs: int = 50
     longer_epochs: int = 150
+    longer_seeds: tuple[int, ...] = (0,)
     examples: int = 4000
     grid: Grid = GRID
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -67,10 +69,10 @@ class Plan:
     curve_seeds: tuple[int, ...] = (0,)
     race_seeds: tuple[int, ...] = (100, 101, 102)
     rounds: int = 5
-    sizes: tuple[int, ...] = (100, 300, 1000)
-    most_epochs: int = 300
-    rates: tuple[float, ...] = (0.2, 0.7, 0.9)
-    depths: tuple[int, ...] = (1, 2, 4, 8)
+    sizes: tuple[int, ...] = (100, 300)
+    most_epochs: int = 200
+    rates: tuple[float, ...] = (0.2, 0.8)
+    depths: tuple[int, ...] = (1, 4)
     depth_rates: tuple[float, ...] = (0.0, 0.25, 0.5)
     width: int = 256
     depth_epochs: int = 20
@@ -83,6 +85,7 @@ class Plan:
             hidden=(16, 16),
             epochs=2,
             longer_epochs=3,
+            longer_seeds=(0, 1),
             examples=200,
             grid=Grid((0.01, 0.05, 0.2), (None, 2.0), (1.0,), seeds=(100,)),
             seeds=(0, 1),
@@ -160,7 +163,7 @@ def longer(runner, plan):
     """
     tuned = tuned_arms(runner, plan)
     rows = [
-        (arm, _with(tuned[arm], epochs=plan.longer_epochs), plan.rival_seeds)
+        (arm, _with(tuned[arm], epochs=plan.longer_epochs), plan.longer_seeds)
         for arm in ("none", "per-sample", "32 rows", "batchwise")
     ]
     return _tested(runner, rows, plan.examples, "part 1, longer")

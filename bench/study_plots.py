@@ -5,6 +5,7 @@ import pathlib
 import numpy
 
 from .study_statistics import standard_error
+from .study_training import DIVERGED
 
 __all__ = ["plot"]
 
@@ -49,10 +50,10 @@ def _drawn(draw, found, path):
 
 
 def _line(axes, positions, runs, label):
-    """Means with their standard errors."""
+    """Means with their standard errors; nothing where a run diverged."""
     axes.errorbar(
         positions,
-        [numpy.mean(each) for each in runs],
+        [numpy.nan if DIVERGED in each else numpy.mean(each) for each in runs],
         [standard_error(each) if len(each) > 1 else 0 for each in runs],
         marker="o",
         markersize=3,

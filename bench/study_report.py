@@ -201,19 +201,29 @@ def _races(summary):
                 *(_arrival(one["racers"][name]) for name in names),
             ]
         )
-    means = {
-        name: numpy.mean([one["racers"][name]["seconds"] or numpy.nan for one in races])
-        for name in names
-    }
-    rows.append(["mean", "", *(f"{means[name]:.1f} s" for name in names)])
+    means = {name: _mean_arrival(races, name) for name in names}
     torch = means["torch per-sample"]
-    rows.append(["sooner than torch", "", *(f"{torch / means[name]:.2f} times" for name in names)])
-    best = max(torch / means[name] for name in ("32 rows", "batchwise"))
+    rows.append(["mean", "", *("" if one is None else f"{one:.1f} s" for one in means.values())])
+    sooner = {name: torch / one for name, one in means.items() if torch and one}
+    rows.append(
+        [
+            "sooner than torch",
+            "",
+            *(f"{sooner[name]:.2f} times" if name in sooner else "" for name in names),
+        ]
+    )
+    best = max((sooner.get(name, 0) for name in ("32 rows", "batchwise")), default=0)
     table = markdown(["seed", "target, %", *names], rows)
     return (
         f"{table}\n\nThe sooner of 32 rows and batchwise: {best:.2f} times sooner than torch with "
         f"dropout (bar: ≥ {SOONER}; met: {_met(best >= SOONER)})."
     )
+
+
+def _mean_arrival(races, name):
+    """Mean seconds, None if the target was not reached in every race."""
+    seconds = [one["racers"][name]["seconds"] for one in races]
+    return None if None in seconds else float(numpy.mean(seconds))
 
 
 def _arrival(racer):
@@ -287,16 +297,23 @@ def _rows_per_mask(summary):
 def _uncertainty(summary):
     rows = []
     for name, by_epochs in summary["uncertainty"].items():
-        for epochs, runs in by_epochs.items():
-            rows.append(
-                [
-                    name,
-                    f"{epochs} epochs, {len(runs['rmse'])} splits",
-                    _mean(runs["rmse"]),
-                    _mean(runs["rmse_whole_network"]),
-                    _mean(runs["log_likelihood"]),
-                ]
-            )
+        splits = {epochs: len(runs["rmse"]) for epochs, runs in by_epochs.items()}
+        # Of the longest series also what it has in common with the shortest.
+        counts = sorted(set(splits.values()), reverse=True)
+        for count in counts:
+            for epochs, runs in by_epochs.items():
+                if splits[epochs] < count:
+                    continue
+                which = "all" if count == counts[0] else "the first"
+                rows.append(
+                    [
+                        name,
+                        f"{epochs} epochs, {which} {count} splits",
+                        _mean(runs["rmse"][:count]),
+                        _mean(runs["rmse_whole_network"][:count]),
+                        _mean(runs["log_likelihood"][:count]),
+                    ]
+                )
         for year, (rmse, rmse_error, likelihood, error) in PUBLISHED[name].items():
             rows.append(
                 [

@@ -12,7 +12,7 @@ import numpy
 
 from fastdrop import nn, optim
 
-__all__ = ["ARMS", "MOMENTUM", "Batches", "FastdropRun", "Outcome", "Settings", "train"]
+__all__ = ["ARMS", "DIVERGED", "MOMENTUM", "Batches", "FastdropRun", "Outcome", "Settings", "train"]
 
 MOMENTUM = 0.9
 # Rows per mask, exact count; "none" has no dropout at all.

@@ -40,14 +40,19 @@ class Protocol:
 
     Parameters
     ----------
-    epoch_factors : tuple of int
-        Multiples of the set's own number of epochs (40); 10 is the 2016 table's.
+    factor : int
+        Multiple of the set's own number of epochs (40); 10 is the 2016 table's.
+    updates, longer_splits : int
+        Of a longer training, of so many of the splits, by updates of the weights; it takes over the
+        dropout rate that was picked, and picks tau again.
     splits : int
     passes, validation_passes : int
         Monte Carlo passes for the test and for the choice of rate and tau.
     """
 
-    epoch_factors: tuple[int, ...] = (10, 100)
+    factor: int = 10
+    updates: int = 10_000
+    longer_splits: int = 5
     splits: int = 20
     passes: int = 10_000
     validation_passes: int = 1000
@@ -55,7 +60,7 @@ class Protocol:
     @classmethod
     def quick(cls):
         """Return a protocol of a second or two, to see that everything works."""
-        return cls(epoch_factors=(1,), splits=2, passes=50, validation_passes=20)
+        return cls(factor=1, updates=20, longer_splits=1, splits=2, passes=50, validation_passes=20)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -202,15 +207,15 @@ def root_mean_square(errors):
 _load = functools.cache(load_set)
 
 
-def pick(data, epochs, training, validation, seed, passes):
-    """Return the rate and the tau of the best log-likelihood of the validation rows.
+def pick(data, rates, epochs, training, validation, seed, passes):
+    """Return which of the rates and the taus have the best log-likelihood of the validation rows.
 
     tau reaches the training only as a weight decay of some 1e-6; its candidates share a network,
     trained with the middle one.
     """
     middle = data.precisions[len(data.precisions) // 2]
     scores = {}
-    for rate in data.rates:
+    for rate in rates:
         network = Regressor(
             data.inputs[training], data.targets[training], data.units, epochs, rate, middle, seed
         )
@@ -221,7 +226,7 @@ def pick(data, epochs, training, validation, seed, passes):
     return max(scores, key=scores.get)
 
 
-def one_split(folder, name, split, factor, protocol):
+def one_split(folder, name, split, epochs, rates, protocol):
     """Pick, train and test on one split.
 
     Returns
@@ -231,13 +236,12 @@ def one_split(folder, name, split, factor, protocol):
         test time.
     """
     data = _load(folder, name)
-    epochs = data.epochs * factor
     test = data.tests[split]
     random = numpy.random.default_rng(split)
     training = random.permutation(numpy.flatnonzero(~test))
     cut = len(training) // 5
     rate, precision = pick(
-        data, epochs, training[cut:], training[:cut], split, protocol.validation_passes
+        data, rates, epochs, training[cut:], training[:cut], split, protocol.validation_passes
     )
     network = Regressor(
         data.inputs[training], data.targets[training], data.units, epochs, rate, precision, split
@@ -270,23 +274,31 @@ def part(runner, protocol, folder):
     found = {}
     for name in SETS:
         data = _load(folder, name)
-        found[name] = {}
-        for factor in protocol.epoch_factors:
-            where = {
-                "epochs": data.epochs * factor,
-                "passes": protocol.passes,
-                "validation_passes": protocol.validation_passes,
-            }
-            tasks = [
-                (
-                    {"set": name, "split": split, **where},
-                    one_split,
-                    (folder, name, split, factor, protocol),
-                )
-                for split in range(protocol.splits)
-            ]
-            runs = runner.done(tasks, f"part 4, {name}, {data.epochs * factor} epochs")
-            found[name][str(data.epochs * factor)] = {
-                key: [run[key] for run in runs] for key in runs[0]
-            }
+        epochs = data.epochs * protocol.factor
+        rates = [data.rates] * protocol.splits
+        first = _runs(runner, protocol, folder, name, epochs, rates)
+        training = int((~data.tests[0]).sum())
+        more = math.ceil(protocol.updates / math.ceil(training / BATCH))
+        rates = [(run["rate"],) for run in first[: protocol.longer_splits]]
+        longer = _runs(runner, protocol, folder, name, more, rates)
+        found[name] = {
+            str(count): {key: [run[key] for run in runs] for key in runs[0]}
+            for count, runs in ((epochs, first), (more, longer))
+        }
     return found
+
+
+def _runs(runner, protocol, folder, name, epochs, rates):
+    """What `one_split` returns for each split, with its own candidates of the rate."""
+    tasks = []
+    for split, candidates in enumerate(rates):
+        spec = {
+            "set": name,
+            "split": split,
+            "epochs": epochs,
+            "passes": protocol.passes,
+            "validation_passes": protocol.validation_passes,
+        }
+        arguments = (folder, name, split, epochs, candidates, protocol)
+        tasks.append((spec, one_split, arguments))
+    return runner.done(tasks, f"part 4, {name}, {epochs} epochs")
