@@ -69,9 +69,9 @@ class Plan:
     curve_seeds: tuple[int, ...] = (0,)
     race_seeds: tuple[int, ...] = (100, 101, 102)
     rounds: int = 5
-    sizes: tuple[int, ...] = (100, 300)
+    sizes: tuple[int, ...] = (100, 300, 1000)
     most_epochs: int = 200
-    rates: tuple[float, ...] = (0.2, 0.8)
+    rates: tuple[float, ...] = (0.2, 0.35, 0.65, 0.8)
     depths: tuple[int, ...] = (1, 4)
     depth_rates: tuple[float, ...] = (0.0, 0.25, 0.5)
     width: int = 256
