@@ -38,6 +38,7 @@ class Plan:
         All training examples.
     grid : Grid
     longer_seeds : tuple of int
+    longer_arms : tuple of str
     seeds : tuple of int
         Seeds of the runs that are tested. Those of the grid are others.
     rival_seeds, curve_seeds : tuple of int
@@ -62,6 +63,7 @@ class Plan:
     epochs: int = 50
     longer_epochs: int = 150
     longer_seeds: tuple[int, ...] = (0,)
+    longer_arms: tuple[str, ...] = ("none", "per-sample")
     examples: int = 4000
     grid: Grid = GRID
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -164,7 +166,7 @@ def longer(runner, plan):
     tuned = tuned_arms(runner, plan)
     rows = [
         (arm, _with(tuned[arm], epochs=plan.longer_epochs), plan.longer_seeds)
-        for arm in ("none", "per-sample", "32 rows", "batchwise")
+        for arm in plan.longer_arms
     ]
     return _tested(runner, rows, plan.examples, "part 1, longer")
 
