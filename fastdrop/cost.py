@@ -40,8 +40,8 @@ COSTS = {
 CALL_SKIP = 600.0
 CALL_COMPACT = 900.0
 CALL_DENSE = 4000.0
-# What a BLAS spends besides multiply-adds: an element of the result, and one of w, which it reads and
-# packs, from a cache of its own or from behind it.
+# What a BLAS spends besides multiply-adds: an element of the result, and one of w, which it reads
+# and packs, from a cache of its core or from behind it.
 BLAS_RESULT = 0.5
 BLAS_READ = 0.44
 BLAS_READ_CACHED = 0.10
