@@ -217,8 +217,13 @@ def fit_and_interrupt(model, x, y, after, monkeypatch):
         return loss
 
     monkeypatch.setattr(training, "_epoch", interrupted)
-    with pytest.warns(UserWarning, match="interrupted"):
-        model.fit(x, y)
+    # A process that was started in the background may have been told to ignore the signal.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.warns(UserWarning, match="interrupted"):
+            model.fit(x, y)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     monkeypatch.setattr(training, "_epoch", original)
 
 

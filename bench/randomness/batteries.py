@@ -128,7 +128,7 @@ def crush(name, *arguments):
 
 def chi_square():
     """Return the small battery of our own."""
-    command = (sys.executable, "-P", "-m", "bench.randomness.chisquare", str(1 << 22))
+    command = (sys.executable, "-P", str(HERE / "chisquare.py"), str(1 << 22))
     return Battery("chi-square", (command,), read_lines)
 
 
