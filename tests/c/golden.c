@@ -1,4 +1,7 @@
 /* golden.c: the masks of tests/data/golden_masks.txt, whose header explains the columns. */
+#if !defined(_POSIX_C_SOURCE)
+#define _POSIX_C_SOURCE 200809L
+#endif
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,9 +38,9 @@ static int read_numbers(const char *text, int64_t *numbers)
 /* Reads one line, which it cuts up. */
 static golden_mask read_mask(char *line)
 {
-    char *fields[10];
+    char *fields[10], *rest;
     for (int i = 0; i < 10; i++) {
-        fields[i] = strtok(i ? NULL : line, " \n");
+        fields[i] = strtok_r(i ? NULL : line, " \n", &rest);
         if (fields[i] == NULL) {
             fail("a line of golden masks with %d columns", i);
         }

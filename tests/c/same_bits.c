@@ -1,9 +1,10 @@
 /* same_bits.c: the kernels without Python, on every instruction set that this machine has.
  *
  *     same_bits golden_masks.txt [largest]
+ *     same_bits golden_masks.txt threads
  *
  * tests/c/run builds it, here and for other processors. Masks of more than `largest` elements are
- * left out (for valgrind, where they take long).
+ * left out (for valgrind, where they take long). `threads`: from several threads at the same time.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,8 +39,12 @@ void *filled_bytes(size_t bytes, int fill)
 int main(int count, char **arguments)
 {
     if (count < 2) {
-        fprintf(stderr, "usage: same_bits golden_masks.txt [largest]\n");
+        fprintf(stderr, "usage: same_bits golden_masks.txt [largest|threads]\n");
         return 2;
+    }
+    if (count > 2 && strcmp(arguments[2], "threads") == 0) {
+        check_many_threads(arguments[1]);
+        return 0;
     }
     const int64_t largest = count > 2 ? atoll(arguments[2]) : INT64_MAX;
     for (int level = 0; level < fd_level_count(); level++) {

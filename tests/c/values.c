@@ -206,8 +206,9 @@ static void free_adam(const adam_state *a)
 static int check_adam(fd_dtype dtype, int64_t rows, int64_t columns)
 {
     const int threads = fd_get_num_threads();
+    const char *active = fd_active_kernels()->name; /* once: another thread may change it */
     int level = 0;
-    while (strcmp(fd_level_name(level), fd_active_kernels()->name) != 0) {
+    while (strcmp(fd_level_name(level), active) != 0) {
         level++;
     }
     const adam_state actual = step_adam(dtype, rows, columns);
