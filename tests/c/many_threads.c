@@ -113,7 +113,7 @@ static void *call_pool(void *argument)
     return NULL;
 }
 
-/* All kernels, while the number of threads and the instruction set change. */
+/* What same_bits checks, while the number of threads and the instruction set change. */
 static void *call_kernels(void *argument)
 {
     caller *c = argument;
