@@ -38,8 +38,11 @@ static int fails(size_t bytes, void *caller)
         return 0;
     }
     if (!dladdr(caller, &info) || strstr(info.dli_fname, "openblas") ||
+        strstr(info.dli_fname, "ld-linux") ||
         (only_ours && !strstr(info.dli_fname, "fastdrop/_kernels"))) {
-        return 0; /* OpenBLAS ends the process when it has no memory */
+        /* These end the process when they have no memory: OpenBLAS, and the dynamic linker, which
+         * allocates the thread-local data of NumPy. */
+        return 0;
     }
     if (atomic_fetch_sub(&left, 1) != 0) {
         return 0;
