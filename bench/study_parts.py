@@ -62,8 +62,8 @@ class Plan:
     hidden: tuple[int, ...] = (1024, 1024)
     epochs: int = 50
     longer_epochs: int = 150
-    longer_seeds: tuple[int, ...] = (0,)
-    longer_arms: tuple[str, ...] = ("none", "per-sample")
+    longer_seeds: tuple[int, ...] = (0, 1, 2)
+    longer_arms: tuple[str, ...] = ("none", "per-sample", "32 rows", "batchwise")
     examples: int = 4000
     grid: Grid = GRID
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)

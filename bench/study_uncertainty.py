@@ -52,7 +52,7 @@ class Protocol:
 
     factor: int = 10
     updates: int = 10_000
-    longer_splits: int = 5
+    longer_splits: int = 20
     splits: int = 20
     passes: int = 10_000
     validation_passes: int = 1000
