@@ -64,6 +64,7 @@ def apply_mask(
     scale: float,
     out: _Values,
 ) -> None: ...
+def rectify(x: _Matrix, bits: _Bits | None, scale: float, gate: _Bits) -> int: ...
 def gather(
     x: _Matrix,
     row_bits: _Bits | None,

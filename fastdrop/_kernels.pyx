@@ -43,6 +43,8 @@ cdef extern from "fastdrop.h" nogil:
                        const int64_t *x_strides, char *out, const int64_t *out_strides,
                        const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
                        double scale)
+    int64_t fd_rectify(fd_dtype dtype, void *x, int64_t n, const uint8_t *bits, double scale,
+                       uint8_t *gate)
     ctypedef struct fd_units:
         const uint8_t *bits
         int64_t bit
@@ -221,6 +223,17 @@ cdef inline const uint8_t *bits_of(cnp.ndarray bits) noexcept:
     if bits is None:
         return NULL
     return <const uint8_t *>cnp.PyArray_DATA(bits)
+
+
+def rectify(cnp.ndarray x not None, cnp.ndarray bits, double scale, cnp.ndarray gate not None):
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef void *data = cnp.PyArray_DATA(x)
+    cdef int64_t n = cnp.PyArray_SIZE(x), passing
+    cdef const uint8_t *kept = bits_of(bits)
+    cdef uint8_t *passed = <uint8_t *>cnp.PyArray_DATA(gate)
+    with nogil:
+        passing = fd_rectify(dtype, data, n, kept, scale, passed)
+    return passing
 
 
 cdef inline const void *data_of(cnp.ndarray array) noexcept:

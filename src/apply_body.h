@@ -30,6 +30,22 @@ static inline void R_(apply_rest)(const R_(element) *x, R_(element) *out, int64_
     }
 }
 
+/* 64 elements. */
+static inline FD_ALWAYS_INLINE void R_(apply_word)(const R_(element) *x, R_(element) *out,
+                                                   uint64_t word, R_(vector) s,
+                                                   const int streaming)
+{
+    for (int part = 0; part < 64; part += R_(lanes)) {
+        const R_(vector) v = R_(keep)(R_(product)(x + part, s), word);
+        if (streaming) {
+            R_(stream)(out + part, v);
+        } else {
+            R_(store)(out + part, v);
+        }
+        word >>= R_(lanes);
+    }
+}
+
 static inline void R_(apply_vectors)(const R_(element) *x, R_(element) *out, int64_t n,
                                      const uint8_t *bits, int64_t bit, double scale,
                                      const int streaming)
@@ -37,16 +53,7 @@ static inline void R_(apply_vectors)(const R_(element) *x, R_(element) *out, int
     const R_(vector) s = R_(splat)(scale);
     int64_t i = 0;
     for (; i + 64 <= n; i += 64) {
-        uint64_t word = fd_load_bits(bits, bit + i);
-        for (int part = 0; part < 64; part += R_(lanes)) {
-            const R_(vector) v = R_(keep)(R_(product)(x + i + part, s), word);
-            if (streaming) {
-                R_(stream)(out + i + part, v);
-            } else {
-                R_(store)(out + i + part, v);
-            }
-            word >>= R_(lanes);
-        }
+        R_(apply_word)(x + i, out + i, fd_load_bits(bits, bit + i), s, streaming);
     }
     R_(apply_rest)(x + i, out + i, n - i, bits, bit + i, scale);
 }

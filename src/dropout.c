@@ -9,6 +9,9 @@
 /* Elements of one task along the innermost axis: a multiple of 128, and enough that the fence
  * behind streaming stores does not matter. */
 #define TASK (1 << 16)
+/* The same for activations, which are as small as a batch: they come from a cache. */
+#define SMALL_TASK (1 << 14)
+#define MINIMUM_RECTIFIED (1 << 16)
 /* What a thread must have to do to be worth waking: about 10 microseconds of work. */
 #define MINIMUM_PER_THREAD (1 << 17)
 
@@ -54,6 +57,36 @@ void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_al
     const forward_pass f = {fd_active_kernels(), stream, threshold, dtype, x, out, n, scale,
                             worth_streaming(x, out, n * size), bits};
     fd_parallel(fd_threads_for(n, MINIMUM_PER_THREAD), (n + TASK - 1) / TASK, forward_part, &f);
+}
+
+typedef struct {
+    const fd_kernels *kernels;
+    fd_dtype dtype;
+    char *x;
+    int64_t n;
+    const uint8_t *bits;
+    double scale;
+    uint8_t *gate;
+} rectification;
+
+static void rectify_part(const void *context, int64_t task)
+{
+    const rectification *r = context;
+    const int64_t from = task * SMALL_TASK, left = r->n - from;
+    r->kernels->rectify[r->dtype](r->x + from * fd_element_bytes(r->dtype),
+                                  left < SMALL_TASK ? left : SMALL_TASK,
+                                  r->bits ? r->bits + from / 8 : NULL, r->scale,
+                                  r->gate + from / 8);
+}
+
+int64_t fd_rectify(fd_dtype dtype, void *x, int64_t n, const uint8_t *bits, double scale,
+                   uint8_t *gate)
+{
+    const rectification r = {fd_active_kernels(), dtype, x, n, bits, scale, gate};
+    fd_parallel(fd_threads_for(n, MINIMUM_RECTIFIED), (n + SMALL_TASK - 1) / SMALL_TASK,
+                rectify_part, &r);
+    const fd_units passing = {gate, 0, n};
+    return fd_count_units(&passing);
 }
 
 /* A layout after merging: axes whose elements follow each other in x, out and mask alike. */

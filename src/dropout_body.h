@@ -30,3 +30,8 @@ static inline void bernoulli_bits(const philox_draw *p, uint64_t threshold, uint
 #include "apply_body.h"
 #define R f64
 #include "apply_body.h"
+
+#define R f32
+#include "rectify_body.h"
+#define R f64
+#include "rectify_body.h"

@@ -85,7 +85,12 @@ typedef struct {
     /* out[i] = x[i] * scale for i < n: a kept run. Aliasing and alignment as above. */
     void (*apply_run[3])(const void *x, void *out, int64_t n, double scale, int streaming);
 
-    /* The kernels of matrix products have no half precision: entry FD_FLOAT16 is NULL. */
+    /* The kernels from here on have no half precision: entry FD_FLOAT16 is NULL. */
+
+    /* In place, x[i] = passes(i) ? x[i] * scale : +0.0 for i < n, where bit i of `bits` is set (NULL:
+     * of all) and x[i] is not <= 0; bit i of `gate` says which do. Writes (n + 7) / 8 bytes of
+     * gate, the last one's unused bits zero. Nothing overlaps but gate and bits, which may be one. */
+    void (*rectify[3])(void *x, int64_t n, const uint8_t *bits, double scale, uint8_t *gate);
 
     /* Writes the elements of x (one row, `columns` long) whose bits, from bit `bit` on, are set,
      * side by side to `out`. May overwrite out[0 .. room). Fetches row `next`, to be gathered soon,
@@ -231,6 +236,10 @@ void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const c
                    const int64_t *x_strides, char *out, const int64_t *out_strides,
                    const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
                    double scale);
+
+/* The kernel `rectify` on n contiguous elements, float32 or float64. Returns how many pass. */
+int64_t fd_rectify(fd_dtype dtype, void *x, int64_t n, const uint8_t *bits, double scale,
+                   uint8_t *gate);
 
 /* ------------------------------------------------------------------------------------------
  * Matrix products (gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;

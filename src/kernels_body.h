@@ -26,6 +26,7 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .dropout = {f16_dropout, f32_dropout, f64_dropout},
     .apply_bits = {f16_apply_bits, f32_apply_bits, f64_apply_bits},
     .apply_run = {f16_apply_run, f32_apply_run, f64_apply_run},
+    .rectify = {NULL, f32_rectify, f64_rectify},
     .gather = {NULL, f32_gather, f64_gather},
     .scatter = {NULL, f32_scatter, f64_scatter},
     .skip_columns = {0, SKIP_VECTORS * f32_lanes, SKIP_VECTORS * f64_lanes},

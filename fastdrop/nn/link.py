@@ -15,7 +15,7 @@ from fastdrop._backend import kernels
 from fastdrop.nn.buffers import Buffers
 from fastdrop.nn.dense import set_gradient
 from fastdrop.nn.identity import Identity
-from fastdrop.nn.masks import compress, expand, per_element, share_of, units_taken
+from fastdrop.nn.masks import compress, expand, per_element, units_taken
 from fastdrop.nn.plan import choose, choose_gradient
 from fastdrop.nn.relu import ReLU
 from fastdrop.products import SMALLEST_GROUP, Product, multiply, multiply_transposed
@@ -214,19 +214,12 @@ class Link(Source):
 
     def _rectify(self, y):
         """ReLU, mask and scale in one pass; what is not <= 0 passes, so that NaN does."""
-        size, mask = y.size, self.mask
-        off = self.buffers.scratch("off", y.shape, numpy.bool_)
-        numpy.less_equal(y, 0, out=off)
-        gate = numpy.packbits(off, axis=None, bitorder="little")
-        numpy.invert(gate, out=gate)
-        if mask is None:
-            self.share = 1 - numpy.count_nonzero(off) / size if size else 0.0
-        else:
-            numpy.bitwise_and(gate, per_element(mask, y.shape[0]), out=gate)
-            self.share = share_of(gate, size)
+        bits = None if self.mask is None else per_element(self.mask, y.shape[0])
+        gate = numpy.empty(-(-y.size // 8), numpy.uint8)
+        passing = kernels.rectify(y, bits, self.scale, gate)
+        self.share = passing / y.size if y.size else 0.0
         self.sparse = True
         self.gate = (gate, y.shape, 1)
-        kernels.apply_mask(y, gate, y.shape, 1, self.scale, y)
         return y
 
     # --- Backward ----------------------------------------------------------------------------

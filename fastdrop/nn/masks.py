@@ -4,7 +4,7 @@ import numpy
 
 from fastdrop._backend import kernels
 
-__all__ = ["compress", "expand", "per_element", "share_of", "units_taken"]
+__all__ = ["compress", "expand", "per_element", "units_taken"]
 
 
 def per_element(mask, rows):
@@ -34,15 +34,6 @@ def units_taken(mask):
 def _unpacked(mask):
     flat = numpy.unpackbits(mask.bits, count=mask.groups * mask.width, bitorder="little")
     return flat.reshape(mask.groups, mask.width)
-
-
-def share_of(bits, size):
-    """Share of set bits among `size`; unused bits are 0."""
-    if not size:
-        return 0.0
-    if bits.size % 8 == 0:
-        bits = bits.view(numpy.uint64)
-    return int(numpy.add.reduce(numpy.bitwise_count(bits), dtype=numpy.int64)) / size
 
 
 def expand(x, units, out):

@@ -44,7 +44,7 @@ from fastdrop.reference.compact import (
     masked_sums,
     small_matmul,
 )
-from fastdrop.reference.dropout import apply_mask, dropout_forward, dropout_fresh
+from fastdrop.reference.dropout import apply_mask, dropout_forward, dropout_fresh, rectify
 from fastdrop.reference.matmul import (
     gather,
     masked_matmul,
@@ -89,6 +89,7 @@ __all__ = [
     "masked_matmul_backward",
     "masked_sums",
     "philox4x32",
+    "rectify",
     "scatter",
     "set_num_threads",
     "skip_matmul",

@@ -13,7 +13,7 @@ import numpy
 from fastdrop.reference.bits import unpacked
 from fastdrop.reference.stream import draw_bernoulli
 
-__all__ = ["apply_mask", "dropout_forward", "dropout_fresh"]
+__all__ = ["apply_mask", "dropout_forward", "dropout_fresh", "rectify"]
 
 
 def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
@@ -76,3 +76,38 @@ def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
         factor = working_type.type(x.dtype.type(scale))
         numpy.multiply(x, factor, out=out, dtype=working_type, casting="same_kind")
     numpy.copyto(out, 0, where=dropped)
+
+
+def rectify(x, bits, scale, gate):
+    """ReLU, mask and scale in place: `apply_mask` where `x` is not <= 0, too.
+
+    Parameters
+    ----------
+    x : numpy.ndarray of float32 or float64, C-contiguous
+    bits : numpy.ndarray of uint8 or None
+        One for each element; None keeps all.
+    scale : float
+        As for `apply_mask`.
+    gate : numpy.ndarray of uint8, shape (ceil(x.size / 8),)
+        Receives a bit for each element: whether it passed. NaN passes.
+
+    Returns
+    -------
+    int
+        How many passed.
+
+    Examples
+    --------
+    >>> x, gate = numpy.array([[1.0, -2.0, 3.0, 4.0]]), numpy.empty(1, numpy.uint8)
+    >>> rectify(x, numpy.array([0b0111], numpy.uint8), 2.0, gate)
+    2
+    >>> x, gate
+    (array([[2., 0., 6., 0.]]), array([5], dtype=uint8))
+    """
+    with numpy.errstate(invalid="ignore"):  # of signalling NaN
+        passing = ~(x <= 0).ravel()
+    if bits is not None:
+        passing &= unpacked(bits, x.size)
+    gate[...] = numpy.packbits(passing, bitorder="little")
+    apply_mask(x, gate, x.shape, 1, scale, x)
+    return int(numpy.count_nonzero(passing))

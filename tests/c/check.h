@@ -39,6 +39,9 @@ int check_exact_values(void);
 /* active_units.c: the same of products of active units, and of the gradient of their weights. */
 int check_compact(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
 
+/* activations.c: the same of activation functions and of sums over the batch. */
+int check_activations(fd_dtype dtype, int64_t rows, int64_t columns);
+
 /* many_threads.c: several threads that call the pool and the kernels at the same time, with the
  * masks of the file, and processes forked from them. */
 void check_many_threads(const char *masks);

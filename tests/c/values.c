@@ -239,6 +239,7 @@ int check_exact_values(void)
             results += check_update((fd_dtype)dtype, rows, columns);
             results += check_adam((fd_dtype)dtype, rows, columns);
             results += check_compact((fd_dtype)dtype, rows, depth, columns);
+            results += check_activations((fd_dtype)dtype, rows, columns);
         }
     }
     return results;
