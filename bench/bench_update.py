@@ -12,6 +12,7 @@ import numpy
 
 import fastdrop
 from fastdrop import optim
+from fastdrop.aligned import aligned_empty, aligned_zeros
 from fastdrop.parameters import Parameter
 
 from . import verify
@@ -25,8 +26,12 @@ NUMPY = "NumPy, in place"
 
 
 def _weights_and_gradient(size):
+    """Everybody's arrays begin at a line of the cache, as those of fastdrop's layers do."""
     generator = numpy.random.default_rng(SEED)
-    return [generator.standard_normal(size, dtype=numpy.float32) for _ in range(2)]
+    arrays = [aligned_empty(size, numpy.float32) for _ in range(2)]
+    for array in arrays:
+        generator.standard_normal(size, dtype=numpy.float32, out=array)
+    return arrays
 
 
 # --- fastdrop ----------------------------------------------------------------------------------
@@ -89,7 +94,7 @@ def _step(rule, gradient, moments, number):
 def _numpy(size, rule):
     """Every operation writes to an array that is there, one pass through memory each."""
     w, g = _weights_and_gradient(size)
-    u, v, some = numpy.zeros((3, *size), numpy.float32)
+    u, v, some = (aligned_zeros(size, numpy.float32) for _ in range(3))
     steps = 0
 
     def sgd():

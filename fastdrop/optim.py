@@ -20,6 +20,7 @@ import math
 import numpy
 
 from fastdrop._backend import kernels
+from fastdrop.aligned import aligned_zeros
 from fastdrop.arguments import integer, real_number
 from fastdrop.parameters import check_keys, operands, parameters_of
 
@@ -208,7 +209,7 @@ class SGD(_Optimiser):
         super().__init__(params, learning_rate, weight_decay, max_norm)
 
     def _make_memory(self, value):
-        return {"velocity": numpy.zeros_like(value)} if self.momentum else {}
+        return {"velocity": aligned_zeros(value.shape, value.dtype)} if self.momentum else {}
 
     def _update(self, value, memory, gradient, rate, max_norm):
         velocity = memory.get("velocity")
@@ -292,8 +293,8 @@ class Adam(_Optimiser):
     def _make_memory(self, value):
         rows = value.shape[0] if value.ndim == 2 else 1
         return {
-            "first_moment": numpy.zeros_like(value),
-            "second_moment": numpy.zeros_like(value),
+            "first_moment": aligned_zeros(value.shape, value.dtype),
+            "second_moment": aligned_zeros(value.shape, value.dtype),
             "row_counts": numpy.zeros(rows, numpy.int64),
             "column_counts": numpy.zeros(value.shape[-1], numpy.int64),
             "updates": 0,

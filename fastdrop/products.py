@@ -15,6 +15,7 @@ import threading
 import numpy
 
 from fastdrop._backend import kernels
+from fastdrop.aligned import aligned_empty
 from fastdrop.cost import compact_cost, dense_cost, gradient_cost, skip_cost
 from fastdrop.operands import one_axis_contiguous, rows_contiguous
 
@@ -38,7 +39,7 @@ def buffer(name, shape, dtype):
     size = math.prod(shape)
     held = getattr(_local, name, None)
     if held is None or held.dtype != dtype or held.size < size:
-        held = numpy.empty(size, dtype)
+        held = aligned_empty((size,), dtype)
         if held.nbytes <= KEPT_BYTES:
             setattr(_local, name, held)
     return held[:size].reshape(shape)

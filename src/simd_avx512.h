@@ -44,6 +44,16 @@ static inline uint64_t fd_mask_bits(uint32_t mask)
     return mask;
 }
 
+/* Zeros, unbeknown to the compiler. The forms of compress and expand that clear the lanes they do not
+ * fill wait for what their register held before, on Zen 4 (1.4 ns each instead of 0.4, as every one
+ * then waits for the one before); the forms that keep those lanes of a register of zeros do not. */
+static inline __m512i fd_zeros(void)
+{
+    __m512i zeros = _mm512_setzero_si512();
+    __asm__("" : "+v"(zeros));
+    return zeros;
+}
+
 #define f32_element float
 #define f32_lanes 16
 typedef __m512 f32_vector;
@@ -116,11 +126,14 @@ static inline uint64_t f32_nonzero(f32_vector v)
 static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
 {
     /* in a register first: the form that stores is slow on some cores */
-    _mm512_storeu_ps(p, _mm512_maskz_compress_ps((__mmask16)bits, v));
+    const __m512 none = _mm512_castsi512_ps(fd_zeros());
+    _mm512_storeu_ps(p, _mm512_mask_compress_ps(none, (__mmask16)bits, v));
 }
 static inline f32_vector f32_expand(const float *p, uint64_t bits)
 {
-    return _mm512_maskz_expand_ps((__mmask16)bits, _mm512_loadu_ps(p));
+    __m512 v = _mm512_loadu_ps(p);
+    __asm__("" : "+v"(v)); /* the form that reads memory is slow there, too */
+    return _mm512_mask_expand_ps(_mm512_castsi512_ps(fd_zeros()), (__mmask16)bits, v);
 }
 
 static inline void write_places(uint8_t *to, uint64_t word)
@@ -128,7 +141,7 @@ static inline void write_places(uint8_t *to, uint64_t word)
     __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     for (int part = 0; part < 64; part += 16) {
         const __mmask16 set = (__mmask16)(word >> part);
-        const __m512i chosen = _mm512_maskz_compress_epi32(set, places);
+        const __m512i chosen = _mm512_mask_compress_epi32(fd_zeros(), set, places);
         _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(chosen));
         to += __builtin_popcount(set);
         places = _mm512_add_epi32(places, _mm512_set1_epi32(16));
@@ -170,11 +183,14 @@ static inline uint64_t f64_nonzero(f64_vector v)
 }
 static inline void f64_compress(double *p, f64_vector v, uint64_t bits)
 {
-    _mm512_storeu_pd(p, _mm512_maskz_compress_pd((__mmask8)bits, v));
+    const __m512d none = _mm512_castsi512_pd(fd_zeros());
+    _mm512_storeu_pd(p, _mm512_mask_compress_pd(none, (__mmask8)bits, v));
 }
 static inline f64_vector f64_expand(const double *p, uint64_t bits)
 {
-    return _mm512_maskz_expand_pd((__mmask8)bits, _mm512_loadu_pd(p));
+    __m512d v = _mm512_loadu_pd(p);
+    __asm__("" : "+v"(v));
+    return _mm512_mask_expand_pd(_mm512_castsi512_pd(fd_zeros()), (__mmask8)bits, v);
 }
 
 #define f64_transpose_depth 2

@@ -54,20 +54,21 @@ static inline void R_(store_active)(R_(element) *p, R_(vector) old, R_(vector) v
     R_(store)(p, R_(choose)(old, v, active));
 }
 
-/* Stochastic gradient descent; see the twin for the formulas. */
+/* Stochastic gradient descent; see the twin for the formulas. `plain`: with a velocity, and neither
+ * decay nor Nesterov's, which is then known where this is compiled. */
 static inline FD_ALWAYS_INLINE void R_(descend)(R_(numbers) n, R_(place) p, R_(vector) gradient,
-                                                uint64_t active)
+                                                uint64_t active, const int plain)
 {
     const R_(vector) w = R_(load)(p.value);
     R_(vector) step = gradient;
-    if (n.decay_gradient) {
+    if (!plain && n.decay_gradient) {
         step = R_(add)(step, R_(multiply)(n.decay, w));
     }
-    if (p.first) {
+    if (plain || p.first) {
         const R_(vector) old = R_(load)(p.first);
         const R_(vector) u = R_(add)(R_(multiply)(n.beta1, old), step);
         R_(store_active)(p.first, old, u, active);
-        step = n.nesterov ? R_(add)(step, R_(multiply)(n.beta1, u)) : u;
+        step = !plain && n.nesterov ? R_(add)(step, R_(multiply)(n.beta1, u)) : u;
     }
     R_(store_active)(p.value, w, R_(subtract)(w, R_(multiply)(n.rate, step)), active);
 }
@@ -92,10 +93,11 @@ static inline FD_ALWAYS_INLINE R_(place) R_(place_of)(const fd_update_row *row, 
  * begin at the same place of a page would displace one another before they are needed. */
 static inline FD_ALWAYS_INLINE void R_(fetch_ahead)(const fd_update_row *row, int64_t j, int way)
 {
+#pragma GCC unroll 8
     for (int line = 0; line < 64; line += 64 / (int)sizeof(R_(element))) {
         const R_(place) next = R_(place_of)(row, row->ahead + j + line, way);
         __builtin_prefetch(next.value, 0, 2);
-        if (next.first) {
+        if (way != FD_MOVE_SGD || next.first) {
             __builtin_prefetch(next.first, 0, 2);
         }
         if (way != FD_MOVE_SGD) {
@@ -117,7 +119,7 @@ static inline FD_ALWAYS_INLINE void R_(move)(R_(numbers) n, R_(place) p, R_(vect
                                              uint64_t active, int way)
 {
     if (way == FD_MOVE_SGD) {
-        R_(descend)(n, p, gradient, active);
+        R_(descend)(n, p, gradient, active, 0);
     } else {
         R_(adapt)(n, p, gradient, active, way);
     }
@@ -185,31 +187,33 @@ static inline FD_ALWAYS_INLINE void R_(update_end)(R_(numbers) n, const fd_updat
     }
 }
 
+/* As many whole words of columns as can be loaded whole; see adapt_words. */
 static inline FD_ALWAYS_INLINE int64_t R_(descend_words)(R_(numbers) n, const fd_update_row *row,
-                                                         int64_t *used)
+                                                         int64_t *taken, const int compact,
+                                                         const int plain)
 {
     const R_(element) *gradient = row->gradient;
     const int64_t room = row->room - 64 - R_(lanes);
-    int64_t j = 0;
-    for (; j + 64 <= row->columns && (!row->compact || *used <= room); j += 64) {
+    int64_t j = 0, used = 0;
+    for (; j + 64 <= row->columns && (!compact || used <= room); j += 64) {
         const uint64_t word = R_(active_word)(row, j);
         if (row->ahead) {
             R_(fetch_ahead)(row, j, FD_MOVE_SGD);
         }
+#pragma GCC unroll 4
         for (int part = 0; part < 64; part += R_(lanes)) {
             const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
             R_(vector) g;
-            if (row->compact) {
-                g = R_(expand)(gradient + *used, active);
-                *used += fd_count_lanes(active);
+            if (compact) {
+                g = R_(expand)(gradient + used, active);
+                used += fd_count_lanes(active);
             } else {
                 g = R_(load)(gradient + j + part);
             }
-            if (active) {
-                R_(descend)(n, R_(place_of)(row, j + part, FD_MOVE_SGD), g, active);
-            }
+            R_(descend)(n, R_(place_of)(row, j + part, FD_MOVE_SGD), g, active, plain);
         }
     }
+    *taken = used;
     return j;
 }
 
@@ -217,9 +221,16 @@ static inline FD_ALWAYS_INLINE void R_(update_columns)(R_(numbers) n,
                                                        const fd_update_row *given, int way)
 {
     const fd_update_row own = *given, *row = &own; /* which no store can change */
-    int64_t used = 0; /* elements of a compact gradient */
-    const int64_t j = way == FD_MOVE_SGD ? R_(descend_words)(n, row, &used)
-                                         : R_(adapt_words)(n, row, &used, way);
+    int64_t used = 0, j; /* used: elements of a compact gradient */
+    if (way != FD_MOVE_SGD) {
+        j = R_(adapt_words)(n, row, &used, way);
+    } else if (!row->first || n.decay_gradient || n.nesterov) {
+        j = R_(descend_words)(n, row, &used, row->compact, 0);
+    } else if (row->compact) {
+        j = R_(descend_words)(n, row, &used, 1, 1);
+    } else {
+        j = R_(descend_words)(n, row, &used, 0, 1);
+    }
     R_(update_end)(n, row, j, used, way);
 }
 

@@ -4,6 +4,8 @@ import math
 
 import numpy
 
+from fastdrop.aligned import aligned_empty
+
 __all__ = ["Buffers"]
 
 
@@ -39,7 +41,7 @@ class Buffers:
         size = rows * columns
         held = self._held.get(name)
         if held is None or held.size < size:
-            held = self._held[name] = numpy.empty(max(size, reserve), self._dtype)
+            held = self._held[name] = aligned_empty((max(size, reserve),), self._dtype)
         return held[:size].reshape(rows, columns)
 
     def scratch(self, name, shape, dtype):
@@ -47,5 +49,5 @@ class Buffers:
         size = math.prod(shape)
         held = self._others.get((name, dtype))
         if held is None or held.size < size:
-            held = self._others[name, dtype] = numpy.empty(size, dtype)
+            held = self._others[name, dtype] = aligned_empty((size,), dtype)
         return held[:size].reshape(shape)

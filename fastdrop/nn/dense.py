@@ -4,6 +4,7 @@ import math
 
 import numpy
 
+from fastdrop.aligned import aligned_zeros
 from fastdrop.arguments import as_array, integer, is_one_of
 from fastdrop.nn.layer import Layer, fitting_gradient
 from fastdrop.parameters import Parameter
@@ -92,17 +93,15 @@ class Dense(Layer):
             Draws the weights.
         """
         shape = (self.units_in, self.units_out)
-        if self.initializer == "zeros":
-            weight = numpy.zeros(shape, dtype)
-        elif self.initializer == "he":
-            weight = generator.normal(0.0, math.sqrt(2 / self.units_in), shape)
-        else:
+        weight = aligned_zeros(shape, dtype)
+        if self.initializer == "he":
+            weight[...] = generator.normal(0.0, math.sqrt(2 / self.units_in), shape)
+        elif self.initializer == "glorot":
             limit = math.sqrt(6 / (self.units_in + self.units_out))
-            weight = generator.uniform(-limit, limit, shape)
-        weight = weight.astype(dtype, copy=False)
+            weight[...] = generator.uniform(-limit, limit, shape)
         self._weight = Parameter(f"{self.name}.weight", weight)
         if self._has_bias:
-            self._bias = Parameter(f"{self.name}.bias", numpy.zeros(self.units_out, dtype))
+            self._bias = Parameter(f"{self.name}.bias", aligned_zeros((self.units_out,), dtype))
 
     def parameters(self):
         """Return the list of the layer's `Parameter` objects, the same ones every time."""
