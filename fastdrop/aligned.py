@@ -1,8 +1,8 @@
 """Arrays that begin where a line of the cache does.
 
-What `numpy.empty` returns begins 16 bytes behind one, so that every vector of the kernels that is as
-long as a line lies on two of them and counts twice. Weights, what optimisers remember of them, and
-work arrays are made here.
+What `numpy.empty` returns begins 16 bytes behind one, so that every vector of the kernels that is
+as long as a line lies on two of them and counts twice. Weights, what optimisers remember of them,
+and work arrays are made here.
 """
 
 import math

@@ -2,8 +2,6 @@
 
 import math
 
-import numpy
-
 from fastdrop.aligned import aligned_empty
 
 __all__ = ["Buffers"]
@@ -22,6 +20,7 @@ class Buffers:
 
     Examples
     --------
+    >>> import numpy
     >>> buffers = Buffers(numpy.dtype(numpy.float32))
     >>> first = buffers.matrix("x", 2, 3, reserve=8)
     >>> second = buffers.matrix("x", 2, 4)
