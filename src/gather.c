@@ -7,7 +7,7 @@
 /* Rows of one task. */
 #define TASK_ROWS 64
 /* Active rows between the one gathered and the one fetched into the cache. */
-#define ROWS_AHEAD 4
+#define ROWS_AHEAD 2
 /* Elements that a thread must have to look at to be worth waking: some 20 microseconds, or twice that
  * where they come from memory. */
 #define MINIMUM_PER_THREAD (1 << 17)

@@ -16,7 +16,7 @@ static void R_(gather)(const void *from, const void *next, int64_t columns, cons
     for (; j + 64 <= columns && n + 64 + R_(lanes) <= room; j += 64) {
         const uint64_t word = fd_load_bits(bits, bit + j);
         for (int line = 0; line < 64; line += 64 / (int)sizeof *x) {
-            __builtin_prefetch(ahead + j + line);
+            __builtin_prefetch(ahead + j + line, 0, 2);
         }
         for (int part = 0; part < 64; part += R_(lanes)) {
             const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);

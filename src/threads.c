@@ -15,6 +15,10 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "fastdrop.h"
 
@@ -105,34 +109,57 @@ static void work_on(job *j)
     }
 }
 
+/* A sleeping worker. */
+typedef struct place place;
+
 #if defined(__linux__)
 /* The system likes to wake a thread on its waker's core, where the two take turns until the load is
  * balanced, which may be after the job. So a worker sleeps with an affinity that leaves out the core
- * of the last caller, and has its own back when it wakes. */
-typedef struct {
-    cpu_set_t own, asleep;
-    int changed;
-} affinity;
+ * of the last caller, and has its own back when it wakes. A caller on another core than that changes
+ * it before it wakes the worker: of two cores, the one left would be its own. */
+struct place {
+    place *next;
+    pid_t thread;
+    cpu_set_t own, asleep; /* its affinity when it lay down, and the one given to it since */
+    int avoided;           /* core, or -1 */
+};
 
-static void avoid_core_of_caller(affinity *a)
+/* Whether nobody else has given it another affinity meanwhile. */
+static int is_as_left(const place *p)
 {
-    const int core = caller_core;
-    a->changed = 0;
-    if (core < 0 || core >= CPU_SETSIZE || sched_getaffinity(0, sizeof a->own, &a->own) != 0) {
+    cpu_set_t now;
+    return sched_getaffinity(p->thread, sizeof now, &now) == 0 && CPU_EQUAL(&now, &p->asleep);
+}
+
+static void avoid(place *p, int core)
+{
+    if (core == p->avoided || core < 0 || core >= CPU_SETSIZE) {
         return;
     }
-    a->asleep = a->own;
-    CPU_CLR(core, &a->asleep);
-    if (CPU_COUNT(&a->asleep) > 0 && !CPU_EQUAL(&a->asleep, &a->own)) {
-        a->changed = sched_setaffinity(0, sizeof a->asleep, &a->asleep) == 0;
+    cpu_set_t others = p->own;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) > 0 && is_as_left(p) &&
+        sched_setaffinity(p->thread, sizeof others, &others) == 0) {
+        p->asleep = others;
+        p->avoided = core;
     }
 }
 
-static void restore_affinity(const affinity *a)
+static void lie_down(place *p)
 {
-    cpu_set_t now; /* unless somebody else has changed it meanwhile */
-    if (a->changed && sched_getaffinity(0, sizeof now, &now) == 0 && CPU_EQUAL(&now, &a->asleep)) {
-        sched_setaffinity(0, sizeof a->own, &a->own);
+    p->thread = (pid_t)syscall(SYS_gettid);
+    p->avoided = -1;
+    if (sched_getaffinity(0, sizeof p->own, &p->own) != 0) {
+        CPU_ZERO(&p->own); /* no core is left to choose */
+    }
+    p->asleep = p->own;
+    avoid(p, caller_core);
+}
+
+static void get_up(const place *p)
+{
+    if (p->avoided >= 0 && is_as_left(p)) {
+        sched_setaffinity(p->thread, sizeof p->own, &p->own);
     }
 }
 
@@ -141,16 +168,24 @@ static int own_core(void)
     return sched_getcpu();
 }
 #else
-typedef int affinity;
+struct place {
+    place *next;
+};
 
-static void avoid_core_of_caller(affinity *a)
+static void avoid(place *p, int core)
 {
-    *a = 0;
+    (void)p;
+    (void)core;
 }
 
-static void restore_affinity(const affinity *a)
+static void lie_down(place *p)
 {
-    (void)a;
+    (void)p;
+}
+
+static void get_up(const place *p)
+{
+    (void)p;
 }
 
 static int own_core(void)
@@ -158,6 +193,17 @@ static int own_core(void)
     return -1;
 }
 #endif
+
+static place *sleeping; /* a list; changed by who has the bed's lock */
+
+static void take_out(const place *p)
+{
+    place **link = &sleeping;
+    while (*link != p) {
+        link = &(*link)->next;
+    }
+    *link = p->next;
+}
 
 static unsigned wait_for_job(unsigned seen)
 {
@@ -168,16 +214,19 @@ static unsigned wait_for_job(unsigned seen)
         }
         relax();
     }
-    affinity a;
-    avoid_core_of_caller(&a);
+    place p;
+    lie_down(&p);
     pthread_mutex_lock(&bed);
+    p.next = sleeping;
+    sleeping = &p;
     sleepers++;
     while (generation == seen) {
         pthread_cond_wait(&wake, &bed);
     }
     sleepers--;
+    take_out(&p);
     pthread_mutex_unlock(&bed);
-    restore_affinity(&a);
+    get_up(&p);
     return generation;
 }
 
@@ -206,6 +255,7 @@ static void forget_workers(void)
     pthread_cond_init(&wake, NULL);
     workers = 0;
     sleepers = 0;
+    sleeping = NULL;
     inside = 0;
     open_job = 0;
 }
@@ -242,6 +292,9 @@ static void publish(unsigned number)
     caller_core = own_core();
     if (sleepers > 0) {
         pthread_mutex_lock(&bed); /* one that was about to sleep has gone to bed, or sees it */
+        for (place *p = sleeping; p; p = p->next) {
+            avoid(p, caller_core);
+        }
         pthread_mutex_unlock(&bed);
         pthread_cond_broadcast(&wake);
     }

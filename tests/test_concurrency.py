@@ -212,6 +212,55 @@ def test_threadpoolctl_finds_and_limits_fastdrop(restore_threads):
         assert fastdrop.get_num_threads() == 3
 
 
+CORES = """
+import os, time
+import numpy, fastdrop
+
+def tasks():
+    return set(map(int, os.listdir("/proc/self/task")))
+
+def settled(worker, expected):
+    until = time.monotonic() + 20
+    while os.sched_getaffinity(worker) != expected and time.monotonic() < until:
+        time.sleep(0.01)
+    return os.sched_getaffinity(worker)
+
+def call():
+    fastdrop.dropout(x, 0.3, rng=1)
+
+cores = os.sched_getaffinity(0)
+x = numpy.ones(4_000_000, numpy.float32)
+fastdrop.set_num_threads(2)
+before = tasks()
+call()
+(worker,) = tasks() - before
+for core in sorted(cores)[:2] * 2:  # a sleeping worker, and a caller that has moved
+    os.sched_setaffinity(0, {core})
+    call()
+    expected = cores - {core}
+    found = settled(worker, expected)
+    assert found == expected, (core, found, expected)
+mine = {core}
+os.sched_setaffinity(worker, mine)  # somebody else's decision stays
+for core in sorted(cores)[:2]:
+    os.sched_setaffinity(0, {core})
+    call()
+    time.sleep(0.2)
+    assert os.sched_getaffinity(worker) == mine, os.sched_getaffinity(worker)
+"""
+
+
+@pytest.mark.skipif(not _kernels.build_info()["threads"], reason="a build without threads")
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer has threads of its own")
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two cores to choose from",
+)
+def test_workers_sleep_apart_from_their_caller():
+    """Woken on its core they would wait for it until the job is done."""
+    subprocess.run([sys.executable, "-c", CORES], check=True, timeout=100)
+
+
 THREADS = """
 import os, sys
 import numpy, fastdrop, threadpoolctl
