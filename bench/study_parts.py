@@ -12,9 +12,9 @@ __all__ = [
     "Plan",
     "comparison",
     "depth",
-    "longer",
     "rate",
     "rivals",
+    "shorter",
     "size",
     "tuned_arms",
 ]
@@ -32,13 +32,11 @@ class Plan:
     ----------
     hidden : tuple of int
         Units of the hidden layers of parts 1 and 2.
-    epochs, longer_epochs : int
-        Of tuning and of all tests of parts 1 and 2; of those that train longer.
+    epochs, short_epochs : int
+        Of tuning and of tests: of the comparison, and of everything else of parts 1 and 2.
     examples : int
         All training examples.
     grid : Grid
-    longer_seeds : tuple of int
-    longer_arms : tuple of str
     seeds : tuple of int
         Seeds of the runs that are tested. Those of the grid are others.
     rival_seeds, curve_seeds : tuple of int
@@ -60,10 +58,8 @@ class Plan:
     """
 
     hidden: tuple[int, ...] = (1024, 1024)
-    epochs: int = 50
-    longer_epochs: int = 150
-    longer_seeds: tuple[int, ...] = (0, 1, 2)
-    longer_arms: tuple[str, ...] = ("none", "per-sample", "32 rows", "batchwise")
+    epochs: int = 300
+    short_epochs: int = 50
     examples: int = 4000
     grid: Grid = GRID
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -85,9 +81,8 @@ class Plan:
         """Return a plan of a few seconds, to see that everything works; results mean nothing."""
         return cls(
             hidden=(16, 16),
-            epochs=2,
-            longer_epochs=3,
-            longer_seeds=(0, 1),
+            epochs=3,
+            short_epochs=2,
             examples=200,
             grid=Grid((0.01, 0.05, 0.2), (None, 2.0), (1.0,), seeds=(100,)),
             seeds=(0, 1),
@@ -104,6 +99,10 @@ class Plan:
             depth_epochs=2,
             depth_grid=Grid((0.01, 0.05, 0.2), seeds=(100,)),
         )
+
+    def short(self):
+        """Return the plan of what trains for fewer epochs, tuned for these."""
+        return dataclasses.replace(self, epochs=self.short_epochs)
 
     def base(self, arm, library="fastdrop"):
         """Return the settings of an arm before tuning."""
@@ -155,20 +154,9 @@ def rivals(runner, plan):
     return {"arms": arms, "tuning": _trials(runner, plan, {"sklearn none": sklearn})}
 
 
-def longer(runner, plan):
-    """Part 1: the same settings with more epochs.
-
-    Returns
-    -------
-    dict
-        By arm: the runs.
-    """
-    tuned = tuned_arms(runner, plan)
-    rows = [
-        (arm, _with(tuned[arm], epochs=plan.longer_epochs), plan.longer_seeds)
-        for arm in plan.longer_arms
-    ]
-    return _tested(runner, rows, plan.examples, "part 1, longer")
+def shorter(runner, plan):
+    """Part 1: the same comparison with fewer epochs, tuned for these; returns what it does."""
+    return comparison(runner, plan)
 
 
 def _trials(runner, plan, tuned):

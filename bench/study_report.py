@@ -99,13 +99,20 @@ def _met(reached):
     return "yes" if reached else "**no**"
 
 
-def _both(summary, key):
-    """By arm, what the comparison and the rivals have."""
-    return summary["comparison"][key] | summary.get("rivals", {}).get(key, {})
+def _short(summary, key):
+    """By arm, what the comparison with fewer epochs and the rivals have."""
+    return summary["shorter"][key] | summary.get("rivals", {}).get(key, {})
 
 
 def _comparison(summary):
-    arms, tuning = _both(summary, "arms"), _both(summary, "tuning")
+    return _arms(summary["comparison"]["arms"], summary["comparison"]["tuning"])
+
+
+def _shorter(summary):
+    return _arms(_short(summary, "arms"), _short(summary, "tuning"))
+
+
+def _arms(arms, tuning):
     rows = []
     for arm, runs in arms.items():
         error, half = interval(runs["error"])
@@ -129,21 +136,6 @@ def _comparison(summary):
     return markdown(header, rows)
 
 
-def _longer(summary):
-    long = summary["longer"]
-    short = summary.get("comparison", {}).get("arms")
-    header, rows = ["test error, %"], [[arm] for arm in long]
-    if short is not None:
-        header.append(f"{short['none']['epochs']} epochs")
-        for row, (arm, runs) in zip(rows, long.items(), strict=True):
-            row.append(_mean(short[arm]["error"][: len(runs["seeds"])]))
-    epochs = long["none"]["epochs"]
-    header += [f"{epochs} epochs", f"÷ none, {epochs} epochs"]
-    for row, (arm, runs) in zip(rows, long.items(), strict=True):
-        row += [_mean(runs["error"]), "1" if arm == "none" else _ratio(runs, long["none"])]
-    return markdown(header, rows)
-
-
 def _ratio(runs, baseline):
     """Ratio of the mean errors of the seeds that both have."""
     common = [seed for seed in runs["seeds"] if seed in baseline["seeds"]]
@@ -155,7 +147,14 @@ def _ratio(runs, baseline):
 
 
 def _tuning(summary):
-    found = _both(summary, "tuning")
+    return _trials(summary["comparison"]["tuning"])
+
+
+def _shorter_tuning(summary):
+    return _trials(_short(summary, "tuning"))
+
+
+def _trials(found):
     first = next(iter(found.values()))["trials"]
     rates = list(dict.fromkeys(trial["learning_rate"] for trial in first))
     bounds = [trial["max_norm"] for trial in first[len(rates) :]]
@@ -172,7 +171,7 @@ def _tuning(summary):
 def _timing(summary):
     found = summary["timing"]
     seconds = found["epoch_seconds"]
-    tuning = summary.get("comparison", {}).get("tuning", {})
+    tuning = summary.get("shorter", {}).get("tuning", {})
     rows = []
     for arm, value in seconds.items():
         best = tuning.get(arm, {}).get("best_epoch")
@@ -283,15 +282,18 @@ def _depths(summary):
 
 
 def _rows_per_mask(summary):
-    arms = _both(summary, "arms")
+    arms = _short(summary, "arms")
+    longer = summary.get("comparison", {}).get("arms", {})
     seconds = summary.get("timing", {}).get("epoch_seconds")
     rows = []
     for arm in ("per-sample", "8 rows", "32 rows", "batchwise", "exact count"):
-        if arm not in arms:
-            continue
-        runs = arms[arm]
-        rows.append([arm, _mean(runs["error"]), f"{seconds[arm]:.3f}" if seconds else ""])
-    return markdown(["rows per mask", "test error, %", "seconds per epoch"], rows)
+        if arm in arms:
+            row = [arm, _mean(arms[arm]["error"])]
+            row.append(_mean(longer[arm]["error"]) if arm in longer else "")
+            rows.append([*row, f"{seconds[arm]:.3f}" if seconds else ""])
+    header = ["rows per mask", f"test error, %, {arms['none']['epochs']} epochs"]
+    header.append(f"{longer['none']['epochs']} epochs" if longer else "more epochs")
+    return markdown([*header, "seconds per epoch"], rows)
 
 
 def _uncertainty(summary):
@@ -333,12 +335,13 @@ TABLES = {
     "bars": ("comparison", _bars),
     "comparison": ("comparison", _comparison),
     "tuning": ("comparison", _tuning),
-    "longer": ("longer", _longer),
+    "shorter": ("shorter", _shorter),
+    "shorter-tuning": ("shorter", _shorter_tuning),
     "epochs": ("timing", _timing),
     "races": ("timing", _races),
     "sizes": ("size", _sizes),
     "rates": ("rate", _rates),
     "depths": ("depth", _depths),
-    "rows-per-mask": ("comparison", _rows_per_mask),
+    "rows-per-mask": ("shorter", _rows_per_mask),
     "uncertainty": ("uncertainty", _uncertainty),
 }
