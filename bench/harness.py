@@ -24,8 +24,10 @@ from .verify import WrongResult
 
 __all__ = ["BarResult", "Quartiles", "Result", "Settings", "run_case"]
 
-# A call that takes longer than this is timed without an untimed call just before it: it sees
-# little of what the previous contender left in the caches.
+# A contender is called untimed for this long before each timing, so that caches hold its own data
+# and its threads are awake, as in the loop that a user's calls stand in.
+PRIMING = 2e-3
+# A call that takes longer than this is timed without: it sees little of what was there before.
 PRIMED_BELOW = 10e-3
 
 
@@ -330,15 +332,14 @@ class _Timer:
         self._settings = settings
         self._pause = settings.pause if threads > 1 else 0.0
         self._repetitions = repetitions
-        self._primed = {}
+        self._priming = {}
 
     def __call__(self, contender):
-        if contender.name not in self._primed:
+        if contender.name not in self._priming:
             self._calibrate(contender)
         if self._pause:
             time.sleep(self._pause)
-        if self._primed[contender.name]:
-            contender.run()
+        _seconds(contender.run, self._priming[contender.name])
         return _seconds(contender.run, self._repetitions[contender.name])
 
     def _calibrate(self, contender):
@@ -351,12 +352,13 @@ class _Timer:
             repetitions = min(max(wanted, repetitions + 1), 10 * repetitions)
             taken = _seconds(contender.run, repetitions)
         self._repetitions[contender.name] = repetitions
-        self._primed[contender.name] = taken < PRIMED_BELOW
+        calls = math.ceil(PRIMING / taken) if taken > 0 else 1
+        self._priming[contender.name] = calls if taken < PRIMED_BELOW else 0
 
 
 def _seconds(run, repetitions):
-    """Return the seconds per call of `repetitions` calls."""
+    """Return the seconds per call of `repetitions` calls; of none 0."""
     begin = time.perf_counter()
     for _ in itertools.repeat(None, repetitions):
         run()
-    return (time.perf_counter() - begin) / repetitions
+    return (time.perf_counter() - begin) / max(repetitions, 1)
