@@ -37,6 +37,7 @@ cdef extern from "fastdrop.h" nogil:
                                 const compact_result *result)
     void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
                         const compact_mask *mask, double scale, void *out)
+    int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
 
 
 cdef inline compact_mask mask_of(cnp.ndarray bits, int64_t rows_per_mask, int64_t width):
@@ -112,6 +113,16 @@ def masked_sums(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
         fd_masked_sums(dtype, source, stride, rows, &mask, scale, target)
 
 
+def all_finite(cnp.ndarray x not None):
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef const void *data = cnp.PyArray_DATA(x)
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    cdef bint finite
+    with nogil:
+        finite = fd_all_finite(dtype, data, n)
+    return finite
+
+
 cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether two contiguous arrays do not overlap."""
     cdef const char *first = cnp.PyArray_BYTES(a)
@@ -119,8 +130,37 @@ cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
 
 
+def surely_apart(tuple results, tuple operands):
+    cdef Py_ssize_t i, j
+    cdef cnp.ndarray result
+    for i in range(len(results)):
+        if not (cnp.PyArray_CheckExact(results[i]) and cnp.PyArray_ISONESEGMENT(results[i])):
+            return False
+        result = results[i]
+        for j in range(len(operands)):
+            if not (cnp.PyArray_CheckExact(operands[j])
+                    and cnp.PyArray_ISONESEGMENT(operands[j])
+                    and apart(result, operands[j])):
+                return False
+        for j in range(i):
+            if not apart(result, results[j]):
+                return False
+    return True
+
+
+def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, tuple mask_shape, int64_t rows_per_mask,
+                 cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
+                 cnp.ndarray masked, cnp.ndarray out not None):
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0)
+    if bits is not None:
+        apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
+        x, scale = masked, 1.0
+    compact_matmul(x, None, 1, max(rows, 1), w, scale, bias, bias_scale, None, 1, out)
+    return bits is None or all_finite(out)
+
+
 def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
-                 bint skip_zeros, int64_t most, out):
+                 keep_prob, bint skip_zeros, int64_t small, int64_t most, cheapest, out):
     cdef cnp.npy_intp shape[2]
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2):
         return None
@@ -135,7 +175,8 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     cdef int64_t columns = cnp.PyArray_DIM(b, 1), mask_rows = mask_shape[0], share
     if cnp.PyArray_DIM(b, 0) != depth or mask_shape[1] != depth:
         return None
-    if not 0 < rows * depth * columns < most:
+    cdef int64_t work = rows * depth * columns
+    if not 0 < work < most:
         return None
     if mask_rows == rows and rows_per_mask == 1:
         share = 1
@@ -143,6 +184,16 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
         share = rows
     else:
         return None
+    method = "skip"
+    if work >= small:
+        if skip_zeros or keep_prob is None:
+            return None
+        kept = (keep_prob, 1.0, share) if share == rows else (None, None, 0)
+        method = cheapest(
+            isa_used(), (rows, depth, columns), a.dtype, keep_prob, share >= 4, *kept
+        )
+        if method == "dense":
+            return None
     if out is None:
         shape[0], shape[1] = rows, columns
         result = cnp.PyArray_EMPTY(2, shape, kind, 0)
@@ -155,5 +206,13 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
             return None
     else:
         return None
+    if method == "compact":
+        compact_matmul(a, bits, share, rows, b, scale, None, 1.0, None, 1, result)
+        return result
+    if method == "plain":
+        shape[0], shape[1] = rows, depth
+        masked = cnp.PyArray_EMPTY(2, shape, kind, 0)
+        if plain_matmul(a, bits, mask_shape, 1, b, scale, None, 1.0, masked, result):
+            return result
     skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)
     return result

@@ -1,5 +1,6 @@
 """Types of the compiled kernels; their twins in ``fastdrop.reference`` say what they compute."""
 
+from collections.abc import Callable
 from typing import Literal, SupportsIndex, TypeAlias, TypedDict
 
 import numpy
@@ -9,6 +10,8 @@ _Bits: TypeAlias = NDArray[numpy.uint8]
 _Values: TypeAlias = NDArray[numpy.float16] | NDArray[numpy.float32] | NDArray[numpy.float64]
 _Matrix: TypeAlias = NDArray[numpy.float32] | NDArray[numpy.float64]
 _Shape: TypeAlias = tuple[int, ...]
+_Objects: TypeAlias = tuple[object, ...]
+_Chooser: TypeAlias = Callable[..., str]
 
 class _BuildInfo(TypedDict):
     isa_available: tuple[str, ...]
@@ -130,6 +133,20 @@ def masked_sums(
     scale: float,
     out: _Matrix,
 ) -> None: ...
+def all_finite(x: _Matrix) -> bool: ...
+def surely_apart(results: _Objects, operands: _Objects) -> bool: ...
+def plain_matmul(
+    x: _Matrix,
+    bits: _Bits | None,
+    mask_shape: _Shape,
+    rows_per_mask: int,
+    w: _Matrix,
+    scale: float,
+    bias: _Matrix | None,
+    bias_scale: float,
+    masked: _Matrix | None,
+    out: _Matrix,
+) -> bool: ...
 def small_matmul(
     x: object,
     w: object,
@@ -137,8 +154,11 @@ def small_matmul(
     mask_shape: _Shape,
     rows_per_mask: int | Literal["batch"],
     scale: float,
+    keep_prob: float | None,
     skip_zeros: bool,
+    small: int,
     most: int,
+    cheapest: _Chooser,
     out: object,
 ) -> _Matrix | None: ...
 def get_num_threads() -> int: ...

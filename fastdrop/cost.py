@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from fastdrop._backend import kernels
 
-__all__ = ["compact_cost", "dense_cost", "gradient_cost", "skip_cost"]
+__all__ = ["compact_cost", "dense_cost", "gradient_cost", "masks_cost", "skip_cost"]
 
 
 class Costs(NamedTuple):
@@ -18,7 +18,8 @@ class Costs(NamedTuple):
 
     dense: float  # a multiply-add in NumPy's BLAS, the largest matrices
     skip: float  # a multiply-add of the zero-skipping kernel
-    shared: float  # the same where rows share their list, and of the compact kernel
+    shared: float  # the same where rows share their list
+    compact: float  # the same of the compact kernel
     sums: float  # loading and storing a row's sums, per element of depth and column
     pack: float  # an element of w packed into a panel
     gather: float  # an element of w looked at, and packed if it is active
@@ -30,16 +31,21 @@ class Costs(NamedTuple):
 # Measured in float32 on one core of a Zen 4 server, by bench/bench_matmul.py and loops like it. The
 # BLAS uses what the machine has, whatever level our kernels are held to.
 COSTS = {
-    "avx512": Costs(0.0188, 0.0222, 0.0205, 0.0012, 0.125, 0.35, 0.20, 0.30, 0.12),
-    "avx2": Costs(0.0188, 0.0228, 0.0225, 0.0012, 0.125, 0.45, 0.30, 0.30, 0.12),
-    "baseline": Costs(0.0188, 0.1000, 0.0900, 0.0040, 0.25, 1.20, 0.80, 0.50, 0.25),
-    "neon": Costs(0.0430, 0.0600, 0.0550, 0.0030, 0.25, 1.20, 0.80, 0.50, 0.25),
-    "numpy": Costs(0.0188, 1.0000, 1.0000, 0.0000, 0.16, 1.00, 1.00, 1.00, 1.00),  # the twins
+    "avx512": Costs(0.0188, 0.0222, 0.0205, 0.0176, 0.0012, 0.125, 0.35, 0.20, 0.30, 0.12),
+    "avx2": Costs(0.0188, 0.0228, 0.0225, 0.0205, 0.0012, 0.125, 0.45, 0.30, 0.30, 0.12),
+    "baseline": Costs(0.0188, 0.1000, 0.0900, 0.0570, 0.0040, 0.25, 1.20, 0.80, 0.50, 0.25),
+    "neon": Costs(0.0430, 0.0600, 0.0550, 0.0550, 0.0030, 0.25, 1.20, 0.80, 0.50, 0.25),
+    # The twins.
+    "numpy": Costs(
+        0.0188, 1.0000, 1.0000, 1.0000, 0.0000, 0.16, 1.00, 1.00, 1.00, 1.00
+    ),  # the twins
 }
 # What a call costs before it does anything.
 CALL_SKIP = 600.0
-CALL_COMPACT = 900.0
+CALL_COMPACT = 500.0
 CALL_DENSE = 4000.0
+# And a group of rows with units of its own.
+GROUP = 100.0
 # What a BLAS spends besides multiply-adds: an element of the result, and one of w, which it reads
 # and packs, from a cache of its core or from behind it.
 BLAS_RESULT = 0.5
@@ -49,7 +55,10 @@ CACHED_BYTES = 1 << 19
 # Rows of x that one packing of w serves.
 PACKED_ROWS = 512
 # On one row of x the BLAS reads w once, at the speed of the memory behind the L2 cache.
-ROW_READ = 0.05
+ROW_READ = 0.058
+# Up to FEW_ROWS rows, a stored element's row of w is not packed, if it lies in one piece.
+FEW_ROWS = 4
+STREAMED = 0.08
 # An element of w packed for one row of x, which leaves no work to hide the way from the memory.
 UNHIDDEN_READ = 0.30
 # Sums over columns that do not fill a vector cost as if they did.
@@ -71,12 +80,25 @@ def dense_cost(rows, depth, columns, dtype):
     else:
         read = weights * (BLAS_READ_CACHED if cached else BLAS_READ)
         products = rows * (weights * c.dense + columns * BLAS_RESULT) + read
-    return dtype.itemsize / 4 * (products + rows * (depth + columns) * c.element) + CALL_DENSE
+    return dtype.itemsize / 4 * products + masks_cost(rows, depth, columns, dtype) + CALL_DENSE
 
 
-def skip_cost(rows, depth, columns, dtype, density, shared):
-    """Multiply the stored elements of x, a share `density` of them, by packed panels of w."""
+def masks_cost(rows, depth, columns, dtype):
+    """Apply the masks on both sides, or look at the result for infinities."""
+    elements = rows * (depth + columns)
+    return dtype.itemsize / 4 * elements * COSTS[kernels.isa_used()].element
+
+
+def skip_cost(rows, depth, columns, dtype, density, shared, standing=False):
+    """Multiply the stored elements of x, a share `density` of them, by w.
+
+    Where rows share lists, or there are more than a few, by packed panels of it; also where w is
+    `standing`: its columns lie in one piece each.
+    """
     c = COSTS[kernels.isa_used()]
+    if rows <= FEW_ROWS and not shared and not standing:
+        elements = rows * (density * depth * columns * STREAMED + depth * c.lists)
+        return dtype.itemsize / 4 * (elements + rows * columns * c.finish) + CALL_SKIP
     product = (c.shared if shared else c.skip) * density + c.sums
     passes = -(-rows // PACKED_ROWS)
     per_row = depth * _panels(columns) * product + depth * c.lists + columns * c.finish
@@ -89,14 +111,14 @@ def compact_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     c = COSTS[kernels.isa_used()]
     groups = -(-rows // group)
     passes = groups * -(-group // PACKED_ROWS)
-    products = depth * kept_in * (_panels(columns * kept_out) * c.shared)
+    products = depth * kept_in * (_panels(columns * kept_out) * c.compact)
     sums = depth * kept_in * columns * kept_out * c.sums
     per_row = products + sums + depth * c.lists + columns * c.finish
     look = c.gather if kept_out < 1 else c.pack
     if group == 1:
         look = max(look, UNHIDDEN_READ)  # nothing to do while w comes from the memory
     pack = passes * depth * kept_in * columns * look
-    return dtype.itemsize / 4 * (rows * per_row + pack) + groups * CALL_COMPACT
+    return dtype.itemsize / 4 * (rows * per_row + pack) + CALL_COMPACT + groups * GROUP
 
 
 def gradient_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
@@ -105,6 +127,6 @@ def gradient_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     groups = -(-rows // group)
     active = depth * kept_in * columns * kept_out
     moved = groups * depth * kept_in * columns * c.finish + depth * columns * 0.05
-    products = active * (rows * c.shared + groups * group * c.sums)
+    products = active * (rows * c.compact + groups * group * c.sums)
     packed = rows * (depth * kept_in * c.lists * 2 + columns * c.gather)
-    return dtype.itemsize / 4 * (products + moved + packed) + groups * 3 * CALL_COMPACT
+    return dtype.itemsize / 4 * (products + moved + packed) + CALL_COMPACT + groups * GROUP

@@ -43,7 +43,7 @@ class Mask:
     (3, 1)
     """
 
-    __slots__ = ("_bits", "_keep_prob", "_rows_per_mask", "_scale", "_shape")
+    __slots__ = ("_bits", "_keep_prob", "_rows", "_rows_per_mask", "_scale", "_shape")
 
     def __init__(self):
         raise TypeError(
@@ -58,6 +58,7 @@ class Mask:
         mask._shape = shape
         mask._rows_per_mask = rows_per_mask
         mask._keep_prob = keep_prob
+        mask._rows = None  # of an array's shape, by operands.row_mask: the same mask comes again
         mask._scale = scale
         return mask
 

@@ -9,7 +9,15 @@ from fastdrop.arguments import as_array, contiguous, is_one_of
 from fastdrop.functional import check_output, overlap
 from fastdrop.mask import Mask
 from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
-from fastdrop.products import METHODS, SMALL_PRODUCT, Product, multiply, multiply_transposed
+from fastdrop.products import (
+    METHODS,
+    MIDDLE_PRODUCT,
+    SMALL_PRODUCT,
+    Product,
+    cheapest,
+    multiply,
+    multiply_transposed,
+)
 
 __all__ = ["masked_matmul", "masked_matmul_backward"]
 
@@ -83,7 +91,7 @@ def masked_matmul(
     if mask_out is None and bias is None and method == "auto" and type(mask_in) is Mask:
         small = kernels.small_matmul(
             x, w, mask_in._bits, mask_in._shape, mask_in._rows_per_mask, mask_in._scale,
-            skip_zeros, SMALL_PRODUCT, out,
+            mask_in._keep_prob, skip_zeros, SMALL_PRODUCT, MIDDLE_PRODUCT, cheapest, out,
         )  # fmt: skip
         if small is not None:
             return small
@@ -192,10 +200,12 @@ def _gradients(out, shapes, operands):
         check_output(array, shape, dtype)
         if not (array.flags.c_contiguous and array.flags.aligned):
             raise ValueError("out must hold C-contiguous, aligned arrays")
-        others = (*operands, *arrays)
-        if any(overlap(array, other) for other in others):
-            raise ValueError("out must hold arrays that overlap neither operands nor each other")
         arrays.append(array)
+    if kernels.surely_apart(tuple(arrays), operands):
+        return arrays
+    for number, array in enumerate(arrays):
+        if any(overlap(array, other) for other in (*operands, *arrays[:number])):
+            raise ValueError("out must hold arrays that overlap neither operands nor each other")
     return arrays
 
 
@@ -217,6 +227,8 @@ def _bias(bias, w):
 
 def _result(out, shape, x, w, bias):
     check_output(out, shape, x.dtype)
+    if kernels.surely_apart((out,), (x, w) if bias is None else (x, w, bias)):
+        return out
     for name, operand in (("x", x), ("w", w), ("bias", bias)):
         if operand is not None and overlap(out, operand):
             raise ValueError(f"out must not overlap {name}")

@@ -134,10 +134,21 @@ def row_mask(mask, shape, name, of):
         return None
     if not isinstance(mask, Mask):
         raise TypeError(f"{name} must be a fastdrop.Mask or None, got {type(mask).__name__}")
+    known = mask._rows
+    if known is not None and known[0] == shape:
+        return known[1]
     try:
         own, rows_per_mask = mask._fit(shape, of)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+    rows = _as_rows_of(mask, own, rows_per_mask, shape)
+    if rows.bits is mask._bits:  # what has been expanded is not kept
+        mask._rows = (shape, rows)
+    return rows
+
+
+def _as_rows_of(mask, own, rows_per_mask, shape):
+    """The same of a mask that fits, of shape `own` as the kernels see it."""
     width = shape[-1]
     scale, keep_prob = mask._scale, mask._keep_prob
     if own[-1] == width:

@@ -9,6 +9,7 @@ of the sparse operand only. Every function computes
 for matrices x (rows, depth), w (depth, columns), with `RowMask` masks or None.
 """
 
+import functools
 import math
 import threading
 
@@ -16,18 +17,22 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_empty
-from fastdrop.cost import compact_cost, dense_cost, gradient_cost, skip_cost
+from fastdrop.cost import compact_cost, dense_cost, gradient_cost, masks_cost, skip_cost
 from fastdrop.operands import one_axis_contiguous, rows_contiguous
 
-__all__ = ["METHODS", "multiply", "multiply_transposed"]
+__all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed"]
 
 METHODS = ("auto", "compact", "skip", "dense")
 # Groups of fewer rows have nothing to share: every one would pack its weights for itself.
 SMALLEST_GROUP = 4
 # Multiply-adds of a product not worth a second thought.
 SMALL_PRODUCT = 1 << 17
+# Beyond this the checks of a product do not matter.
+MIDDLE_PRODUCT = 1 << 24
 # Elements of x that are looked at for its share of zeros: of a large x, rows at equal distances.
 COUNTED_ELEMENTS = 1 << 15
+# Choices that are remembered: a network has few shapes, but zeros may be counted anew every time.
+REMEMBERED = 1024
 # A buffer above this is given back at the end of its call.
 KEPT_BYTES = 1 << 26
 
@@ -75,13 +80,18 @@ class Product:
 
 
 def multiply(product, method):
-    """Compute a product by a method; returns the method taken, "auto" resolved."""
+    """Compute a product by a method; returns the method taken, "auto" resolved.
+
+    "plain" is "dense" by a kernel, which for small products is faster than NumPy's BLAS.
+    """
     if method == "auto":
         method = choose(product)
     if method == "skip":
         _skip(product)
     elif method == "compact":
         _compact(product)
+    elif method == "plain":
+        _plain(product)
     else:
         _dense(product)
     return method
@@ -109,20 +119,36 @@ def choose(product):
     shape = (*product.x.shape, product.w.shape[1])
     if mask_in is not None and shape[0] * product.w.size < SMALL_PRODUCT:
         return "skip"  # by the time the others' costs are worked out it is done
+    share = product.density() if mask_in is not None or product.skip_zeros else None
+    shared = mask_in is not None and mask_in.rows_per_mask >= 4 and not product.skip_zeros
+    standing = not product.w.flags.c_contiguous
     dtype = product.x.dtype
-    method, least = "dense", dense_cost(*shape, dtype)
-    if mask_in is not None or product.skip_zeros:
-        shared = mask_in is not None and mask_in.rows_per_mask >= 4 and not product.skip_zeros
-        cost = skip_cost(*shape, dtype, product.density(), shared)
-        if cost < least:
-            method, least = "skip", cost
+    return cheapest(kernels.isa_used(), shape, dtype, share, shared, *_kept(product), standing)
+
+
+def _kept(product):
+    """Shares that the masks keep, and rows per group, where groups have units of their own."""
     group = groups_of(product)
-    if group >= SMALLEST_GROUP or group == shape[0]:
-        kept_in = 1.0 if mask_in is None else mask_in.density()
-        kept_out = 1.0 if mask_out is None else mask_out.density()
-        if compact_cost(*shape, dtype, kept_in, kept_out, group) < least:
-            method = "compact"
-    return method
+    if group < SMALLEST_GROUP and group != product.x.shape[0]:
+        return None, None, 0
+    mask_in, mask_out = product.mask_in, product.mask_out
+    return (
+        1.0 if mask_in is None else mask_in.density(),
+        1.0 if mask_out is None else mask_out.density(),
+        group,
+    )
+
+
+@functools.lru_cache(REMEMBERED)
+def cheapest(isa, shape, dtype, share, shared, kept_in, kept_out, group, standing=False):
+    """The method of a product of this shape; `isa` is for the table of costs."""
+    plain = compact_cost(*shape, dtype, 1.0, 1.0, max(shape[0], 1)) + masks_cost(*shape, dtype)
+    costs = {"dense": dense_cost(*shape, dtype), "plain": plain}
+    if share is not None:
+        costs["skip"] = skip_cost(*shape, dtype, share, shared, standing)
+    if group:
+        costs["compact"] = compact_cost(*shape, dtype, kept_in, kept_out, group)
+    return min(costs, key=costs.get)
 
 
 def _bits(mask):
@@ -143,13 +169,8 @@ def _masked(array, mask, scale, out):
 
 
 def _finite(array):
-    """Whether an array holds no infinity or NaN; large numbers may be taken for infinity, with a
-    warning.
-    """
-    if array.flags.forc:
-        flat = array.ravel("K")
-        return math.isfinite(numpy.dot(flat, flat))  # the fastest pass there is
-    return math.isfinite(array.sum())
+    """Whether an array holds no infinity or NaN."""
+    return kernels.all_finite(array if array.flags.c_contiguous else array.copy())
 
 
 @numpy.errstate(all="ignore")  # of dropped numbers nobody wants to hear
@@ -170,6 +191,24 @@ def _dense(p):
         numpy.add(p.out, p.bias * one(p.bias_scale), out=p.out)
     if p.mask_out is not None:
         _masked(p.out, p.mask_out, 1.0, p.out)
+
+
+def _plain(p):
+    """As `_dense`, by a kernel."""
+    x, mask = p.x, p.mask_in
+    of_mask, masked = (None, (), 1), None
+    if mask is not None:
+        of_mask = (mask.bits, mask.shape, mask.rows_per_mask)
+        masked = buffer("masked", x.shape, x.dtype)
+    out = p.out if p.out.flags.c_contiguous else numpy.empty(p.out.shape, x.dtype)
+    x = x if mask is not None else rows_contiguous(x)
+    if not kernels.plain_matmul(x, *of_mask, p.w, p.scale, p.bias, p.bias_scale, masked, out):
+        _skip(p)  # infinity or NaN in w may have met a dropped element's zero
+        return
+    if p.mask_out is not None:
+        _masked(out, p.mask_out, 1.0, p.out)
+    elif out is not p.out:
+        p.out[...] = out
 
 
 def _compact(p):
@@ -203,20 +242,22 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
     if method == "skip":
         _skip_transposed(p)
     else:
-        _dense_transposed(p)
-    with numpy.errstate(all="ignore"):
-        finite = mask_out is None or _finite(out)
-    if not finite:
+        _dense_transposed(p, method == "plain")
+    if mask_out is not None and not _finite(out):
         p.w = grad
         _compact_transposed(p, 1)  # sample by sample: dropped outputs have no part in it at all
 
 
 @numpy.errstate(all="ignore")
-def _dense_transposed(p):
+def _dense_transposed(p, plain):
     x = p.x
     if p.mask_in is not None:
         x = _masked(x, p.mask_in, 1.0, buffer("masked", x.shape, x.dtype))
-    numpy.matmul(x.T, p.w, out=p.out)
+    if plain:
+        rows = max(x.shape[0], 1)
+        kernels.compact_gradient(x, None, 1, rows, rows_contiguous(p.w), None, 1, 1.0, p.out)
+    else:
+        numpy.matmul(x.T, p.w, out=p.out)
     if p.mask_in is not None and not _finite(p.out):
         _skip_transposed(p)  # a dropped element's zero may have met infinity
     elif p.scale != 1:
@@ -230,24 +271,24 @@ def _skip_transposed(p):
 
 
 def _choose_transposed(p):
-    mask_in, mask_out = p.mask_in, p.mask_out
-    if mask_in is None and mask_out is None and not p.skip_zeros:
+    if p.mask_in is None and p.mask_out is None and not p.skip_zeros:
         return "dense"
-    rows, depth = p.x.shape
-    shape = (depth, rows, p.w.shape[1])
-    dtype = p.x.dtype
-    method, least = "dense", dense_cost(*shape, dtype)
-    if mask_in is not None or p.skip_zeros:
-        cost = skip_cost(*shape, dtype, p.density(), False)
-        if cost < least:
-            method, least = "skip", cost
-    group = groups_of(p)
-    if group >= SMALLEST_GROUP or group == rows:
-        kept_in = 1.0 if mask_in is None else mask_in.density()
-        kept_out = 1.0 if mask_out is None else mask_out.density()
-        if gradient_cost(rows, depth, p.w.shape[1], dtype, kept_in, kept_out, group) < least:
-            method = "compact"
-    return method
+    share = p.density() if p.mask_in is not None or p.skip_zeros else None
+    shape = (*p.x.shape, p.w.shape[1])
+    return _cheapest_gradient(kernels.isa_used(), shape, p.x.dtype, share, *_kept(p))
+
+
+@functools.lru_cache(REMEMBERED)
+def _cheapest_gradient(isa, shape, dtype, share, kept_in, kept_out, group):
+    """As `cheapest`, of the gradient of the weights."""
+    rows, depth, columns = shape
+    plain = gradient_cost(*shape, dtype, 1.0, 1.0, max(rows, 1)) + masks_cost(*shape, dtype)
+    costs = {"dense": dense_cost(depth, rows, columns, dtype), "plain": plain}
+    if share is not None:
+        costs["skip"] = skip_cost(depth, rows, columns, dtype, share, False)
+    if group:
+        costs["compact"] = gradient_cost(*shape, dtype, kept_in, kept_out, group)
+    return min(costs, key=costs.get)
 
 
 def _compact_transposed(p, group):

@@ -121,6 +121,11 @@ typedef struct {
     void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const int64_t *row_of_group,
                            const int32_t *rows_of_group, const void *panel, const skip_sums *sums,
                            const skip_prefetch *next);
+    /* The whole product of up to FD_FEW_ROWS rows and a strip of columns of w (not transposed), over
+     * `blocks` lists from depth `first` on; see few_rows_body.h. sums->tile has room for them. */
+    void (*few_rows[3])(const skip_lists *lists, int64_t blocks, int64_t first, int64_t rows,
+                        const skip_weights *w, const skip_sums *sums, int64_t columns);
+
     /* The parts of a compact product; see compact_body.h. x is packed in groups of compact_rows
      * rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of x themselves, or units of x
      * transposed. Strides count elements. `clear` begins the sums of a tile. */
@@ -280,6 +285,9 @@ int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compac
 /* out[j] = the sum of the kept elements of column j of x (rows, columns), times scale. (sums.c) */
 void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
                     const compact_mask *mask, double scale, void *out);
+
+/* Whether n contiguous elements, float32 or float64, are all finite. (sums.c) */
+int fd_all_finite(fd_dtype dtype, const void *x, int64_t n);
 
 /* ------------------------------------------------------------------------------------------
  * Updates (update.c), multi-threaded; float32 and float64. All arrays are C-contiguous and do not

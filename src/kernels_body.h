@@ -37,6 +37,7 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .skip_pack = {NULL, f32_skip_pack, f64_skip_pack},
     .skip_rows = {NULL, f32_skip_rows, f64_skip_rows},
     .skip_groups = {NULL, f32_skip_groups, f64_skip_groups},
+    .few_rows = {NULL, f32_few_rows, f64_few_rows},
     .compact_rows = COMPACT_ROWS,
     .compact_pack_rows = {NULL, f32_compact_pack_rows, f64_compact_pack_rows},
     .compact_pack_units = {NULL, f32_compact_pack_units, f64_compact_pack_units},

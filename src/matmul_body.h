@@ -48,6 +48,8 @@ static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
 #define R f32
 #include "skip_body.h"
 #define R f32
+#include "few_rows_body.h"
+#define R f32
 #include "compact_body.h"
 #define R f64
 #include "gather_body.h"
@@ -55,5 +57,7 @@ static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
 #include "skip_lists_body.h"
 #define R f64
 #include "skip_body.h"
+#define R f64
+#include "few_rows_body.h"
 #define R f64
 #include "compact_body.h"

@@ -1,5 +1,7 @@
 /* skip.c: a product that skips zeros, cut into blocks for caches and threads.
  *
+ * Of a few rows of x, which w is not packed for, threads share strips of columns. Of more:
+ *
  * For up to FD_BLOCK_ROWS rows of x and CHUNK_DEPTH of depth: first the lists of every block of depth
  * (threads share the blocks), then every panel of columns (threads share the panels): its sums
  * stay in a tile in the L2 cache while the blocks of depth pass through the L1 cache; the last block
@@ -15,6 +17,13 @@
 /* What a thread must have to do to be worth waking: elements looked at, multiply-adds. */
 #define MINIMUM_LISTS (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
+/* The same where w comes straight from memory. */
+#define MINIMUM_STREAMED (1 << 17)
+/* Bytes of a strip of few rows. With several rows, the rows of w that a block of depth meets stay in the
+ * L2 cache for all of them. */
+#define SHORTEST_STRIP 2048
+#define LONGEST_STRIP 16384
+#define LONGEST_STRIP_OF_ROWS 4096
 
 typedef struct {
     const fd_kernels *kernels;
@@ -26,7 +35,7 @@ typedef struct {
     int64_t row, rows;         /* the block of rows */
     int64_t first, depth;      /* the chunk of depth */
     int64_t blocks, tile_rows; /* of depth; rows of the tile */
-    int64_t groups;
+    int64_t groups, strip; /* strip: its columns */
     int64_t row_of_group[FD_BLOCK_ROWS];
     int32_t rows_of_group[FD_BLOCK_ROWS];
     skip_lists *lists; /* one per block */
@@ -128,6 +137,51 @@ static void multiply_panel(const void *context, int64_t panel_number)
     }
 }
 
+/* A strip of columns of a product of few rows. */
+static void multiply_strip(const void *context, int64_t strip)
+{
+    const skip_pass *p = context;
+    const int64_t column = strip * p->strip;
+    const int64_t bytes = p->rows * p->strip * fd_element_bytes(p->dtype);
+    void *tile = fd_workspace(FD_SLOT_PANEL, (size_t)bytes);
+    if (tile == NULL) {
+        *p->failed = 1;
+        return;
+    }
+    skip_sums sums = {.tile = tile, .row = p->row, .column = column};
+    set_ends(p, p->blocks - 1, &sums);
+    sums.from = p->first > 0 ? FD_FROM_RESULT : FD_FROM_ZERO;
+    p->kernels->few_rows[p->dtype](p->lists, p->blocks, p->first, p->rows, p->w, &sums,
+                                   smaller(p->strip, p->w->columns - column));
+}
+
+/* Columns of a strip: one for each thread, if that makes them long enough for the processor to see that
+ * w is read in order, but not more than the caches hold. */
+static int64_t strip_columns(const skip_pass *p, int threads)
+{
+    const int64_t size = fd_element_bytes(p->dtype), line = FD_CACHE_LINE / size;
+    const int64_t most = (p->rows == 1 ? LONGEST_STRIP : LONGEST_STRIP_OF_ROWS) / size;
+    const int64_t least = SHORTEST_STRIP / size;
+    const int64_t share = (p->w->columns + threads - 1) / threads;
+    const int64_t columns = (share + line - 1) / line * line;
+    return columns < least ? least : smaller(columns, most);
+}
+
+/* The products of the pass, once its lists are there. */
+static void multiply(skip_pass *p, int64_t stored)
+{
+    const int64_t work = (stored + p->rows) * p->w->columns;
+    if (p->x->rows <= FD_FEW_ROWS && !p->shared && !p->w->transposed) {
+        const int threads = fd_threads_for(work, MINIMUM_STREAMED);
+        p->strip = strip_columns(p, threads);
+        fd_parallel(threads, (p->w->columns + p->strip - 1) / p->strip, multiply_strip, p);
+        return;
+    }
+    const int64_t width = p->kernels->skip_columns[p->dtype];
+    fd_parallel(fd_threads_for(work, MINIMUM_PRODUCTS), (p->w->columns + width - 1) / width,
+                multiply_panel, p);
+}
+
 /* Lays out the lists of all blocks in one buffer; returns 0, or -1 without memory. */
 static int place_lists(skip_pass *p)
 {
@@ -190,8 +244,6 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
                    .result = result, .failed = &failed};
     /* Shared lists multiply zeros too, at the multipliers' full speed. */
     p.shared = x->bits && !x->transposed && !x->skip_zeros && x->rows_per_mask >= 4;
-    const int64_t width = p.kernels->skip_columns[dtype];
-    const int64_t panels = (w->columns + width - 1) / width;
     int64_t total = 0;
     for (p.row = 0; p.row < x->rows; p.row += p.rows) {
         group_rows(&p);
@@ -207,8 +259,7 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
             for (int64_t block = 0; block < p.blocks; block++) {
                 stored += p.lists[block].total;
             }
-            fd_parallel(fd_threads_for((stored + p.rows) * w->columns, MINIMUM_PRODUCTS), panels,
-                        multiply_panel, &p);
+            multiply(&p, stored);
             total += stored;
             p.first += p.depth;
         } while (p.first < x->depth);

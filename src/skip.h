@@ -6,6 +6,8 @@
 
 /* Rows of x that one packing of w serves: their sums over a panel, 256 KB, stay in the L2 cache. */
 #define FD_BLOCK_ROWS 512
+/* Rows of x for which w is not packed at all. */
+#define FD_FEW_ROWS 4
 #define FD_CACHE_LINE 64
 
 static inline int64_t fd_aligned(int64_t bytes)

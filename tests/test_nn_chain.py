@@ -75,7 +75,7 @@ def test_every_method(monkeypatch, method, rows_per_mask, each_backend):
     """All methods are the same product; those that masks do not allow are left to the plan."""
     plans = []
 
-    def forced(rows, depth, columns, dtype, shared=None, groups=None):
+    def forced(rows, depth, columns, dtype, shared=None, groups=None, standing=False):
         if method == "skip":
             plans.append(method)
             return Choice(2.0, "dense")

@@ -126,7 +126,7 @@ def test_several_threads_leave_the_blas_and_its_spinning_threads_alone(
             pytest.skip("built without threads")
         net = network(nn.Tanh, dropout)
         net.backward(net.forward(values((BATCH, SIZES[0]), dtype=numpy.float32), training=True))
-        assert (counter.dense == 0) == (threads == 2)
+        assert counter.dense == 0 or threads == 1
         counts.append(counter.take())
     assert counts[0] == counts[1]
 

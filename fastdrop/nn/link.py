@@ -338,7 +338,7 @@ class Link(Source):
         self.plan = (
             choose(rows, depth, columns, dtype, shared[0], forward),
             choose_gradient(rows, depth, columns, dtype, forward),
-            choose(rows, columns, depth, dtype, shared[1], back),
+            choose(rows, columns, depth, dtype, shared[1], back, standing=True),
         )
 
 

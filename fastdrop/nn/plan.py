@@ -35,7 +35,7 @@ class Choice:
         self.otherwise = otherwise
 
 
-def choose(rows, depth, columns, dtype, shared=None, groups=None):
+def choose(rows, depth, columns, dtype, shared=None, groups=None, standing=False):
     """Plan a product of (rows, depth) and (depth, columns).
 
     Parameters
@@ -47,6 +47,8 @@ def choose(rows, depth, columns, dtype, shared=None, groups=None):
     groups : tuple, optional
         (share of x kept, share of columns kept, rows per group) where every group has its own
         units.
+    standing : bool, optional
+        Whether it is the transposed weights that are multiplied by.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def choose(rows, depth, columns, dtype, shared=None, groups=None):
         costs["shared"] = skip_cost(rows, depth, columns, dtype, shared, True)
     if groups is not None:
         costs["compact"] = compact_cost(rows, depth, columns, dtype, *groups)
-    return _choice(costs, rows, depth, columns, dtype)
+    return _choice(costs, rows, depth, columns, dtype, standing)
 
 
 def choose_gradient(rows, depth, columns, dtype, groups=None):
@@ -103,10 +105,10 @@ def _in_a_chain(cost):
     return cost if kernels.get_num_threads() == 1 else cost * BLAS_ADVANTAGE
 
 
-def _choice(costs, rows, depth, columns, dtype):
+def _choice(costs, rows, depth, columns, dtype, standing=False):
     """The cheapest, and the share of non-zeros below which skipping is cheaper still."""
     otherwise = min(costs, key=costs.get)
-    fixed = skip_cost(rows, depth, columns, dtype, 0.0, False)
-    per_share = skip_cost(rows, depth, columns, dtype, 1.0, False) - fixed
+    fixed = skip_cost(rows, depth, columns, dtype, 0.0, False, standing)
+    per_share = skip_cost(rows, depth, columns, dtype, 1.0, False, standing) - fixed
     share = (costs[otherwise] - fixed) / per_share if per_share > 0 else 0.0
     return Choice(share, otherwise)

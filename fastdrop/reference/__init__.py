@@ -39,10 +39,13 @@ References
 
 from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
 from fastdrop.reference.compact import (
+    all_finite,
     compact_gradient,
     compact_matmul,
     masked_sums,
+    plain_matmul,
     small_matmul,
+    surely_apart,
 )
 from fastdrop.reference.dropout import apply_mask, dropout_forward, dropout_fresh, rectify
 from fastdrop.reference.matmul import (
@@ -69,6 +72,7 @@ from fastdrop.reference.update import correction_table, update_adam, update_sgd
 __all__ = [
     "DIGITS",
     "ROUNDS",
+    "all_finite",
     "apply_mask",
     "bernoulli_threshold",
     "build_info",
@@ -89,11 +93,13 @@ __all__ = [
     "masked_matmul_backward",
     "masked_sums",
     "philox4x32",
+    "plain_matmul",
     "rectify",
     "scatter",
     "set_num_threads",
     "skip_matmul",
     "small_matmul",
+    "surely_apart",
     "uniforms",
     "update_adam",
     "update_sgd",

@@ -8,12 +8,23 @@ References
    submatrices", arXiv 1502.02478 (2015).
 """
 
+import itertools
+
 import numpy
 
 from fastdrop.reference.bits import unpacked
+from fastdrop.reference.dropout import apply_mask
 from fastdrop.reference.matmul import kept_elements
 
-__all__ = ["compact_gradient", "compact_matmul", "masked_sums", "small_matmul"]
+__all__ = [
+    "all_finite",
+    "compact_gradient",
+    "compact_matmul",
+    "masked_sums",
+    "plain_matmul",
+    "small_matmul",
+    "surely_apart",
+]
 
 
 @numpy.errstate(all="ignore")
@@ -155,17 +166,86 @@ def masked_sums(x, bits, rows_per_mask, scale, out):
     numpy.multiply(numpy.where(kept, x, 0).sum(axis=0), x.dtype.type(scale), out=out)
 
 
-def small_matmul(x, w, bits, mask_shape, rows_per_mask, scale, skip_zeros, most, out):
-    """Return None: the way around the checks of a small product that the kernels have.
-
-    Where everything is as it should be (two C-contiguous matrices of one dtype, a mask of all rows
-    or of each, less than `most` multiply-adds), the compiled module computes ``skip_matmul`` at
-    once and returns the result, in `out` if that is an array. Else it returns None as well, and
-    the caller finds out what is different.
+def all_finite(x):
+    """Whether a C-contiguous array of float32 or float64 holds neither infinity nor NaN.
 
     Examples
     --------
-    >>> x = numpy.ones((1, 2))
-    >>> small_matmul(x, x.T, numpy.array([3], numpy.uint8), (1, 2), 1, 1.0, False, 100, None)
+    >>> all_finite(numpy.array([1.0, 2.0])), all_finite(numpy.array([1.0, numpy.inf]))
+    (True, False)
+    """
+    return bool(numpy.isfinite(x).all())
+
+
+def surely_apart(results, operands):
+    """Whether all arrays lie in one piece and no result shares memory with another array.
+
+    False means that it was not found out in the little time there is.
+
+    Parameters
+    ----------
+    results, operands : tuple of numpy.ndarray
+
+    Examples
+    --------
+    >>> x = numpy.zeros(4)
+    >>> surely_apart((x[:2],), (x[2:],)), surely_apart((x[:3],), (x[2:],))
+    (True, False)
+    """
+    arrays = (*results, *operands)
+    if not all(type(array) is numpy.ndarray and array.flags.forc for array in arrays):
+        return False
+    pairs = itertools.combinations(results, 2)
+    return not any(
+        numpy.may_share_memory(*pair) for pair in (*pairs, *itertools.product(results, operands))
+    )
+
+
+def plain_matmul(x, bits, mask_shape, rows_per_mask, w, scale, bias, bias_scale, masked, out):
+    """Apply a mask to a matrix and multiply everything.
+
+    Parameters
+    ----------
+    x, bits, w, scale, bias, bias_scale, out
+        As for `compact_matmul`; `bits` may be None.
+    mask_shape, rows_per_mask
+        As for `apply_mask`.
+    masked : numpy.ndarray, dtype and shape of `x`, or None without a mask
+        Is overwritten.
+
+    Returns
+    -------
+    bool
+        Whether the result is that of `skip_matmul`: it holds no infinity and no NaN, which may come
+        of a dropped element's zero; or there is no mask.
+
+    Examples
+    --------
+    >>> x, w, y = numpy.ones((1, 2)), numpy.array([[1.0], [numpy.inf]]), numpy.empty((1, 1))
+    >>> bits = numpy.array([1], numpy.uint8)
+    >>> plain_matmul(x, bits, (1, 2), 1, w, 1.0, None, 1.0, numpy.empty_like(x), y)
+    False
+    """
+    if bits is not None:
+        apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
+        x, scale = masked, 1.0
+    compact_matmul(x, None, 1, max(len(x), 1), w, scale, bias, bias_scale, None, 1, out)
+    return bits is None or all_finite(out)
+
+
+def small_matmul(
+    x, w, bits, mask_shape, rows_per_mask, scale, keep_prob, skip_zeros, small, most, cheapest, out
+):
+    """Return None: the way around the checks of a smaller product that the kernels have.
+
+    Where everything is as it should be (two C-contiguous matrices of one dtype, a mask of all rows
+    or of each, less than `most` multiply-adds), the compiled module computes ``skip_matmul`` at
+    once, or from `small` multiply-adds on what `cheapest` says, and returns the result, in `out`
+    if that is an array. Else it returns None as well, and the caller finds out what is different.
+
+    Examples
+    --------
+    >>> x, bits = numpy.ones((1, 2)), numpy.array([3], numpy.uint8)
+    >>> small_matmul(x, x.T, bits, (1, 2), 1, 1.0, 1.0, False, 100, 1000, max, None)
     """
     return None

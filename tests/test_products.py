@@ -1,0 +1,93 @@
+"""The way to a product: which method, the way around the checks, what is looked at on it."""
+
+import numpy
+import pytest
+from conftest import assert_identical, values
+
+import fastdrop
+from fastdrop import _kernels, products, reference
+
+DTYPES = (numpy.float32, numpy.float64)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernels", [_kernels, reference])
+def test_all_finite_finds_one_among_many(kernels, dtype):
+    limits = numpy.finfo(dtype)
+    for n in (0, 1, 3, 4, 5, 31, 33, 1000):
+        x = numpy.full(n, limits.max, dtype)
+        x[::2] = limits.smallest_subnormal
+        assert kernels.all_finite(x) is True
+        for place in sorted({0, n // 2, n - 1} & set(range(n))):
+            for value in (numpy.nan, numpy.inf, -numpy.inf):
+                changed = x.copy()
+                changed[place] = value
+                assert kernels.all_finite(changed) is False
+
+
+@pytest.mark.parametrize("kernels", [_kernels, reference])
+def test_surely_apart(kernels):
+    x = numpy.zeros((6, 4))
+    assert kernels.surely_apart((x[:2], x[2:3]), (x[3:], numpy.zeros(3)))
+    assert kernels.surely_apart((x[:2],), (x[2:].T,))
+    assert not kernels.surely_apart((x[:3],), (x[2:],))
+    assert not kernels.surely_apart((x[:3], x[2:]), (numpy.zeros(3),))
+    assert not kernels.surely_apart((x[:, 0],), (x[:, 1],))  # not in one piece: not found out
+    assert not kernels.surely_apart((x[:2],), ([1.0],))
+    assert kernels.surely_apart((), (x,))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows_per_mask", [1, 4, None])
+def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
+    """As its twin, within rounding, and it says where a zero has met infinity."""
+    x, w = values((13, 70), dtype), values((70, 33), dtype, 1)
+    bias = values(33, dtype, 2)
+    bits, shape = None, ()
+    if rows_per_mask is not None:
+        shape = (-(-13 // rows_per_mask), 70)
+        kept = numpy.random.default_rng(0).random(shape) < 0.5
+        bits = numpy.packbits(kept, bitorder="little")
+    masked = None if bits is None else numpy.empty_like(x)
+    results = numpy.empty((2, 13, 33), dtype)
+    mask = (bits, shape, rows_per_mask or 1)
+    for kernels, out in zip((_kernels, reference), results, strict=True):
+        assert kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, masked, out)
+    eps = numpy.finfo(dtype).eps
+    bound = 80 * eps * (numpy.abs(x) @ numpy.abs(w) * 1.5 + numpy.abs(bias))
+    assert (numpy.abs(results[0] - results[1]) <= bound).all()
+    w[3, 5] = numpy.inf
+    for kernels in (_kernels, reference):
+        with numpy.errstate(invalid="ignore"):
+            finite = kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, masked, results[0])
+        assert finite == (bits is None)
+
+
+@pytest.mark.parametrize("rows_per_mask", [1, "batch"])
+@pytest.mark.parametrize("keep_prob", [0.02, 0.3, 0.6, 0.95, 1.0])
+@pytest.mark.parametrize("size", [(1, 600, 300), (16, 128, 128), (64, 96, 100), (40, 256, 256)])
+def test_the_way_around_the_checks_takes_the_same_method(size, keep_prob, rows_per_mask):
+    """The same bits as with `out` strided, which goes the long way; also where w has infinities."""
+    rows, depth, columns = size
+    x, w = values((rows, depth)), values((depth, columns), seed=1)
+    mask = fastdrop.MaskStream(0).draw(
+        (rows, depth), keep_prob=keep_prob, rows_per_mask=rows_per_mask
+    )
+    for special in (0.0, numpy.inf):
+        w[2, 3] = special
+        wide = numpy.empty((rows, 2 * columns), numpy.float32)
+        long_way = fastdrop.masked_matmul(x, w, mask_in=mask, out=wide[:, :columns])
+        assert_identical(fastdrop.masked_matmul(x, w, mask_in=mask), numpy.array(long_way))
+
+
+def test_the_choice_knows_shapes_and_shares():
+    def method(shape, share, kept=None):
+        groups = (None, None, 0) if kept is None else (kept, kept, shape[0])
+        isa = _kernels.isa_used()
+        return products.cheapest(isa, shape, numpy.dtype("f4"), share, False, *groups)
+
+    large = (128, 1024, 1024)
+    assert method(large, 0.1) == "skip"
+    assert method(large, 1.0) in ("dense", "plain")
+    assert method(large, 0.5, kept=0.5) == "compact"
+    assert method((1, 4096, 4096), 0.2) == "skip"
