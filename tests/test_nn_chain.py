@@ -69,7 +69,7 @@ def test_rates(rate, rows_per_mask):
     assert positions == {2}
 
 
-@pytest.mark.parametrize("method", ["dense", "shared", "compact", "skip"])
+@pytest.mark.parametrize("method", ["dense", "plain", "shared", "compact", "skip"])
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
 def test_every_method(monkeypatch, method, rows_per_mask, each_backend):
     """All methods are the same product; those that masks do not allow are left to the plan."""
@@ -79,7 +79,7 @@ def test_every_method(monkeypatch, method, rows_per_mask, each_backend):
         if method == "skip":
             plans.append(method)
             return Choice(2.0, "dense")
-        allowed = {"shared": shared is not None, "compact": groups is not None}
+        allowed = {"plain": True, "shared": shared is not None, "compact": groups is not None}
         plans.append(method if allowed.get(method) else "dense")
         return Choice(-1.0, plans[-1])
 
