@@ -109,9 +109,9 @@ def dropout_rates(dropout, layers):
     ValueError
         If there is not one for every layer, or one is not in [0, 1).
     """
-    if isinstance(dropout, Real):
-        return [float(dropout)] * layers
-    rates = list(dropout)
+    if getattr(dropout, "ndim", None) == 0:
+        dropout = dropout.item()
+    rates = list(dropout) if hasattr(dropout, "__iter__") else [dropout] * layers
     if len(rates) != layers:
         raise ValueError(
             f"dropout must be a float, or have one for each of the {layers} hidden layers, got "

@@ -11,6 +11,8 @@ from fastdrop.estimators.sampling import Posterior, log_densities, log_mean
 
 __all__ = ["Uncertainty"]
 
+MOST_SAMPLES = 2**31 - 1
+
 
 class Uncertainty:
     """Monte Carlo dropout of a fitted `MultilayerPerceptron`, of which this is a part.
@@ -66,7 +68,9 @@ class Uncertainty:
 
     def _samples(self, X, n_samples, random_state):
         """Raw scores of checked data, as `Posterior.samples` yields them."""
-        check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        if isinstance(n_samples, bool):
+            raise TypeError(f"n_samples must be an int, got {n_samples}")
+        check_scalar(n_samples, "n_samples", Integral, min_val=1, max_val=MOST_SAMPLES)
         self._take_over_weights()
         state = check_random_state(random_state)
         seed = [int(word) for word in state.randint(0, 2**32, 4, dtype=numpy.uint32)]
