@@ -95,16 +95,17 @@ def masked_matmul(
         )  # fmt: skip
         if small is not None:
             return small
+    given = x, w, bias = as_array(x, "x"), as_array(w, "w"), _bias(bias)
     x = as_rows(x, "x")
     w = as_weights(w, x)
     if not is_one_of(method, METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     shape = (*x.shape[:-1], w.shape[1])
     if bias is not None:
-        bias = _bias(bias, w)
+        bias = _fitting_bias(bias, w)
     mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
     mask_out = row_mask(mask_out, shape, "mask_out", "y")
-    result = numpy.empty(shape, x.dtype) if out is None else _result(out, shape, x, w, bias)
+    result = numpy.empty(shape, x.dtype) if out is None else _result(out, shape, x.dtype, *given)
     scale_in = 1.0 if mask_in is None else mask_in.scale
     scale_out = 1.0 if mask_out is None else mask_out.scale
     flat = rows_contiguous(_matrix(result))
@@ -158,6 +159,7 @@ def masked_matmul_backward(
     array([[2., 2., 2.],
            [0., 0., 0.]])
     """
+    given = x, w, grad_y = as_array(x, "x"), as_array(w, "w"), as_array(grad_y, "grad_y")
     x = as_rows(x, "x")
     w = as_weights(w, x)
     if not is_one_of(method, METHODS):
@@ -176,7 +178,7 @@ def masked_matmul_backward(
     skip_zeros = bool(skip_zeros)
     rows, grad = _matrix(x), _matrix(grad_y)
     shapes = (x.shape, w.shape, (w.shape[1],))
-    grad_x, grad_w, grad_bias = _gradients(out, shapes, (x, w, grad_y))
+    grad_x, grad_w, grad_bias = _gradients(out, shapes, x.dtype, given)
     multiply(
         Product(grad, w.T, _matrix(grad_x), mask_out, mask_in, scale, None, 1.0, skip_zeros), method
     )
@@ -186,9 +188,8 @@ def masked_matmul_backward(
     return grad_x, grad_w, grad_bias
 
 
-def _gradients(out, shapes, operands):
-    """The three arrays that the gradients go to, checked or new."""
-    dtype = operands[0].dtype
+def _gradients(out, shapes, dtype, operands):
+    """The three arrays that the gradients go to, checked or new; operands as they were given."""
     if out is None:
         return [numpy.empty(shape, dtype) for shape in shapes]
     if not isinstance(out, tuple | list) or len(out) != 3:
@@ -216,8 +217,11 @@ def _matrix(x):
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _bias(bias, w):
-    bias = as_array(bias, "bias")
+def _bias(bias):
+    return None if bias is None else as_array(bias, "bias")
+
+
+def _fitting_bias(bias, w):
     if bias.dtype != w.dtype:
         raise TypeError(f"bias must have dtype {w.dtype}, that of x, got {bias.dtype}")
     if bias.shape != (w.shape[1],):
@@ -225,8 +229,9 @@ def _bias(bias, w):
     return contiguous(bias, bias.dtype)
 
 
-def _result(out, shape, x, w, bias):
-    check_output(out, shape, x.dtype)
+def _result(out, shape, dtype, x, w, bias):
+    """`out`, checked; the operands are those that were given, of which copies may be used."""
+    check_output(out, shape, dtype)
     if kernels.surely_apart((out,), (x, w) if bias is None else (x, w, bias)):
         return out
     for name, operand in (("x", x), ("w", w), ("bias", bias)):

@@ -35,7 +35,10 @@ typedef struct {
     int64_t row, rows;         /* the block of rows */
     int64_t first, depth;      /* the chunk of depth */
     int64_t blocks, tile_rows; /* of depth; rows of the tile */
-    int64_t groups, strip; /* strip: its columns */
+    int64_t groups;
+    int64_t wide_panels; /* behind them there are narrow ones */
+    int narrow;          /* their vectors */
+    int64_t strip;       /* columns of a strip, of few rows */
     int64_t row_of_group[FD_BLOCK_ROWS];
     int32_t rows_of_group[FD_BLOCK_ROWS];
     skip_lists *lists; /* one per block */
@@ -59,19 +62,31 @@ static int64_t lanes_of(const skip_pass *p)
     return p->kernels->skip_columns[p->dtype] / p->kernels->skip_vectors;
 }
 
-/* Vectors of a panel that begins at `column`: as few as hold the columns that are left. */
-static int panel_vectors(const skip_pass *p, int64_t column)
-{
-    int vectors = p->shared ? 2 : 1;
-    while (vectors < 8 && vectors * lanes_of(p) < p->w->columns - column) {
-        vectors *= 2;
-    }
-    return vectors < 8 ? vectors : (int)p->kernels->skip_vectors;
-}
-
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/* The narrowest panel, in vectors, that holds `vectors` of them, or the widest one there is. */
+static int panel_vectors(const skip_pass *p, int64_t vectors)
+{
+    int enough = p->shared ? 2 : 1;
+    while (enough < 8 && enough < vectors) {
+        enough *= 2;
+    }
+    return (int)smaller(enough, p->kernels->skip_vectors);
+}
+
+/* Cuts the columns into panels, equally many wide ones for each thread and an equal share of what is
+ * left. Returns how many there are. */
+static int64_t cut_panels(skip_pass *p, int threads)
+{
+    const int64_t lanes = lanes_of(p), wide = p->kernels->skip_vectors;
+    const int64_t vectors = (p->w->columns + lanes - 1) / lanes;
+    p->wide_panels = vectors / (wide * threads) * threads;
+    const int64_t left = vectors - p->wide_panels * wide;
+    p->narrow = panel_vectors(p, (left + threads - 1) / threads);
+    return p->wide_panels + (left + p->narrow - 1) / p->narrow;
 }
 
 /* Where block number `block` of this panel's columns lies in w, for fetching ahead. */
@@ -112,9 +127,14 @@ static void multiply_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
     const int64_t size = fd_element_bytes(p->dtype);
-    const int64_t column = panel_number * p->kernels->skip_columns[p->dtype];
-    const int vectors = panel_vectors(p, column);
-    const int64_t row_bytes = vectors * lanes_of(p) * size;
+    const int64_t lanes = lanes_of(p), wide = smaller(panel_number, p->wide_panels);
+    const int64_t before = wide * p->kernels->skip_vectors + (panel_number - wide) * p->narrow;
+    const int64_t column = before * lanes;
+    const int64_t left = (p->w->columns - column + lanes - 1) / lanes;
+    const int vectors = panel_number < p->wide_panels
+                            ? (int)p->kernels->skip_vectors
+                            : (int)smaller(p->narrow, panel_vectors(p, left));
+    const int64_t row_bytes = vectors * lanes * size;
     const int64_t panel_bytes = FD_SKIP_DEPTH * row_bytes;
     char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * row_bytes));
     if (panel == NULL) {
@@ -177,9 +197,8 @@ static void multiply(skip_pass *p, int64_t stored)
         fd_parallel(threads, (p->w->columns + p->strip - 1) / p->strip, multiply_strip, p);
         return;
     }
-    const int64_t width = p->kernels->skip_columns[p->dtype];
-    fd_parallel(fd_threads_for(work, MINIMUM_PRODUCTS), (p->w->columns + width - 1) / width,
-                multiply_panel, p);
+    const int threads = fd_threads_for(work, MINIMUM_PRODUCTS);
+    fd_parallel(threads, cut_panels(p, threads), multiply_panel, p);
 }
 
 /* Lays out the lists of all blocks in one buffer; returns 0, or -1 without memory. */

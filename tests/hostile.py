@@ -136,10 +136,13 @@ BAD_INTEGERS = (2.0, "2", None, [1], numpy.float64(1), True, numpy.bool_(0), 1j,
 def raised(call, names):
     """What a call returns, or None if it refused an argument of those names.
 
-    Anything but a TypeError or ValueError that names one of them is a failure.
+    Anything but a TypeError or ValueError that names one of them is a failure, or a MemoryError:
+    no array is too large to be asked for.
     """
     try:
         return call()
+    except MemoryError:
+        return None
     except (TypeError, ValueError) as error:
         words = "|".join(re.escape(name) for name in names)
         if not re.search(rf"\b({words})\b", str(error)):

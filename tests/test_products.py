@@ -91,3 +91,18 @@ def test_the_choice_knows_shapes_and_shares():
     assert method(large, 1.0) in ("dense", "plain")
     assert method(large, 0.5, kept=0.5) == "compact"
     assert method((1, 4096, 4096), 0.2) == "skip"
+
+
+@pytest.mark.parametrize("name", ["x", "w"])
+def test_out_overlaps_no_operand_of_which_a_copy_is_used(name):
+    """What lies neither in rows nor in columns is copied; that is no leave to write to it."""
+    memory = numpy.zeros(200, numpy.float32)
+    apart = memory[100:].reshape(5, 20)[::2, ::2][:3, :3]  # 3 x 3, strided both ways
+    operands = {"x": numpy.ones((3, 3), numpy.float32), "w": numpy.ones((3, 3), numpy.float32)}
+    operands[name] = apart
+    with pytest.raises(ValueError, match=f"out must not overlap {name}"):
+        fastdrop.masked_matmul(**operands, out=memory[100:109].reshape(3, 3))
+    gradients = (memory[100:109].reshape(3, 3), None, None)
+    with pytest.raises(ValueError, match="out must hold arrays that overlap neither"):
+        fastdrop.masked_matmul_backward(numpy.ones_like(apart), **operands, out=gradients)
+    assert not memory.any()

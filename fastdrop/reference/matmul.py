@@ -298,7 +298,7 @@ def _written_out(mask, shape):
         return numpy.ones(shape, dtype=bool), 1.0
     kept = mask.to_array()
     if isinstance(mask.rows_per_mask, int) and mask.rows_per_mask > 1:
-        kept = kept[numpy.arange(shape[0]) // mask.rows_per_mask]
+        kept = kept[numpy.arange(shape[0]) // min(mask.rows_per_mask, max(shape[0], 1))]
     return numpy.broadcast_to(kept, shape), mask.scale
 
 
