@@ -296,23 +296,3 @@ def _compact_transposed(p, group):
     kernels.compact_gradient(
         p.x, *_bits(p.mask_in), group, rows_contiguous(p.w), *_bits(p.mask_out), p.scale, p.out
     )
-
-
-def gathered_columns(name, x, units):
-    """The active columns of a matrix, in a work array; x itself where all are."""
-    if units[0] is None:
-        return x
-    out = buffer(name, (x.shape[0], active_units(units, x.shape[1])), x.dtype)
-    kernels.gather(x, None, 0, *units, out)
-    return out
-
-
-def active_units(units, width):
-    """Number of units whose bits are set; units are (bits, offset)."""
-    bits, offset = units
-    if bits is None:
-        return width
-    first = offset >> 3
-    last = -(-(offset + width) // 8)
-    row = numpy.unpackbits(bits[first:last], bitorder="little")
-    return int(numpy.count_nonzero(row[offset & 7 : (offset & 7) + width]))
