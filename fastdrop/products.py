@@ -75,6 +75,8 @@ class Product:
             rows, depth = self.x.shape
             every = max(1, rows * depth // COUNTED_ELEMENTS)
             counted = self.x[:: min(every, rows)]
+            if counted.strides[1] == counted.itemsize:
+                counted = counted.view(f"i{counted.itemsize}")  # ten times faster; -0.0 counts
             share *= numpy.count_nonzero(counted) / counted.size
         return share
 
