@@ -57,7 +57,7 @@ def arrays(draw, shape):
 def test_layers(data, kind, training):
     x, x_place = data.draw(arrays((4, 4)))
     layer, twin = fresh_layer(kind), fresh_layer(kind)
-    y = raised(lambda: layer.forward(x, training=training), ("x", layer.name))
+    y = raised(lambda: layer.forward(x, training=training), ("x", layer.name, "rows_per_mask"))
     if x_place is not None:
         x_place.assert_untouched()
     if y is None:
@@ -102,7 +102,8 @@ def test_losses(data, loss, weighted, labels):
     given_ = [None if array is None else numpy.array(array) for array in (target, weights)]
     value, grad = loss()(numpy.array(prediction), given_[0], sample_weight=given_[1])
     assert numpy.isfinite(value)
-    assert outcome[0] == value
+    # Of another layout NumPy sums the elements in another order.
+    assert outcome[0] == pytest.approx(value, rel=1e-5)
     assert_identical(outcome[1], grad)
 
 
@@ -129,7 +130,9 @@ def test_settings_of_optimisers(kind, learning_rate, weight_decay, max_norm, fir
         for parameter in good:
             parameter.grad = numpy.ones_like(parameter.value)
         made.step()
-        assert all(numpy.isfinite(parameter.value).all() for parameter in good)
+        # Rates that are beyond all numbers make weights that are, too.
+        if max(float(value or 0) for value in (learning_rate, weight_decay)) < 1e100:
+            assert all(numpy.isfinite(parameter.value).all() for parameter in good)
 
 
 @st.composite
