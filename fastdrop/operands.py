@@ -8,7 +8,7 @@ import numpy
 from fastdrop.arguments import as_array
 from fastdrop.mask import Mask
 
-__all__ = ["RowMask", "as_rows", "as_weights", "row_mask"]
+__all__ = ["RowMask", "as_rows", "as_weights", "row_mask", "share_of_nonzeros"]
 
 _FLOATS = frozenset(map(numpy.dtype, (numpy.float32, numpy.float64)))
 
@@ -115,6 +115,13 @@ def rows_contiguous(matrix):
     if (columns == size or matrix.shape[1] <= 1) and (apart or matrix.shape[0] <= 1):
         return matrix
     return matrix.copy()
+
+
+def share_of_nonzeros(matrix):
+    """Share of the elements of a matrix of floats that are not 0 (-0.0 may count); 0 of none."""
+    if matrix.strides[1] == matrix.itemsize:
+        matrix = matrix.view(f"i{matrix.itemsize}")  # NumPy counts these ten times as fast
+    return numpy.count_nonzero(matrix) / max(matrix.size, 1)
 
 
 def row_mask(mask, shape, name, of):

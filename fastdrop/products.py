@@ -18,7 +18,7 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_empty
 from fastdrop.cost import compact_cost, dense_cost, gradient_cost, masks_cost, skip_cost
-from fastdrop.operands import one_axis_contiguous, rows_contiguous
+from fastdrop.operands import one_axis_contiguous, rows_contiguous, share_of_nonzeros
 
 __all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed"]
 
@@ -74,10 +74,7 @@ class Product:
         if self.skip_zeros and self.x.size:
             rows, depth = self.x.shape
             every = max(1, rows * depth // COUNTED_ELEMENTS)
-            counted = self.x[:: min(every, rows)]
-            if counted.strides[1] == counted.itemsize:
-                counted = counted.view(f"i{counted.itemsize}")  # ten times faster; -0.0 counts
-            share *= numpy.count_nonzero(counted) / counted.size
+            share *= share_of_nonzeros(self.x[:: min(every, rows)])
         return share
 
 

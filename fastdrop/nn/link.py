@@ -18,6 +18,7 @@ from fastdrop.nn.identity import Identity
 from fastdrop.nn.masks import compress, expand, per_element, units_taken
 from fastdrop.nn.plan import choose, choose_gradient
 from fastdrop.nn.relu import ReLU
+from fastdrop.operands import share_of_nonzeros
 from fastdrop.products import SMALLEST_GROUP, Product, multiply, multiply_transposed
 
 __all__ = ["Link", "Source"]
@@ -56,7 +57,7 @@ class Source:
         """Say what the network's input is."""
         self.width = self.active = x.shape[1]
         if self.sparse:
-            self.share = numpy.count_nonzero(x.view(f"i{x.itemsize}")) / max(x.size, 1)
+            self.share = share_of_nonzeros(x)
 
     def expected(self):
         """Columns stored, on average."""
