@@ -31,6 +31,17 @@ cdef extern from "fastdrop.h" nogil:
         int64_t group
         compact_mask mask_in
         compact_mask mask_out
+    ctypedef struct direct_operands:
+        const void *x
+        const void *w
+        int64_t rows
+        int64_t depth
+        int64_t columns
+        const uint8_t *bits
+        int64_t rows_per_mask
+        double scale
+    int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
+    int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
                               const compact_result *result)
     int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c,
@@ -159,6 +170,40 @@ def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, tuple mask_shape, int
     return bits is None or all_finite(out)
 
 
+# The share that must be kept of x for a product that multiplies its zeros as well.
+cdef double WORTH_ITS_ZEROS = 0.4
+
+
+def direct_fits(cnp.ndarray x not None, cnp.ndarray w not None, keep_prob):
+    return (
+        cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY_RO(w)
+        and (keep_prob is None or keep_prob >= WORTH_ITS_ZEROS)
+        and fd_direct_fits(dtype_of(x), cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1),
+                           cnp.PyArray_DIM(w, 1)) != 0
+    )
+
+
+def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t rows_per_mask,
+                  cnp.ndarray w not None, double scale, cnp.ndarray out not None):
+    cdef direct_operands c
+    cdef fd_dtype dtype = dtype_of(x)
+    c.x = cnp.PyArray_DATA(x)
+    c.w = cnp.PyArray_DATA(w)
+    c.rows = cnp.PyArray_DIM(x, 0)
+    c.depth = cnp.PyArray_DIM(x, 1)
+    c.columns = cnp.PyArray_DIM(w, 1)
+    c.bits = bits_of(bits)
+    c.rows_per_mask = rows_per_mask
+    c.scale = scale
+    cdef void *target = cnp.PyArray_DATA(out)
+    cdef int finite
+    with nogil:
+        finite = fd_direct_matmul(dtype, &c, target)
+    if finite < 0:
+        raise MemoryError("no memory for the packed operand of a matrix product")
+    return bool(finite)
+
+
 def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
                  keep_prob, bint skip_zeros, int64_t small, int64_t most, cheapest, out):
     cdef cnp.npy_intp shape[2]
@@ -185,7 +230,9 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     else:
         return None
     method = "skip"
-    if work >= small:
+    if direct_fits(a, b, keep_prob):
+        method = "direct"
+    elif work >= small:
         if skip_zeros or keep_prob is None:
             return None
         kept = (keep_prob, 1.0, share) if share == rows else (None, None, 0)
@@ -214,5 +261,7 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
         masked = cnp.PyArray_EMPTY(2, shape, kind, 0)
         if plain_matmul(a, bits, mask_shape, 1, b, scale, None, 1.0, masked, result):
             return result
+    if method == "direct" and direct_matmul(a, bits, share, b, scale, result):
+        return result
     skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)
     return result

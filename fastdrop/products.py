@@ -81,7 +81,8 @@ class Product:
 def multiply(product, method):
     """Compute a product by a method; returns the method taken, "auto" resolved.
 
-    "plain" is "dense" by a kernel, which for small products is faster than NumPy's BLAS.
+    "plain" is "dense" by a kernel, which for small products is faster than NumPy's BLAS; "direct"
+    the same for the smallest, where nothing is packed.
     """
     if method == "auto":
         method = choose(product)
@@ -91,6 +92,8 @@ def multiply(product, method):
         _compact(product)
     elif method == "plain":
         _plain(product)
+    elif method == "direct":
+        _direct(product)
     else:
         _dense(product)
     return method
@@ -116,6 +119,8 @@ def choose(product):
     if mask_in is None and mask_out is None and not product.skip_zeros:
         return "dense"
     shape = (*product.x.shape, product.w.shape[1])
+    if mask_in is not None and kernels.direct_fits(product.x, product.w, mask_in.keep_prob):
+        return "direct"
     if mask_in is not None and shape[0] * product.w.size < SMALL_PRODUCT:
         return "skip"  # by the time the others' costs are worked out it is done
     share = product.density() if mask_in is not None or product.skip_zeros else None
@@ -172,6 +177,14 @@ def _finite(array):
     return kernels.all_finite(array if array.flags.c_contiguous else array.copy())
 
 
+def _none_leaked(operand, out):
+    """Whether no infinity or NaN of an operand can have met the zero of a dropped element.
+
+    It would be in the product, too: the smaller one is looked at.
+    """
+    return _finite(operand if operand.size < out.size else out)
+
+
 @numpy.errstate(all="ignore")  # of dropped numbers nobody wants to hear
 def _dense(p):
     x = p.x
@@ -179,7 +192,7 @@ def _dense(p):
     if scaled:
         x = _masked(x, p.mask_in, p.scale, buffer("masked", x.shape, x.dtype))
     numpy.matmul(x, p.w, out=p.out)
-    if scaled and not _finite(p.out):
+    if scaled and not _none_leaked(p.w, p.out):
         # Infinity or NaN in w may have met a dropped element's zero, which is no product at all.
         _skip(p)
         return
@@ -204,6 +217,21 @@ def _plain(p):
     if not kernels.plain_matmul(x, *of_mask, p.w, p.scale, p.bias, p.bias_scale, masked, out):
         _skip(p)  # infinity or NaN in w may have met a dropped element's zero
         return
+    if p.mask_out is not None:
+        _masked(out, p.mask_out, 1.0, p.out)
+    elif out is not p.out:
+        p.out[...] = out
+
+
+@numpy.errstate(all="ignore")
+def _direct(p):
+    """As `_dense`, by a kernel that packs nothing of w; there is a mask of x."""
+    out = p.out if p.out.flags.c_contiguous else numpy.empty(p.out.shape, p.x.dtype)
+    if not kernels.direct_matmul(p.x, *_bits(p.mask_in), p.w, p.scale, out):
+        _skip(p)  # infinity or NaN in w may have met a dropped element's zero
+        return
+    if p.bias is not None:
+        numpy.add(out, p.bias * out.dtype.type(p.bias_scale), out=out)
     if p.mask_out is not None:
         _masked(out, p.mask_out, 1.0, p.out)
     elif out is not p.out:
@@ -242,7 +270,7 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
         _skip_transposed(p)
     else:
         _dense_transposed(p, method == "plain")
-    if mask_out is not None and not _finite(out):
+    if mask_out is not None and not _none_leaked(x, out):
         p.w = grad
         _compact_transposed(p, 1)  # sample by sample: dropped outputs have no part in it at all
 
@@ -257,7 +285,7 @@ def _dense_transposed(p, plain):
         kernels.compact_gradient(x, None, 1, rows, rows_contiguous(p.w), None, 1, 1.0, p.out)
     else:
         numpy.matmul(x.T, p.w, out=p.out)
-    if p.mask_in is not None and not _finite(p.out):
+    if p.mask_in is not None and not _none_leaked(p.w, p.out):
         _skip_transposed(p)  # a dropped element's zero may have met infinity
     elif p.scale != 1:
         numpy.multiply(p.out, p.out.dtype.type(p.scale), out=p.out)

@@ -82,11 +82,58 @@ static char *tile_of(const compact_pass *p, const compact_work *work, int64_t g,
     return work->tiles + (n * p->groups + g) * work->tile_bytes;
 }
 
+/* Blocks [block, block + blocks) of depth and panels [panel, panel + panels) of w, to be fetched while
+ * group g multiplies what is packed. */
+static compact_ahead ahead_of(const compact_pass *p, const compact_part *part, int64_t g,
+                              int64_t block, int64_t panel)
+{
+    const compact_matrix *w = &p->c->w;
+    const int64_t size = fd_element_bytes(p->dtype);
+    /* rows in memory are units of this axis, and run along the other */
+    const compact_axis *rows = w->transposed ? &p->columns[g] : &p->depth[g];
+    const compact_axis *along = w->transposed ? &p->depth[g] : &p->columns[g];
+    const int64_t first = w->transposed ? panel : block, begin = w->transposed ? block : panel;
+    const int64_t end = smaller(first + (w->transposed ? p->panels : p->blocks), rows->blocks);
+    const int64_t stop = smaller(begin + (w->transposed ? p->blocks : p->panels), along->blocks);
+    compact_ahead ahead = {.rows = 0};
+    if (first >= end || begin >= stop) {
+        return ahead;
+    }
+    ahead.data = (const char *)w->data + along->cuts[begin] * size;
+    ahead.stride = w->stride * size;
+    ahead.row_bytes = (along->cuts[stop] - along->cuts[begin]) * size;
+    if (p->groups > 1) { /* together they need nearly all of them: each fetches its share */
+        const int64_t all = rows->cuts[end] - rows->cuts[first];
+        ahead.first = rows->cuts[first] + all * g / p->groups;
+        ahead.rows = rows->cuts[first] + all * (g + 1) / p->groups - ahead.first;
+    } else {
+        ahead.first = rows->ranks[first];
+        ahead.numbers = rows->numbers ? rows->numbers + ahead.first : NULL;
+        ahead.rows = rows->ranks[end] - ahead.first;
+    }
+    const int64_t calls = p->octets * ((vectors_of(p, g, part->panel) + 1) / 2) *
+                          part->blocks * part->panels;
+    const int64_t depth = fd_active_in_block(&p->depth[g], part->block);
+    fd_share_ahead(&ahead, calls * ((depth + FD_AHEAD_STEPS - 1) / FD_AHEAD_STEPS));
+    return ahead;
+}
+
+/* What the thread will pack next, as far as can be told: the next blocks of depth, then the first of
+ * the panels that are left to it where all threads are equally fast. */
+static compact_ahead next_part(const compact_pass *p, const compact_part *part, int64_t g)
+{
+    if (part->block + part->blocks < p->depth[g].blocks) {
+        return ahead_of(p, part, g, part->block + part->blocks, part->panel);
+    }
+    return ahead_of(p, part, g, 0, part->panel + p->threads * p->panels);
+}
+
 static void multiply_part(const compact_pass *p, const compact_work *work, int64_t g)
 {
     const compact_part *part = &work->part;
     const compact_axis *depth = &p->depth[g];
     const int64_t rows = rows_of_group(p, g), unit = p->kernels->compact_rows;
+    compact_ahead ahead = next_part(p, part, g);
     p->kernels->compact_pack_panels[p->dtype](&p->c->w, depth, &p->columns[g], part, work->panels);
     for (int64_t b = 0; b < part->blocks; b++) {
         const int64_t block = part->block + b;
@@ -96,7 +143,7 @@ static void multiply_part(const compact_pass *p, const compact_work *work, int64
                 fd_active_in_block(depth, block),
                 work->panels + (b * part->panels + n) * work->panel_bytes, part->stride,
                 vectors_of(p, g, part->panel + n), tile_of(p, work, g, n), part->stride,
-                block == 0);
+                block == 0, &ahead);
         }
     }
 }

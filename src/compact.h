@@ -69,6 +69,18 @@ typedef struct {
     const void *bias;
 } compact_result;
 
+/* Memory that will be used soon, fetched while something else is multiplied: `row_bytes` bytes from
+ * data + number * stride bytes on, of rows number numbers[i] (or first + i), i from `row` on. Each
+ * FD_AHEAD_STEPS steps of a multiplication fetch up to `share` bytes more of one row. */
+typedef struct {
+    const char *data;
+    int64_t stride, row_bytes, first, rows, share;
+    const int64_t *numbers;
+    int64_t row, byte; /* where the fetching is */
+} compact_ahead;
+
+#define FD_AHEAD_STEPS 64
+
 /* y = x @ w: x (rows, depth), w (depth, columns). Every `group` rows have units of their own: those
  * of mask_in take part, those of mask_out are computed. */
 typedef struct {
@@ -77,6 +89,16 @@ typedef struct {
     compact_matrix w;
     compact_mask mask_in, mask_out;
 } compact_operands;
+
+/* y = (bits ∘ x * scale) @ w of small matrices, all contiguous: x (rows, depth), w (depth, columns).
+ * Row i of x uses bits i / rows_per_mask * depth to that + depth. */
+typedef struct {
+    const void *x, *w;
+    int64_t rows, depth, columns;
+    const uint8_t *bits;
+    int64_t rows_per_mask;
+    double scale;
+} direct_operands;
 
 /* dw = x' @ dy, added up over the groups of rows: x (rows, depth), dy (rows, columns), masks
  * likewise. */

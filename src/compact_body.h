@@ -40,6 +40,13 @@ static inline void R_(pick)(const R_(element) *x, const R_(element) *ahead,
         }
         return;
     }
+    if (fd_compress_in_store()) {
+        for (; piece < last; piece++) {
+            __builtin_prefetch(ahead + piece->source);
+            R_(compress_store)(out + piece->place, R_(load)(x + piece->source), piece->lanes);
+        }
+        return;
+    }
     for (; piece < last; piece++) {
         __builtin_prefetch(ahead + piece->source);
         R_(compress)(out + piece->place, R_(load)(x + piece->source), piece->lanes);
@@ -171,7 +178,7 @@ static void R_(compact_pack_panels)(const compact_matrix *w, const compact_axis 
 /* `depth` steps of COMPACT_ROWS packed rows and `vectors` vectors of the panel, into the sums. */
 static inline __attribute__((always_inline)) void R_(compact_sums)(
     const R_(element) *x, const R_(element) *panel, int64_t panel_stride, int64_t depth,
-    R_(element) *sums, int64_t sums_stride, int clear, const int vectors)
+    R_(element) *sums, int64_t sums_stride, int clear, compact_ahead *ahead, const int vectors)
 {
     R_(vector) v[COMPACT_ROWS][2];
 #pragma GCC unroll 8
@@ -181,18 +188,24 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
             v[r][i] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + i * R_(lanes));
         }
     }
-    for (int64_t t = 0; t < depth; t++, panel += panel_stride, x++) {
-        R_(vector) w[2];
-#pragma GCC unroll 2
-        for (int i = 0; i < vectors; i++) {
-            w[i] = R_(load)(panel + i * R_(lanes));
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < COMPACT_ROWS; r++) {
-            const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
+    for (int64_t left = depth; left > 0; left -= FD_AHEAD_STEPS) {
+        const int64_t steps = left < FD_AHEAD_STEPS ? left : FD_AHEAD_STEPS;
+        int64_t line_step;
+        const char *line = next_lines(ahead, panel, steps, &line_step);
+        for (int64_t t = 0; t < steps; t++, panel += panel_stride, x++, line += line_step) {
+            R_(vector) w[2];
+            __builtin_prefetch(line, 0, 2);
 #pragma GCC unroll 2
             for (int i = 0; i < vectors; i++) {
-                v[r][i] = R_(multiply_add)(factor, w[i], v[r][i]);
+                w[i] = R_(load)(panel + i * R_(lanes));
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < COMPACT_ROWS; r++) {
+                const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
+#pragma GCC unroll 2
+                for (int i = 0; i < vectors; i++) {
+                    v[r][i] = R_(multiply_add)(factor, w[i], v[r][i]);
+                }
             }
         }
     }
@@ -209,7 +222,7 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
  * groups of rows. */
 static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t depth,
                                  const void *packed_panel, int64_t panel_stride, int64_t vectors,
-                                 void *tile, int64_t tile_stride, int clear)
+                                 void *tile, int64_t tile_stride, int clear, compact_ahead *ahead)
 {
     const R_(element) *x = packed, *panel = packed_panel;
     R_(element) *sums = tile;
@@ -219,9 +232,11 @@ static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t dep
             const R_(element) *rows = x + g * COMPACT_ROWS * X_STRIDE;
             R_(element) *place = sums + g * COMPACT_ROWS * tile_stride + vector * R_(lanes);
             if (vector + 1 < vectors) {
-                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear, 2);
+                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear,
+                                 ahead, 2);
             } else {
-                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear, 1);
+                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear,
+                                 ahead, 1);
             }
         }
     }
@@ -249,11 +264,15 @@ static void R_(put_part)(const R_(places) *p, const R_(element) *sums, compact_p
                (size_t)(stop - first) * sizeof *near);
         v = R_(multiply_add)(R_(load)(near), p->bias_scales, v);
     }
-    R_(store)(lanes, R_(keep)(v, piece.lanes));
+    v = R_(keep)(v, piece.lanes);
+    if (!accumulate) {
+        const uint64_t own = ((uint64_t)1 << (stop - piece.source)) - ((uint64_t)1 << (first - piece.source));
+        R_(store_lanes)(out + piece.source, v, own);
+        return;
+    }
+    R_(store)(lanes, v);
     for (int64_t j = first; j < stop; j++) {
-        if (!accumulate) {
-            out[j] = lanes[j - piece.source];
-        } else if (piece.lanes >> (j - piece.source) & 1) {
+        if (piece.lanes >> (j - piece.source) & 1) {
             out[j] += lanes[j - piece.source];
         }
     }

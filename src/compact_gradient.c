@@ -71,6 +71,26 @@ static void pack_grad(const void *context, int64_t task, char *packed)
     }
 }
 
+/* The part of dw that the sums of one panel go to. */
+static compact_ahead rows_to_write(const gradient_pass *p, int64_t g, int64_t task, int64_t panel)
+{
+    const compact_axis *units = &p->units[g], *columns = &p->columns[g];
+    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
+    const int64_t vectors = (fd_active_in_block(columns, panel) + lanes - 1) / lanes;
+    const int64_t active = fd_active_in_block(units, task), unit = p->kernels->compact_rows;
+    compact_ahead ahead = {
+        .data = (const char *)p->result->data + columns->cuts[panel] * size,
+        .stride = p->result->stride * size,
+        .row_bytes = (columns->cuts[panel + 1] - columns->cuts[panel]) * size,
+        .first = units->ranks[task],
+        .rows = active,
+        .numbers = units->numbers ? units->numbers + units->ranks[task] : NULL,
+    };
+    const int64_t calls = (active + unit - 1) / unit * ((vectors + 1) / 2);
+    fd_share_ahead(&ahead, calls * ((p->group + FD_AHEAD_STEPS - 1) / FD_AHEAD_STEPS));
+    return ahead;
+}
+
 /* Sums of one group's products, of a block of its units: to dw, or added to it. */
 static void add_group(const gradient_pass *p, int64_t g, int64_t task, const char *grad, char *x,
                       char *tile)
@@ -91,11 +111,12 @@ static void add_group(const gradient_pass *p, int64_t g, int64_t task, const cha
                                         x + b * block_bytes);
     }
     for (int64_t panel = 0; panel < columns->blocks; panel++) {
+        compact_ahead ahead = rows_to_write(p, g, task, panel);
         const int64_t vectors = (fd_active_in_block(columns, panel) + lanes - 1) / lanes;
         for (int64_t b = 0; b < p->blocks; b++) {
             k->compact_multiply[p->dtype](x + b * block_bytes, octets, rows_of_block(p, g, b),
                                           grad + panel_at(p, g, b, panel), p->panel_stride,
-                                          vectors, tile, p->panel_stride, b == 0);
+                                          vectors, tile, p->panel_stride, b == 0, &ahead);
         }
         k->compact_put[p->dtype](tile, p->panel_stride, columns, panel, accumulate, p->result,
                                  units->numbers ? units->numbers + first : NULL, first, active);

@@ -31,6 +31,39 @@ static int machine_has_avx512(void)
 }
 #endif
 
+/* The form of AVX-512's compress that stores: on Intel's cores as fast as a store, and it touches no line
+ * that it does not fill, so that lists and panels are written almost twice as fast; on Zen 4 it takes a
+ * hundred cycles. */
+int fd_compresses_to_memory = 0;
+
+int fd_compress_to_memory(int wanted)
+{
+    const int before = fd_compresses_to_memory;
+    fd_compresses_to_memory = wanted;
+    return before;
+}
+
+int fd_upper_halves_in_use(void)
+{
+#if defined(__x86_64__)
+    enum { STATE_LEAF = 13, XGETBV_1 = 4, YMM = 4, ZMM = 64 };
+    unsigned eax, ebx, ecx, edx, low, high;
+    if (__get_cpuid_count(STATE_LEAF, 1, &eax, &ebx, &ecx, &edx) && (eax & XGETBV_1)) {
+        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+        return (low & (YMM | ZMM)) != 0;
+    }
+#endif
+    return 0;
+}
+
+static void choose_compress(void)
+{
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    fd_compresses_to_memory = __builtin_cpu_is("intel") != 0;
+#endif
+}
+
 static int always(void)
 {
     return 1;
@@ -77,5 +110,6 @@ int fd_select_level(int level)
         return -1;
     }
     active = levels[level].kernels;
+    choose_compress();
     return 0;
 }

@@ -128,7 +128,8 @@ typedef struct {
 
     /* The parts of a compact product; see compact_body.h. x is packed in groups of compact_rows
      * rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of x themselves, or units of x
-     * transposed. Strides count elements. `clear` begins the sums of a tile. */
+     * transposed. Strides count elements. `clear` begins the sums of a tile. `ahead` is fetched into
+     * the L2 cache meanwhile. */
     int64_t compact_rows;
     void (*compact_pack_rows[3])(const compact_matrix *x, int64_t row, int64_t rows,
                                  const compact_axis *depth, int64_t block, void *packed);
@@ -139,7 +140,7 @@ typedef struct {
                                    void *packed);
     void (*compact_multiply[3])(const void *packed, int64_t groups, int64_t depth,
                                 const void *panel, int64_t panel_stride, int64_t vectors,
-                                void *tile, int64_t tile_stride, int clear);
+                                void *tile, int64_t tile_stride, int clear, compact_ahead *ahead);
     void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
                            int64_t block, int accumulate, const compact_result *result,
                            const int64_t *numbers, int64_t first, int64_t rows);
@@ -194,6 +195,13 @@ const char *fd_level_name(int level);
 int fd_level_available(int level);         /* can this machine run it? */
 int fd_select_level(int level);            /* 0, or -1 if it cannot */
 int64_t fd_last_level_cache_bytes(void);   /* cache.c */
+/* Whether AVX-512 kernels compress right into memory; every selection of a level decides it anew. The
+ * results are the same. */
+extern int fd_compresses_to_memory;
+int fd_compress_to_memory(int wanted); /* for tests; returns what it was */
+/* Whether the last vector code of this thread left something in the upper halves of its registers, which
+ * makes every SSE instruction slow on some cores. No kernel may. 0 where the processor does not say. */
+int fd_upper_halves_in_use(void);
 
 /* ------------------------------------------------------------------------------------------
  * Threads (threads.c). The number is a ceiling: work below a measured minimum stays on one
@@ -278,7 +286,14 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
  * the result holds nothing of use). (compact.c) */
 int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
 
-/* result (depth, columns) = the sum of the groups' products of the units of x, transposed, and of the
+/* Whether fd_direct_matmul can multiply matrices of these shapes, and is made for them. */
+int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
+
+/* out (rows, columns), contiguous, = the product; nothing overlaps. Returns whether it holds no infinity
+ * and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
+int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out);
+
+/* result (depth, columns) = the sum of the groups'oups' products of the units of x, transposed, and of the
  * gradient, +0.0 where no group has any; no bias. The rest as above. (compact_gradient.c) */
 int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compact_result *result);
 

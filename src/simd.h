@@ -32,6 +32,9 @@
  *                          bytes more may be overwritten
  *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
  *                          p[0 .. lanes) must be readable
+ *   R_compress_store(p, v, bits)   the same, but what is behind those lanes may stay as it is;
+ *                          faster where fd_compress_in_store()
+ *   R_store_lanes(p, v, bits)   those lanes of v whose bit is set, to p; the rest stays, unread
  *   fd_count_lanes(bits)   how many bits are set; none above those of a vector's lanes
  *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]
  *                          for i < R_lanes, d < R_transpose_depth
@@ -61,6 +64,9 @@
 #include "simd_sse2.h"
 #else
 #include "simd_scalar.h"
+#endif
+#if !defined(FD_ISA_AVX512)
+#include "simd_some_lanes.h"
 #endif
 
 #endif

@@ -129,6 +129,11 @@ static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
     const __m512 none = _mm512_castsi512_ps(fd_zeros());
     _mm512_storeu_ps(p, _mm512_mask_compress_ps(none, (__mmask16)bits, v));
 }
+#define fd_compress_in_store() fd_compresses_to_memory
+static inline void f32_compress_store(float *p, f32_vector v, uint64_t bits)
+{
+    _mm512_mask_compressstoreu_ps(p, (__mmask16)bits, v);
+}
 static inline f32_vector f32_expand(const float *p, uint64_t bits)
 {
     __m512 v = _mm512_loadu_ps(p);
@@ -186,6 +191,10 @@ static inline void f64_compress(double *p, f64_vector v, uint64_t bits)
     const __m512d none = _mm512_castsi512_pd(fd_zeros());
     _mm512_storeu_pd(p, _mm512_mask_compress_pd(none, (__mmask8)bits, v));
 }
+static inline void f64_compress_store(double *p, f64_vector v, uint64_t bits)
+{
+    _mm512_mask_compressstoreu_pd(p, (__mmask8)bits, v);
+}
 static inline f64_vector f64_expand(const double *p, uint64_t bits)
 {
     __m512d v = _mm512_loadu_pd(p);
@@ -209,6 +218,15 @@ static inline void f64_transpose(const double *p, int64_t stride, double *to, in
 }
 
 static inline int fd_count_lanes(uint64_t bits) { return __builtin_popcountll(bits); }
+
+static inline void f32_store_lanes(float *p, f32_vector v, uint64_t bits)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)bits, v);
+}
+static inline void f64_store_lanes(double *p, f64_vector v, uint64_t bits)
+{
+    _mm512_mask_storeu_pd(p, (__mmask8)bits, v);
+}
 
 /* For updates. */
 static inline f32_vector f32_add(f32_vector a, f32_vector b) { return _mm512_add_ps(a, b); }

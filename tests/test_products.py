@@ -1,5 +1,7 @@
 """The way to a product: which method, the way around the checks, what is looked at on it."""
 
+import itertools
+
 import numpy
 import pytest
 from conftest import assert_identical, values
@@ -63,9 +65,60 @@ def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
         assert finite == (bits is None)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
+def test_direct_matmul(each_isa, dtype, rows_per_mask):
+    """As its twin, within rounding, whatever of a group of rows or a block of depth is filled."""
+    for rows, depth, vectors in itertools.product((1, 7, 8, 9, 33), (1, 31, 160, 161), (1, 2, 3, 5)):
+        columns = 16 * vectors
+        x, w = values((rows, depth), dtype), values((depth, columns), dtype, 1)
+        kept = numpy.random.default_rng(depth).random((-(-rows // rows_per_mask), depth)) < 0.5
+        bits = numpy.packbits(kept, bitorder="little")
+        results = numpy.full((2, rows + 1, columns), 7, dtype)
+        for kernels, out in zip((_kernels, reference), results, strict=True):
+            assert kernels.direct_matmul(x, bits, rows_per_mask, w, 1.5, out[:rows])
+        assert (results[:, rows] == 7).all()  # nothing is written behind the result
+        bound = (depth + 3) * numpy.finfo(dtype).eps * (numpy.abs(x) @ numpy.abs(w) * 1.5)
+        assert (numpy.abs(results[0] - results[1])[:rows] <= bound).all()
+        w[depth // 2, columns - 1] = numpy.inf
+        for kernels in (_kernels, reference):
+            with numpy.errstate(invalid="ignore"):
+                assert not kernels.direct_matmul(x, bits, rows_per_mask, w, 1.5, results[0, :rows])
+
+
+def test_what_fits_a_direct_product(each_isa):
+    x, w = numpy.ones((8, 64), numpy.float32), numpy.ones((64, 64), numpy.float32)
+    assert _kernels.direct_fits(x, w, 0.5) and _kernels.direct_fits(x, w, None)
+    assert not _kernels.direct_fits(x, w, 0.3)
+    assert not _kernels.direct_fits(x[:3], w, 0.5)
+    assert not _kernels.direct_fits(x, w.T, 0.5)
+    assert not _kernels.direct_fits(x[:, ::2], w[:32], 0.5)
+    assert not _kernels.direct_fits(x, numpy.ones((64, 512), numpy.float32), 0.5)
+
+
+@pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
+def test_direct_products_with_all_that_goes_with_them(each_isa, rows_per_mask):
+    """Bias, output mask, a strided result, and infinities under a mask."""
+    stream = fastdrop.MaskStream(3)
+    x, w, bias = values((8, 64)), values((64, 32), seed=1), values(32, seed=2)
+    masks = [
+        stream.draw(shape, rate=0.5, rows_per_mask=rows_per_mask) for shape in ((8, 64), (8, 32))
+    ]
+    for special in (0.0, numpy.inf):
+        x[:, 5] = special
+        w[7] = special
+        wide = numpy.empty((8, 64), numpy.float32)
+        options = {"mask_in": masks[0], "mask_out": masks[1], "bias": bias}
+        out = fastdrop.masked_matmul(x, w, out=wide[:, ::2], **options)
+        skipped = fastdrop.masked_matmul(x, w, method="skip", **options)
+        assert (numpy.isnan(out) == numpy.isnan(skipped)).all()
+        numpy.testing.assert_allclose(out, skipped, rtol=1e-5, atol=1e-5)
+        assert_identical(out == 0, skipped == 0)
+
+
 @pytest.mark.parametrize("rows_per_mask", [1, "batch"])
 @pytest.mark.parametrize("keep_prob", [0.02, 0.3, 0.6, 0.95, 1.0])
-@pytest.mark.parametrize("size", [(1, 600, 300), (16, 128, 128), (64, 96, 100), (40, 256, 256)])
+@pytest.mark.parametrize("size", [(1, 600, 300), (16, 128, 128), (8, 64, 64), (64, 96, 100), (40, 256, 256)])
 def test_the_way_around_the_checks_takes_the_same_method(size, keep_prob, rows_per_mask):
     """The same bits as with `out` strided, which goes the long way; also where w has infinities."""
     rows, depth, columns = size

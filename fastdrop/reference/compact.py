@@ -20,6 +20,8 @@ __all__ = [
     "all_finite",
     "compact_gradient",
     "compact_matmul",
+    "direct_fits",
+    "direct_matmul",
     "masked_sums",
     "plain_matmul",
     "small_matmul",
@@ -233,15 +235,55 @@ def plain_matmul(x, bits, mask_shape, rows_per_mask, w, scale, bias, bias_scale,
     return bits is None or all_finite(out)
 
 
+def direct_fits(x, w, keep_prob):
+    """Whether a product is one for `direct_matmul`: of the twin's none.
+
+    Examples
+    --------
+    >>> direct_fits(numpy.ones((8, 64)), numpy.ones((64, 64)), 0.9)
+    False
+    """
+    return False
+
+
+def direct_matmul(x, bits, rows_per_mask, w, scale, out):
+    """Apply a mask to a small matrix and multiply everything.
+
+    The compiled module does not pack `w`, and takes shapes only that it is made for: some rows,
+    columns that fill whole vectors, a `w` that the nearest caches hold. It is `small_matmul` that
+    knows.
+
+    Parameters
+    ----------
+    x, w, out : numpy.ndarray, C-contiguous
+    bits, rows_per_mask, scale
+        As for `compact_matmul`; there is a mask.
+
+    Returns
+    -------
+    bool
+        Whether the result is that of `skip_matmul`, as `plain_matmul` says it.
+
+    Examples
+    --------
+    >>> x, w, y = numpy.ones((1, 2)), numpy.array([[1.0], [2.0]]), numpy.empty((1, 1))
+    >>> direct_matmul(x, numpy.array([2], numpy.uint8), 1, w, 0.5, y), y
+    (True, array([[1.]]))
+    """
+    shape = (-(-len(x) // rows_per_mask), x.shape[1])
+    masked = numpy.empty_like(x)
+    return plain_matmul(x, bits, shape, rows_per_mask, w, scale, None, 1.0, masked, out)
+
+
 def small_matmul(
     x, w, bits, mask_shape, rows_per_mask, scale, keep_prob, skip_zeros, small, most, cheapest, out
 ):
     """Return None: the way around the checks of a smaller product that the kernels have.
 
     Where everything is as it should be (two C-contiguous matrices of one dtype, a mask of all rows
-    or of each, less than `most` multiply-adds), the compiled module computes ``skip_matmul`` at
-    once, or from `small` multiply-adds on what `cheapest` says, and returns the result, in `out`
-    if that is an array. Else it returns None as well, and the caller finds out what is different.
+    or of each, less than `most` multiply-adds), the compiled module computes ``direct_matmul`` or
+    ``skip_matmul`` at once, or from `small` multiply-adds on what `cheapest` says, and returns the
+    result, in `out` if that is an array. Else it returns None as well, and the caller finds out what is different.
 
     Examples
     --------
