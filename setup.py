@@ -39,9 +39,9 @@ HEADERS = sorted(str(path) for path in Path("src").glob("*") if path.suffix in {
 # -ffast-math would change results.
 OPTIMISE = ["-O3"]
 ALWAYS = ["-std=c11", "-fvisibility=hidden"]
-# Where the compiler knows it. GCC 12 forgets `vzeroupper` behind calls of functions whose registers it
-# knows: on Intel's cores every SSE instruction after such a return then takes some 70 cycles, in the
-# caller's code as well.
+# Where the compiler knows it. GCC 12 forgets `vzeroupper` behind calls of functions whose registers
+# it knows: on Intel's cores every SSE instruction after such a return then takes some 70 cycles, in
+# the caller's code as well.
 IF_KNOWN = ["-fno-ipa-ra"]
 
 # word: (compiler flags, linker flags); "debug" and the sanitisers replace OPTIMISE.

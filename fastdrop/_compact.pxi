@@ -1,6 +1,7 @@
 # Binding of the products of active units; included by _kernels.pyx, whose helpers it uses.
 
 cdef extern from "fastdrop.h" nogil:
+    ctypedef int fd_flag "atomic_int"
     ctypedef struct compact_mask:
         fd_units units
         int64_t rows_per_mask
@@ -14,11 +15,20 @@ cdef extern from "fastdrop.h" nogil:
         double scale
         double bias_scale
         const void *bias
+        fd_flag *infinite
+    ctypedef struct masked_rows:
+        const void *x
+        int64_t stride
+        int64_t depth
+        const uint8_t *bits
+        int64_t rows_per_mask
+        double scale
     ctypedef struct compact_operands:
         const void *x
         int64_t x_stride
         int64_t rows
         int64_t group
+        const masked_rows *masked
         compact_matrix w
         compact_mask mask_in
         compact_mask mask_out
@@ -32,14 +42,10 @@ cdef extern from "fastdrop.h" nogil:
         compact_mask mask_in
         compact_mask mask_out
     ctypedef struct direct_operands:
-        const void *x
+        masked_rows x
         const void *w
         int64_t rows
-        int64_t depth
         int64_t columns
-        const uint8_t *bits
-        int64_t rows_per_mask
-        double scale
     int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
     int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
@@ -61,6 +67,27 @@ cdef inline compact_mask mask_of(cnp.ndarray bits, int64_t rows_per_mask, int64_
 def compact_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask, int64_t group,
                    cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
                    cnp.ndarray out_bits, int64_t out_rows_per_mask, cnp.ndarray out not None):
+    return compact_product(x, bits, rows_per_mask, group, w, scale, bias, bias_scale, out_bits,
+                           out_rows_per_mask, out, NULL, NULL)
+
+
+cdef masked_rows masked_rows_of(cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask,
+                                double scale):
+    cdef masked_rows masked
+    masked.x = cnp.PyArray_DATA(x)
+    masked.stride = stride_of(x, 0)
+    masked.depth = cnp.PyArray_DIM(x, 1)
+    masked.bits = bits_of(bits)
+    masked.rows_per_mask = rows_per_mask
+    masked.scale = scale
+    return masked
+
+
+cdef int64_t compact_product(
+    cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask, int64_t group, cnp.ndarray w,
+    double scale, cnp.ndarray bias, double bias_scale, cnp.ndarray out_bits,
+    int64_t out_rows_per_mask, cnp.ndarray out, const masked_rows *masked, fd_flag *infinite
+) except -1:
     cdef compact_operands c
     cdef compact_result result
     cdef fd_dtype dtype = dtype_of(x)
@@ -68,6 +95,7 @@ def compact_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_ma
     c.x_stride = stride_of(x, 0)
     c.rows = cnp.PyArray_DIM(x, 0)
     c.group = group
+    c.masked = masked
     c.w.data = cnp.PyArray_DATA(w)
     c.w.transposed = stands(w)
     c.w.stride = stride_of(w, 1 if c.w.transposed else 0)
@@ -78,6 +106,7 @@ def compact_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_ma
     result.scale = scale
     result.bias = data_of(bias)
     result.bias_scale = bias_scale
+    result.infinite = infinite
     cdef int64_t multiplied
     with nogil:
         multiplied = fd_compact_matmul(dtype, &c, &result)
@@ -105,6 +134,7 @@ def compact_gradient(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_
     result.scale = scale
     result.bias = NULL
     result.bias_scale = 0
+    result.infinite = NULL
     cdef int64_t multiplied
     with nogil:
         multiplied = fd_compact_gradient(dtype, &c, &result)
@@ -159,15 +189,18 @@ def surely_apart(tuple results, tuple operands):
     return True
 
 
-def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, tuple mask_shape, int64_t rows_per_mask,
+def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
                  cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
-                 cnp.ndarray masked, cnp.ndarray out not None):
-    cdef int64_t rows = cnp.PyArray_DIM(x, 0)
-    if bits is not None:
-        apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
-        x, scale = masked, 1.0
-    compact_matmul(x, None, 1, max(rows, 1), w, scale, bias, bias_scale, None, 1, out)
-    return bits is None or all_finite(out)
+                 cnp.ndarray out not None):
+    cdef int64_t rows = max(cnp.PyArray_DIM(x, 0), 1)
+    cdef masked_rows masked
+    cdef fd_flag infinite = 0
+    if bits is None:
+        compact_matmul(x, None, 1, rows, w, scale, bias, bias_scale, None, 1, out)
+        return True
+    masked = masked_rows_of(x, bits, rows_per_mask, scale)
+    compact_product(x, None, 1, rows, w, 1.0, bias, bias_scale, None, 1, out, &masked, &infinite)
+    return infinite == 0
 
 
 # The share that must be kept of x for a product that multiplies its zeros as well.
@@ -187,14 +220,10 @@ def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t row
                   cnp.ndarray w not None, double scale, cnp.ndarray out not None):
     cdef direct_operands c
     cdef fd_dtype dtype = dtype_of(x)
-    c.x = cnp.PyArray_DATA(x)
+    c.x = masked_rows_of(x, bits, rows_per_mask, scale)
     c.w = cnp.PyArray_DATA(w)
     c.rows = cnp.PyArray_DIM(x, 0)
-    c.depth = cnp.PyArray_DIM(x, 1)
     c.columns = cnp.PyArray_DIM(w, 1)
-    c.bits = bits_of(bits)
-    c.rows_per_mask = rows_per_mask
-    c.scale = scale
     cdef void *target = cnp.PyArray_DATA(out)
     cdef int finite
     with nogil:
@@ -256,11 +285,8 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     if method == "compact":
         compact_matmul(a, bits, share, rows, b, scale, None, 1.0, None, 1, result)
         return result
-    if method == "plain":
-        shape[0], shape[1] = rows, depth
-        masked = cnp.PyArray_EMPTY(2, shape, kind, 0)
-        if plain_matmul(a, bits, mask_shape, 1, b, scale, None, 1.0, masked, result):
-            return result
+    if method == "plain" and plain_matmul(a, bits, share, b, scale, None, 1.0, result):
+        return result
     if method == "direct" and direct_matmul(a, bits, share, b, scale, result):
         return result
     skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)

@@ -138,13 +138,11 @@ def surely_apart(results: _Objects, operands: _Objects) -> bool: ...
 def plain_matmul(
     x: _Matrix,
     bits: _Bits | None,
-    mask_shape: _Shape,
     rows_per_mask: int,
     w: _Matrix,
     scale: float,
     bias: _Matrix | None,
     bias_scale: float,
-    masked: _Matrix | None,
     out: _Matrix,
 ) -> bool: ...
 def direct_fits(x: _Matrix, w: _Matrix, keep_prob: float | None) -> bool: ...

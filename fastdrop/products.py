@@ -207,14 +207,9 @@ def _dense(p):
 
 def _plain(p):
     """As `_dense`, by a kernel."""
-    x, mask = p.x, p.mask_in
-    of_mask, masked = (None, (), 1), None
-    if mask is not None:
-        of_mask = (mask.bits, mask.shape, mask.rows_per_mask)
-        masked = buffer("masked", x.shape, x.dtype)
-    out = p.out if p.out.flags.c_contiguous else numpy.empty(p.out.shape, x.dtype)
-    x = x if mask is not None else rows_contiguous(x)
-    if not kernels.plain_matmul(x, *of_mask, p.w, p.scale, p.bias, p.bias_scale, masked, out):
+    out = p.out if p.out.flags.c_contiguous else numpy.empty(p.out.shape, p.x.dtype)
+    x = rows_contiguous(p.x)
+    if not kernels.plain_matmul(x, *_bits(p.mask_in), p.w, p.scale, p.bias, p.bias_scale, out):
         _skip(p)  # infinity or NaN in w may have met a dropped element's zero
         return
     if p.mask_out is not None:

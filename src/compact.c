@@ -41,6 +41,11 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
 static int64_t rows_of_group(const compact_pass *p, int64_t g)
 {
     return smaller(p->rows - g * p->group, p->group);
@@ -57,6 +62,12 @@ static void pack_octet(const void *context, int64_t task, char *packed)
     const int64_t g = task / p->octets, first = task % p->octets * p->kernels->compact_rows;
     const int64_t rows = smaller(rows_of_group(p, g) - first, p->kernels->compact_rows);
     for (int64_t block = 0; rows > 0 && block < p->depth[g].blocks; block++) {
+        if (p->c->masked) {
+            const int64_t *cuts = p->depth[g].cuts + block;
+            fd_pack_masked_rows(p->dtype, p->c->masked, p->row + g * p->group + first, rows, cuts[0],
+                                cuts[1] - cuts[0], packed + octet_at(p, block, task));
+            continue;
+        }
         p->kernels->compact_pack_rows[p->dtype](&p->x, p->row + g * p->group + first, rows,
                                                 &p->depth[g], block,
                                                 packed + octet_at(p, block, task));
@@ -212,9 +223,11 @@ static void divide_work(compact_pass *p)
         p->blocks = smaller(PACKED_PANELS, p->depth[0].blocks);
         p->blocks += p->blocks == 0;
     } else {
-        p->panels = smaller(PACKED_PANELS, TILE_BYTES / tile_bytes);
-        p->panels = smaller(p->panels, (columns + p->threads - 1) / p->threads);
-        p->panels += p->panels == 0;
+        int64_t most = smaller(PACKED_PANELS, TILE_BYTES / tile_bytes);
+        most += most == 0;
+        /* equally many tasks for each thread, of equally many panels */
+        const int64_t rounds = divide_up(divide_up(columns, most), p->threads);
+        p->panels = divide_up(columns, rounds * p->threads);
     }
 }
 
@@ -273,7 +286,7 @@ static int64_t multiply_groups(compact_pass *p)
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
         return -1;
     }
-    fd_parallel(p->threads, (p->columns[0].blocks + p->panels - 1) / p->panels, multiply_columns,
+    fd_parallel(p->threads, divide_up(p->columns[0].blocks, p->panels), multiply_columns,
                 p);
     return p->failed ? -1 : products;
 }

@@ -2,6 +2,7 @@
 #ifndef FASTDROP_COMPACT_H
 #define FASTDROP_COMPACT_H
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 /* The units of one mask row: bits from bit `bit` on; bits NULL: all active. */
@@ -61,12 +62,15 @@ typedef struct {
 } compact_part;
 
 /* Where sums go: row i of the result at data + i * stride, times scale, plus bias[j] * bias_scale
- * of column j (bias may be NULL). */
+ * of column j (bias may be NULL). infinite, if not NULL, becomes 1 where a result all of whose columns
+ * are active holds an infinity or NaN: the thread that writes it looks, as each line that another one
+ * reads for that would have to travel, and back. */
 typedef struct {
     void *data;
     int64_t stride;
     double scale, bias_scale;
     const void *bias;
+    atomic_int *infinite;
 } compact_result;
 
 /* Memory that will be used soon, fetched while something else is multiplied: `row_bytes` bytes from
@@ -81,23 +85,32 @@ typedef struct {
 
 #define FD_AHEAD_STEPS 64
 
+/* Rows of x of which dropped elements count as zeros and the others are multiplied by scale: row i,
+ * `depth` long, uses bits i / rows_per_mask * depth to that + depth. Strides count elements. */
+typedef struct {
+    const void *x;
+    int64_t stride, depth;
+    const uint8_t *bits;
+    int64_t rows_per_mask;
+    double scale;
+} masked_rows;
+
 /* y = x @ w: x (rows, depth), w (depth, columns). Every `group` rows have units of their own: those
- * of mask_in take part, those of mask_out are computed. */
+ * of mask_in take part, those of mask_out are computed. Where all take part, `masked`, if not NULL, is
+ * x with a mask of elements. */
 typedef struct {
     const void *x;
     int64_t x_stride, rows, group;
+    const masked_rows *masked;
     compact_matrix w;
     compact_mask mask_in, mask_out;
 } compact_operands;
 
-/* y = (bits ∘ x * scale) @ w of small matrices, all contiguous: x (rows, depth), w (depth, columns).
- * Row i of x uses bits i / rows_per_mask * depth to that + depth. */
+/* y = x @ w of small matrices: `rows` rows of x, masked, w (x.depth, columns), contiguous. */
 typedef struct {
-    const void *x, *w;
-    int64_t rows, depth, columns;
-    const uint8_t *bits;
-    int64_t rows_per_mask;
-    double scale;
+    masked_rows x;
+    const void *w;
+    int64_t rows, columns;
 } direct_operands;
 
 /* dw = x' @ dy, added up over the groups of rows: x (rows, depth), dy (rows, columns), masks

@@ -248,10 +248,11 @@ typedef struct {
     int64_t count, begin, end;
     R_(vector) scales, bias_scales;
     const R_(element) *bias;
+    R_(vector) watch; /* 0, until an infinity or NaN was among the results */
 } R_(places);
 
 /* One piece of which not all lanes are the block's own, or not before column `at`. */
-static void R_(put_part)(const R_(places) *p, const R_(element) *sums, compact_piece piece,
+static void R_(put_part)(R_(places) *p, const R_(element) *sums, compact_piece piece,
                          int64_t at, int accumulate, R_(element) *out)
 {
     R_(element) lanes[R_(lanes)], near[R_(lanes)] = {0};
@@ -265,6 +266,7 @@ static void R_(put_part)(const R_(places) *p, const R_(element) *sums, compact_p
         v = R_(multiply_add)(R_(load)(near), p->bias_scales, v);
     }
     v = R_(keep)(v, piece.lanes);
+    p->watch = R_(multiply_add)(v, R_(one)(0), p->watch);
     if (!accumulate) {
         const uint64_t own = ((uint64_t)1 << (stop - piece.source)) - ((uint64_t)1 << (first - piece.source));
         R_(store_lanes)(out + piece.source, v, own);
@@ -279,10 +281,11 @@ static void R_(put_part)(const R_(places) *p, const R_(element) *sums, compact_p
 }
 
 /* All units active: sums lie as the result does. */
-static void R_(put_run)(const R_(places) *p, const R_(element) *sums, int accumulate,
+static void R_(put_run)(R_(places) *p, const R_(element) *sums, int accumulate,
                         R_(element) *out)
 {
     int64_t j = p->begin;
+    R_(vector) watch = p->watch;
     for (; j + R_(lanes) <= p->end; j += R_(lanes)) {
         R_(vector) v = R_(multiply)(R_(load)(sums + (j - p->begin)), p->scales);
         if (accumulate) {
@@ -290,8 +293,10 @@ static void R_(put_run)(const R_(places) *p, const R_(element) *sums, int accumu
         } else if (p->bias) {
             v = R_(multiply_add)(R_(load)(p->bias + j), p->bias_scales, v);
         }
+        watch = R_(multiply_add)(v, R_(one)(0), watch);
         R_(store)(out + j, v);
     }
+    p->watch = watch;
     if (j < p->end) {
         const compact_piece rest = {.source = j, .place = (int32_t)(j - p->begin),
                                     .lanes = ((uint32_t)1 << (p->end - j)) - 1};
@@ -300,7 +305,7 @@ static void R_(put_run)(const R_(places) *p, const R_(element) *sums, int accumu
 }
 
 /* A row is added. The last piece may reach beyond the block. */
-static void R_(put_added)(const R_(places) *p, const R_(element) *sums, R_(element) *out)
+static void R_(put_added)(R_(places) *p, const R_(element) *sums, R_(element) *out)
 {
     for (int64_t n = 0; n + 1 < p->count; n++) {
         const compact_piece piece = p->pieces[n];
@@ -324,7 +329,7 @@ static inline int64_t R_(put_zeros)(int64_t at, int64_t end, R_(element) *out)
 }
 
 /* A row with zeros in between. */
-static void R_(put_new)(const R_(places) *p, const R_(element) *sums, R_(element) *out)
+static void R_(put_new)(R_(places) *p, const R_(element) *sums, R_(element) *out)
 {
     int64_t at = p->begin;
     for (int64_t n = 0; n + 1 < p->count; n++, at += R_(lanes)) {
@@ -360,6 +365,7 @@ static void R_(compact_put)(const void *from, int64_t stride, const compact_axis
         .scales = R_(one)((R_(element))result->scale),
         .bias_scales = R_(one)((R_(element))result->bias_scale),
         .bias = result->bias,
+        .watch = R_(one)(0),
     };
     if (axis->pieces) {
         p.pieces = axis->pieces + axis->starts[block];
@@ -376,6 +382,9 @@ static void R_(compact_put)(const void *from, int64_t stride, const compact_axis
         } else {
             R_(put_new)(&p, sums, out);
         }
+    }
+    if (result->infinite && R_(nonzero)(p.watch)) { /* NaN is not zero */
+        atomic_store_explicit(result->infinite, 1, memory_order_relaxed);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fastdrop.h"
+#include "packed.h"
 
 /* Rows from which on a group of rows of x is not mostly empty, and those up to which packing would not
  * pay; bytes of w, which all groups read. */
@@ -25,26 +26,6 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Block `block` of depth of all rows of x, masked: groups of compact_rows rows, of which the last is
- * filled up with zeros. */
-static void pack(fd_dtype dtype, const direct_operands *c, int64_t groups, int64_t block, char *packed)
-{
-    const fd_kernels *k = fd_active_kernels();
-    const int64_t size = fd_element_bytes(dtype), first = block * FD_COMPACT_DEPTH;
-    const int64_t depth = smaller(c->depth - first, FD_COMPACT_DEPTH);
-    const int64_t row_bytes = (FD_COMPACT_DEPTH + k->lanes[dtype]) * size;
-    for (int64_t i = 0; i < groups * k->compact_rows; i++) {
-        char *row = packed + i * row_bytes;
-        if (i < c->rows) {
-            const char *x = (const char *)c->x + (i * c->depth + first) * size;
-            const int64_t bit = i / c->rows_per_mask * c->depth + first;
-            k->apply_bits[dtype](x, row, depth, c->bits, bit, c->scale, 0);
-        } else {
-            memset(row, 0, (size_t)(depth * size));
-        }
-    }
-}
-
 int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
 {
     const fd_kernels *k = fd_active_kernels();
@@ -60,12 +41,16 @@ int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     }
     char *tile = packed + groups * group_bytes; /* of a last group that is not whole */
     char *rest = (char *)out + whole * tile_bytes;
-    for (int64_t block = 0; block * FD_COMPACT_DEPTH < c->depth; block++) {
+    for (int64_t block = 0; block * FD_COMPACT_DEPTH < c->x.depth; block++) {
         const int64_t first = block * FD_COMPACT_DEPTH;
-        const int64_t depth = smaller(c->depth - first, FD_COMPACT_DEPTH);
+        const int64_t depth = smaller(c->x.depth - first, FD_COMPACT_DEPTH);
         const char *w = (const char *)c->w + first * c->columns * size;
         compact_ahead none = {.rows = 0};
-        pack(dtype, c, groups, block, packed);
+        for (int64_t g = 0; g < groups; g++) {
+            const int64_t row = g * k->compact_rows;
+            fd_pack_masked_rows(dtype, &c->x, row, smaller(rows - row, k->compact_rows), first, depth,
+                                packed + g * group_bytes);
+        }
         k->compact_multiply[dtype](packed, whole, depth, w, c->columns, vectors, out, c->columns,
                                    block == 0, &none);
         if (left > 0) {

@@ -45,23 +45,21 @@ def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
     """As its twin, within rounding, and it says where a zero has met infinity."""
     x, w = values((13, 70), dtype), values((70, 33), dtype, 1)
     bias = values(33, dtype, 2)
-    bits, shape = None, ()
+    bits = None
     if rows_per_mask is not None:
-        shape = (-(-13 // rows_per_mask), 70)
-        kept = numpy.random.default_rng(0).random(shape) < 0.5
+        kept = numpy.random.default_rng(0).random((-(-13 // rows_per_mask), 70)) < 0.5
         bits = numpy.packbits(kept, bitorder="little")
-    masked = None if bits is None else numpy.empty_like(x)
     results = numpy.empty((2, 13, 33), dtype)
-    mask = (bits, shape, rows_per_mask or 1)
+    mask = (bits, rows_per_mask or 1)
     for kernels, out in zip((_kernels, reference), results, strict=True):
-        assert kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, masked, out)
+        assert kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, out)
     eps = numpy.finfo(dtype).eps
     bound = 80 * eps * (numpy.abs(x) @ numpy.abs(w) * 1.5 + numpy.abs(bias))
     assert (numpy.abs(results[0] - results[1]) <= bound).all()
     w[3, 5] = numpy.inf
     for kernels in (_kernels, reference):
         with numpy.errstate(invalid="ignore"):
-            finite = kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, masked, results[0])
+            finite = kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, results[0])
         assert finite == (bits is None)
 
 
@@ -69,7 +67,9 @@ def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
 @pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
 def test_direct_matmul(each_isa, dtype, rows_per_mask):
     """As its twin, within rounding, whatever of a group of rows or a block of depth is filled."""
-    for rows, depth, vectors in itertools.product((1, 7, 8, 9, 33), (1, 31, 160, 161), (1, 2, 3, 5)):
+    for rows, depth, vectors in itertools.product(
+        (1, 7, 8, 9, 33), (1, 31, 160, 161), (1, 2, 3, 5)
+    ):
         columns = 16 * vectors
         x, w = values((rows, depth), dtype), values((depth, columns), dtype, 1)
         kept = numpy.random.default_rng(depth).random((-(-rows // rows_per_mask), depth)) < 0.5
@@ -88,7 +88,8 @@ def test_direct_matmul(each_isa, dtype, rows_per_mask):
 
 def test_what_fits_a_direct_product(each_isa):
     x, w = numpy.ones((8, 64), numpy.float32), numpy.ones((64, 64), numpy.float32)
-    assert _kernels.direct_fits(x, w, 0.5) and _kernels.direct_fits(x, w, None)
+    assert _kernels.direct_fits(x, w, 0.5)
+    assert _kernels.direct_fits(x, w, None)
     assert not _kernels.direct_fits(x, w, 0.3)
     assert not _kernels.direct_fits(x[:3], w, 0.5)
     assert not _kernels.direct_fits(x, w.T, 0.5)
@@ -118,7 +119,9 @@ def test_direct_products_with_all_that_goes_with_them(each_isa, rows_per_mask):
 
 @pytest.mark.parametrize("rows_per_mask", [1, "batch"])
 @pytest.mark.parametrize("keep_prob", [0.02, 0.3, 0.6, 0.95, 1.0])
-@pytest.mark.parametrize("size", [(1, 600, 300), (16, 128, 128), (8, 64, 64), (64, 96, 100), (40, 256, 256)])
+@pytest.mark.parametrize(
+    "size", [(1, 600, 300), (16, 128, 128), (8, 64, 64), (64, 96, 100), (40, 256, 256)]
+)
 def test_the_way_around_the_checks_takes_the_same_method(size, keep_prob, rows_per_mask):
     """The same bits as with `out` strided, which goes the long way; also where w has infinities."""
     rows, depth, columns = size

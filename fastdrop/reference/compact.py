@@ -203,17 +203,13 @@ def surely_apart(results, operands):
     )
 
 
-def plain_matmul(x, bits, mask_shape, rows_per_mask, w, scale, bias, bias_scale, masked, out):
+def plain_matmul(x, bits, rows_per_mask, w, scale, bias, bias_scale, out):
     """Apply a mask to a matrix and multiply everything.
 
     Parameters
     ----------
-    x, bits, w, scale, bias, bias_scale, out
+    x, bits, rows_per_mask, w, scale, bias, bias_scale, out
         As for `compact_matmul`; `bits` may be None.
-    mask_shape, rows_per_mask
-        As for `apply_mask`.
-    masked : numpy.ndarray, dtype and shape of `x`, or None without a mask
-        Is overwritten.
 
     Returns
     -------
@@ -224,12 +220,13 @@ def plain_matmul(x, bits, mask_shape, rows_per_mask, w, scale, bias, bias_scale,
     Examples
     --------
     >>> x, w, y = numpy.ones((1, 2)), numpy.array([[1.0], [numpy.inf]]), numpy.empty((1, 1))
-    >>> bits = numpy.array([1], numpy.uint8)
-    >>> plain_matmul(x, bits, (1, 2), 1, w, 1.0, None, 1.0, numpy.empty_like(x), y)
+    >>> plain_matmul(x, numpy.array([1], numpy.uint8), 1, w, 1.0, None, 1.0, y)
     False
     """
     if bits is not None:
-        apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
+        masked = numpy.empty_like(x)
+        shape = (max(-(-len(x) // rows_per_mask), 1), x.shape[1])
+        apply_mask(x, bits, shape, rows_per_mask, scale, masked)
         x, scale = masked, 1.0
     compact_matmul(x, None, 1, max(len(x), 1), w, scale, bias, bias_scale, None, 1, out)
     return bits is None or all_finite(out)
@@ -267,12 +264,11 @@ def direct_matmul(x, bits, rows_per_mask, w, scale, out):
     Examples
     --------
     >>> x, w, y = numpy.ones((1, 2)), numpy.array([[1.0], [2.0]]), numpy.empty((1, 1))
-    >>> direct_matmul(x, numpy.array([2], numpy.uint8), 1, w, 0.5, y), y
+    >>> bits = numpy.array([2], numpy.uint8)
+    >>> direct_matmul(x, bits, 1, w, 0.5, y), y
     (True, array([[1.]]))
     """
-    shape = (-(-len(x) // rows_per_mask), x.shape[1])
-    masked = numpy.empty_like(x)
-    return plain_matmul(x, bits, shape, rows_per_mask, w, scale, None, 1.0, masked, out)
+    return plain_matmul(x, bits, rows_per_mask, w, scale, None, 1.0, out)
 
 
 def small_matmul(
@@ -283,7 +279,8 @@ def small_matmul(
     Where everything is as it should be (two C-contiguous matrices of one dtype, a mask of all rows
     or of each, less than `most` multiply-adds), the compiled module computes ``direct_matmul`` or
     ``skip_matmul`` at once, or from `small` multiply-adds on what `cheapest` says, and returns the
-    result, in `out` if that is an array. Else it returns None as well, and the caller finds out what is different.
+    result, in `out` if that is an array. Else it returns None as well, and the caller finds out
+    what is different.
 
     Examples
     --------

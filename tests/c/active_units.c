@@ -52,7 +52,7 @@ static void check_forward(const layer *l, int transposed)
         .mask_in = mask_of(l, l->in, l->depth),
         .mask_out = mask_of(l, l->out, l->columns),
     };
-    const compact_result result = {y, l->columns, 0.25, 0.5, l->bias};
+    const compact_result result = {y, l->columns, 0.25, 0.5, l->bias, NULL};
     if (fd_compact_matmul(l->dtype, &operands, &result) < 0) {
         fail("no memory for a compact product");
     }
@@ -86,7 +86,7 @@ static void check_gradient(const layer *l)
         .mask_in = mask_of(l, l->in, l->depth),
         .mask_out = mask_of(l, l->out, l->columns),
     };
-    const compact_result result = {dw, l->columns, 0.5, 0, NULL};
+    const compact_result result = {dw, l->columns, 0.5, 0, NULL, NULL};
     if (fd_compact_gradient(l->dtype, &batch, &result) < 0) {
         fail("no memory for a compact gradient");
     }
