@@ -67,10 +67,8 @@ def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
 @pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
 def test_direct_matmul(each_isa, dtype, rows_per_mask):
     """As its twin, within rounding, whatever of a group of rows or a block of depth is filled."""
-    for rows, depth, vectors in itertools.product(
-        (1, 7, 8, 9, 33), (1, 31, 160, 161), (1, 2, 3, 5)
-    ):
-        columns = 16 * vectors
+    sizes = (1, 7, 8, 9, 33), (1, 2, 31, 160, 161), (16, 17, 31, 32, 33, 48, 80, 100)
+    for rows, depth, columns in itertools.product(*sizes):
         x, w = values((rows, depth), dtype), values((depth, columns), dtype, 1)
         kept = numpy.random.default_rng(depth).random((-(-rows // rows_per_mask), depth)) < 0.5
         bits = numpy.packbits(kept, bitorder="little")
@@ -95,6 +93,11 @@ def test_what_fits_a_direct_product(each_isa):
     assert not _kernels.direct_fits(x, w.T, 0.5)
     assert not _kernels.direct_fits(x[:, ::2], w[:32], 0.5)
     assert not _kernels.direct_fits(x, numpy.ones((64, 512), numpy.float32), 0.5)
+    assert _kernels.direct_fits(numpy.ones((256, 64), numpy.float32), w, 0.5)
+    assert not _kernels.direct_fits(numpy.ones((257, 64), numpy.float32), w, 0.5)
+    assert _kernels.direct_fits(x, w[:, :33].copy(), 0.5)
+    if each_isa == "avx512":
+        assert not _kernels.direct_fits(x, w[:, :15].copy(), 0.5)
 
 
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
@@ -120,7 +123,8 @@ def test_direct_products_with_all_that_goes_with_them(each_isa, rows_per_mask):
 @pytest.mark.parametrize("rows_per_mask", [1, "batch"])
 @pytest.mark.parametrize("keep_prob", [0.02, 0.3, 0.6, 0.95, 1.0])
 @pytest.mark.parametrize(
-    "size", [(1, 600, 300), (16, 128, 128), (8, 64, 64), (64, 96, 100), (40, 256, 256)]
+    "size",
+    [(1, 600, 300), (16, 128, 128), (8, 64, 64), (5, 100, 90), (64, 96, 100), (40, 256, 256)],
 )
 def test_the_way_around_the_checks_takes_the_same_method(size, keep_prob, rows_per_mask):
     """The same bits as with `out` strided, which goes the long way; also where w has infinities."""

@@ -247,8 +247,7 @@ def direct_matmul(x, bits, rows_per_mask, w, scale, out):
     """Apply a mask to a small matrix and multiply everything.
 
     The compiled module does not pack `w`, and takes shapes only that it is made for: some rows,
-    columns that fill whole vectors, a `w` that the nearest caches hold. It is `small_matmul` that
-    knows.
+    columns that fill a vector, a `w` that the nearest caches hold. `direct_fits` knows.
 
     Parameters
     ----------
