@@ -21,7 +21,7 @@ __all__ = [
 
 TUNED_ARMS = ("none", "per-sample", "32 rows", "batchwise", "exact count")
 GRID = Grid((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (None,), (2.0,), seeds=(100,))
-DEPTH_GRID = Grid((0.02, 0.06, 0.2, 0.6), seeds=(100,))
+DEPTH_GRID = Grid((0.006, 0.02, 0.06, 0.2, 0.6, 1.8), seeds=(100,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +64,16 @@ class Plan:
     grid: Grid = GRID
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     rival_seeds: tuple[int, ...] = (0, 1)
-    curve_seeds: tuple[int, ...] = (0,)
+    curve_seeds: tuple[int, ...] = (0, 1, 2)
     race_seeds: tuple[int, ...] = (100, 101, 102)
     rounds: int = 5
     sizes: tuple[int, ...] = (100, 300, 1000)
     most_epochs: int = 200
-    rates: tuple[float, ...] = (0.2, 0.35, 0.65, 0.8)
-    depths: tuple[int, ...] = (1, 4)
+    rates: tuple[float, ...] = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
+    depths: tuple[int, ...] = (1, 2, 4, 8)
     depth_rates: tuple[float, ...] = (0.0, 0.25, 0.5)
     width: int = 256
-    depth_epochs: int = 20
+    depth_epochs: int = 50
     depth_grid: Grid = DEPTH_GRID
 
     @classmethod
@@ -197,16 +197,20 @@ def size(runner, plan):
 def rate(runner, plan):
     """Part 2: test error against the rate of the hidden layers; the input's rate stays.
 
+    Every rate has its learning rate and max-norm tuned.
+
     Returns
     -------
     dict
         By rate: the runs.
     """
-    tuned = tuned_arms(runner, plan)["32 rows"]
-    rows = [(0.0, _with(tuned, rate=0.0), plan.curve_seeds)]
-    rows += [(value, _with(tuned, rate=value), plan.curve_seeds) for value in plan.rates]
-    rows += [(tuned.settings.rate, tuned.settings, plan.curve_seeds)]
-    found = _tested(runner, sorted(rows), plan.examples, "part 2, rates")
+    bases = [dataclasses.replace(plan.base("32 rows"), rate=value) for value in plan.rates]
+    tuned = tune(runner, bases, plan.grid, plan.examples)
+    rows = [
+        (value, found.settings, plan.curve_seeds)
+        for value, found in zip(plan.rates, tuned, strict=True)
+    ]
+    found = _tested(runner, rows, plan.examples, "part 2, rates")
     return {str(value): runs for value, runs in found.items()}
 
 

@@ -247,6 +247,7 @@ def _sizes(summary):
 def _rates(summary):
     found = summary["rate"]
     rows = [
+        ["learning rate", *(f"{runs['learning_rate']:g}" for runs in found.values())],
         ["test error, %", *(_mean(runs["error"]) for runs in found.values())],
         ["training error, %", *(_mean(runs["training_error"]) for runs in found.values())],
     ]

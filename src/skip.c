@@ -14,9 +14,11 @@
 #include "fastdrop.h"
 
 #define CHUNK_DEPTH (64 * FD_SKIP_DEPTH)
-/* What a thread must have to do to be worth waking: elements looked at, multiply-adds. */
+/* What a thread must have to do to be worth waking: elements looked at, multiply-adds. The lists that one
+ * thread makes for another one have to travel between their caches: with less, two threads took longer
+ * than one. */
 #define MINIMUM_LISTS (1 << 16)
-#define MINIMUM_PRODUCTS (1 << 19)
+#define MINIMUM_PRODUCTS (1 << 21)
 /* The same where w comes straight from memory. */
 #define MINIMUM_STREAMED (1 << 17)
 /* Bytes of a strip of few rows. With several rows, the rows of w that a block of depth meets stay in the
