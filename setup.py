@@ -56,7 +56,7 @@ MODES = {
         ["-O1", "-g", "-UNDEBUG", "-fno-omit-frame-pointer", "-fsanitize=thread"],
         ["-fsanitize=thread"],
     ),
-    "coverage": (["-O1", "-g", "--coverage"], ["--coverage"]),
+    "coverage": (["-O1", "-g", "-UNDEBUG", "--coverage"], ["--coverage"]),
 }
 DEFINES = {"no-threads": "-DFASTDROP_NO_THREADS", "weak": "-DPHILOX_ROUNDS=3"}
 WORDS = {*MODES, *DEFINES, "strict"}

@@ -353,8 +353,12 @@ def compress_to_memory(bint wanted):
 
 
 def upper_halves_in_use():
-    """Whether vector code left its registers as SSE code should not find them; for tests."""
-    return bool(fd_upper_halves_in_use())
+    """Whether vector code left its registers as SSE code should not find them; for tests.
+
+    None where that cannot be told.
+    """
+    cdef int in_use = fd_upper_halves_in_use()
+    return None if in_use < 0 else bool(in_use)
 
 
 def isa_used():

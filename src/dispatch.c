@@ -43,18 +43,36 @@ int fd_compress_to_memory(int wanted)
     return before;
 }
 
+#if defined(__x86_64__) && defined(NDEBUG)
+enum { STATE_LEAF = 13, XGETBV_1 = 4, YMM = 4, ZMM = 64 };
+
+static int upper_halves(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
+    return (low & (YMM | ZMM)) != 0;
+}
+
 int fd_upper_halves_in_use(void)
 {
-#if defined(__x86_64__)
-    enum { STATE_LEAF = 13, XGETBV_1 = 4, YMM = 4, ZMM = 64 };
-    unsigned eax, ebx, ecx, edx, low, high;
-    if (__get_cpuid_count(STATE_LEAF, 1, &eax, &ebx, &ecx, &edx) && (eax & XGETBV_1)) {
-        __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
-        return (low & (YMM | ZMM)) != 0;
+    unsigned eax, ebx, ecx, edx;
+    if (!machine_has_avx2() || !__get_cpuid_count(STATE_LEAF, 1, &eax, &ebx, &ecx, &edx) ||
+        !(eax & XGETBV_1)) {
+        return -1;
     }
-#endif
-    return 0;
+    const int in_use = upper_halves();
+    /* a processor may keep saying so although they are empty again */
+    __asm__ volatile("vcmptrueps %%ymm0, %%ymm0, %%ymm0" : : : "xmm0");
+    const int before = upper_halves();
+    __asm__ volatile("vzeroupper" : : : "xmm0");
+    return before && !upper_halves() ? in_use : -1;
 }
+#else /* without optimisation nobody clears them */
+int fd_upper_halves_in_use(void)
+{
+    return -1;
+}
+#endif
 
 static void choose_compress(void)
 {

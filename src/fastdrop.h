@@ -200,7 +200,8 @@ int64_t fd_last_level_cache_bytes(void);   /* cache.c */
 extern int fd_compresses_to_memory;
 int fd_compress_to_memory(int wanted); /* for tests; returns what it was */
 /* Whether the last vector code of this thread left something in the upper halves of its registers, which
- * makes every SSE instruction slow on some cores. No kernel may. 0 where the processor does not say. */
+ * makes every SSE instruction slow on some cores. No kernel may. Clears them. -1 where the processor, or
+ * the way this was built, does not allow to say. */
 int fd_upper_halves_in_use(void);
 
 /* ------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def multiply(dtype):
                 name: STREAM.draw(array.shape, rate=0.5, rows_per_mask=rows_per_mask)
                 for name, array in (("mask_in", x), ("mask_out", grad))
             }
-            methods = ("auto", "dense", "skip", *(["compact"] if rows_per_mask != 1 else []))
+            methods = ("auto", "skip", *(["compact"] if rows_per_mask != 1 else []))
             for method in methods:
                 fastdrop.masked_matmul(x, w, method=method, **masks)
                 yield f"{method} product {shape} {rows_per_mask}"
@@ -57,6 +57,7 @@ def update(dtype):
 def test_no_kernel_leaves_its_vectors_behind(each_isa, family, dtype):
     if dtype == numpy.float16 and family is not drop:
         pytest.skip("the others have no half precision")
-    assert not _kernels.upper_halves_in_use()
+    if _kernels.upper_halves_in_use() is None:
+        pytest.skip("neither processor nor build allow to say")
     for call in family(dtype):
         assert not _kernels.upper_halves_in_use(), call
