@@ -268,8 +268,9 @@ static void R_(put_part)(R_(places) *p, const R_(element) *sums, compact_piece p
     v = R_(keep)(v, piece.lanes);
     p->watch = R_(multiply_add)(v, R_(one)(0), p->watch);
     if (!accumulate) {
-        const uint64_t own = ((uint64_t)1 << (stop - piece.source)) - ((uint64_t)1 << (first - piece.source));
-        R_(store_lanes)(out + piece.source, v, own);
+        const uint64_t before_stop = ((uint64_t)1 << (stop - piece.source)) - 1;
+        const uint64_t before_first = ((uint64_t)1 << (first - piece.source)) - 1;
+        R_(store_lanes)(out + piece.source, v, before_stop & ~before_first);
         return;
     }
     R_(store)(lanes, v);
