@@ -17,7 +17,9 @@ from .environment import torch_generator
 
 __all__ = ["LEARNING_RATE", "MOMENTUM", "Work", "torch_step"]
 
-LEARNING_RATE = 0.01
+# So small that hundreds of steps on one batch do not learn it by heart: its gradients would become so
+# small that Intel's cores take a hundred cycles for each, as nobody's training has them.
+LEARNING_RATE = 1e-5
 MOMENTUM = 0.9
 # Several roundings of float32 for each of the sums' terms, relative to the largest element.
 TOLERANCE = 2e-4
