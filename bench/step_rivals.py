@@ -17,8 +17,8 @@ from .environment import torch_generator
 
 __all__ = ["LEARNING_RATE", "MOMENTUM", "Work", "torch_step"]
 
-# So small that hundreds of steps on one batch do not learn it by heart: its gradients would become so
-# small that Intel's cores take a hundred cycles for each, as nobody's training has them.
+# So small that hundreds of steps on one batch do not learn it by heart: its gradients would become
+# subnormal numbers, for which Intel's cores take a hundred cycles each, and which training has not.
 LEARNING_RATE = 1e-5
 MOMENTUM = 0.9
 # Several roundings of float32 for each of the sums' terms, relative to the largest element.
