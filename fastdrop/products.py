@@ -205,32 +205,39 @@ def _dense(p):
         _masked(p.out, p.mask_out, 1.0, p.out)
 
 
-def _plain(p):
-    """As `_dense`, by a kernel."""
-    out = p.out if p.out.flags.c_contiguous else numpy.empty(p.out.shape, p.x.dtype)
-    x = rows_contiguous(p.x)
-    if not kernels.plain_matmul(x, *_bits(p.mask_in), p.w, p.scale, p.bias, p.bias_scale, out):
-        _skip(p)  # infinity or NaN in w may have met a dropped element's zero
-        return
+def _contiguous_out(p):
+    """The product's `out`, or an array in its place for kernels that need it in one piece."""
+    return p.out if p.out.flags.c_contiguous else numpy.empty(p.out.shape, p.x.dtype)
+
+
+def _deliver(p, out):
+    """Bring a finished result to the product's `out`, masked."""
     if p.mask_out is not None:
         _masked(out, p.mask_out, 1.0, p.out)
     elif out is not p.out:
         p.out[...] = out
+
+
+def _plain(p):
+    """As `_dense`, by a kernel."""
+    out = _contiguous_out(p)
+    x = rows_contiguous(p.x)
+    if not kernels.plain_matmul(x, *_bits(p.mask_in), p.w, p.scale, p.bias, p.bias_scale, out):
+        _skip(p)  # infinity or NaN in w may have met a dropped element's zero
+        return
+    _deliver(p, out)
 
 
 @numpy.errstate(all="ignore")
 def _direct(p):
     """As `_dense`, by a kernel that packs nothing of w; there is a mask of x."""
-    out = p.out if p.out.flags.c_contiguous else numpy.empty(p.out.shape, p.x.dtype)
+    out = _contiguous_out(p)
     if not kernels.direct_matmul(p.x, *_bits(p.mask_in), p.w, p.scale, out):
         _skip(p)  # infinity or NaN in w may have met a dropped element's zero
         return
     if p.bias is not None:
         numpy.add(out, p.bias * out.dtype.type(p.bias_scale), out=out)
-    if p.mask_out is not None:
-        _masked(out, p.mask_out, 1.0, p.out)
-    elif out is not p.out:
-        p.out[...] = out
+    _deliver(p, out)
 
 
 def _compact(p):

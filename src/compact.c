@@ -41,11 +41,6 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 static int64_t rows_of_group(const compact_pass *p, int64_t g)
 {
     return smaller(p->rows - g * p->group, p->group);
@@ -226,8 +221,8 @@ static void divide_work(compact_pass *p)
         int64_t most = smaller(PACKED_PANELS, TILE_BYTES / tile_bytes);
         most += most == 0;
         /* equally many tasks for each thread, of equally many panels */
-        const int64_t rounds = divide_up(divide_up(columns, most), p->threads);
-        p->panels = divide_up(columns, rounds * p->threads);
+        const int64_t rounds = fd_divide_up(fd_divide_up(columns, most), p->threads);
+        p->panels = fd_divide_up(columns, rounds * p->threads);
     }
 }
 
@@ -286,7 +281,7 @@ static int64_t multiply_groups(compact_pass *p)
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
         return -1;
     }
-    fd_parallel(p->threads, divide_up(p->columns[0].blocks, p->panels), multiply_columns,
+    fd_parallel(p->threads, fd_divide_up(p->columns[0].blocks, p->panels), multiply_columns,
                 p);
     return p->failed ? -1 : products;
 }

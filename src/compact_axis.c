@@ -4,12 +4,6 @@
 
 #include <string.h>
 
-/* a / b, rounded up; a + b may be out of range. */
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
-
 fd_units fd_units_of_row(const compact_mask *mask, int64_t row)
 {
     fd_units units = mask->units;
@@ -52,8 +46,8 @@ static void *take(memory *m, int64_t bytes)
 static int64_t most_blocks(const compact_layout *l, int lanes)
 {
     const int64_t length = l->mask->units.length;
-    return l->common && l->groups > 1 ? divide_up(length, lanes) + 1
-                                      : divide_up(length, l->most) + l->parts + 1;
+    return l->common && l->groups > 1 ? fd_divide_up(length, lanes) + 1
+                                      : fd_divide_up(length, l->most) + l->parts + 1;
 }
 
 static int64_t bytes_of(const compact_layout *l, int lanes)
@@ -70,12 +64,12 @@ static int64_t bytes_of(const compact_layout *l, int lanes)
 static int64_t cut_alone(const compact_layout *l, const fd_units *units, int64_t *cuts)
 {
     const int64_t active = fd_count_units(units);
-    const int64_t wanted = divide_up(divide_up(active, l->most), l->parts) * l->parts;
+    const int64_t wanted = fd_divide_up(fd_divide_up(active, l->most), l->parts) * l->parts;
     if (active == 0) {
         cuts[0] = 0;
         return 0;
     }
-    const int64_t step = divide_up(divide_up(active, wanted), l->unit) * l->unit;
+    const int64_t step = fd_divide_up(fd_divide_up(active, wanted), l->unit) * l->unit;
     int64_t blocks = 0, rank = 0;
     cuts[blocks++] = 0;
     for (int64_t i = 0; i < units->length && blocks * step < active; i += 64) {
@@ -112,7 +106,7 @@ static int fits(const compact_layout *l, const int64_t *cuts, int64_t blocks)
 /* Cuts all groups' axes at the same units, by how many are active in all of them together. */
 static int64_t cut_together(const compact_layout *l, int lanes, memory *m, int64_t *cuts)
 {
-    const int64_t length = l->mask->units.length, vectors = divide_up(length, lanes);
+    const int64_t length = l->mask->units.length, vectors = fd_divide_up(length, lanes);
     int64_t *counts = take(m, vectors * (int64_t)sizeof *counts);
     int64_t total = 0, most = 0;
     memset(counts, 0, (size_t)vectors * sizeof *counts);
@@ -134,8 +128,8 @@ static int64_t cut_together(const compact_layout *l, int lanes, memory *m, int64
     if (total == 0) {
         return 0;
     }
-    int64_t wanted = divide_up(divide_up(most, l->most), l->parts) * l->parts, blocks = 0;
-    for (; wanted < vectors; wanted = divide_up(wanted + wanted / 8 + 1, l->parts) * l->parts) {
+    int64_t wanted = fd_divide_up(fd_divide_up(most, l->most), l->parts) * l->parts, blocks = 0;
+    for (; wanted < vectors; wanted = fd_divide_up(wanted + wanted / 8 + 1, l->parts) * l->parts) {
         int64_t sum = 0;
         blocks = 0;
         for (int64_t v = 0; v < vectors; v++) {

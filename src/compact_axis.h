@@ -25,6 +25,12 @@ int fd_lay_out_axes(const compact_layout *layouts, int count, int lanes);
 /* The units of the mask row that row `row` uses. */
 fd_units fd_units_of_row(const compact_mask *mask, int64_t row);
 
+/* a / b, rounded up; a + b may be out of range. */
+static inline int64_t fd_divide_up(int64_t a, int64_t b)
+{
+    return a / b + (a % b != 0);
+}
+
 static inline int64_t fd_active_in_block(const compact_axis *axis, int64_t block)
 {
     return axis->ranks[block + 1] - axis->ranks[block];

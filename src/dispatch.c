@@ -32,7 +32,7 @@ static int machine_has_avx512(void)
 #endif
 
 /* The form of AVX-512's compress that stores: on Intel's cores as fast as a store, and it touches no line
- * that it does not fill, so that lists and panels are written almost twice as fast; on Zen 4 it takes a
+ * that it does not fill, so that panels are written almost twice as fast; on Zen 4 it takes a
  * hundred cycles. */
 int fd_compresses_to_memory = 0;
 

@@ -294,7 +294,7 @@ int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
  * and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
 int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out);
 
-/* result (depth, columns) = the sum of the groups'oups' products of the units of x, transposed, and of the
+/* result (depth, columns) = the sum of the groups' products of the units of x, transposed, and of the
  * gradient, +0.0 where no group has any; no bias. The rest as above. (compact_gradient.c) */
 int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compact_result *result);
 
