@@ -24,7 +24,6 @@ cdef extern from "fastdrop.h" nogil:
     const char *fd_level_name(int level)
     int fd_level_available(int level)
     int fd_select_level(int level)
-    int fd_compress_to_memory(int wanted)
     int fd_upper_halves_in_use()
     ctypedef struct fd_kernels:
         const char *name
@@ -345,11 +344,6 @@ def select_isa(name):
         raise ValueError(f"name must be one of {', '.join(names)}, got {name!r}")
     if fd_select_level(names.index(name)) != 0:
         raise ValueError(f"this machine does not have the instruction set {name!r}")
-
-
-def compress_to_memory(bint wanted):
-    """Force a form of AVX-512's compress until an instruction set is selected; for tests."""
-    return bool(fd_compress_to_memory(wanted))
 
 
 def upper_halves_in_use():

@@ -14,9 +14,6 @@
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
-/* Panels of w, 75 KB each, and bytes of sums that stay in a 1 MB L2 cache beside the packed x. */
-#define PACKED_PANELS 4
-#define TILE_BYTES (1 << 18)
 
 typedef struct {
     const fd_kernels *kernels;
@@ -31,8 +28,7 @@ typedef struct {
     /* Bytes of compact_rows packed rows; as many of them as each group has. */
     int64_t octet_bytes, octets;
     packed_operand packed; /* x: block of depth after block, of each all octets */
-    /* What a thread works on at a time. */
-    int64_t blocks, panels, panel_depth, panel_stride;
+    int64_t tile_stride;
     atomic_int failed;
 } compact_pass;
 
@@ -69,160 +65,127 @@ static void pack_octet(const void *context, int64_t task, char *packed)
     }
 }
 
-static int64_t vectors_of(const compact_pass *p, int64_t g, int64_t panel)
-{
-    const int64_t lanes = p->kernels->lanes[p->dtype];
-    return (fd_active_in_block(&p->columns[g], panel) + lanes - 1) / lanes;
-}
-
-/* What one thread works with: a part of w of all groups of rows, and the sums of each. */
+/* What one thread works with: a strip of w, and the sums of each group over a panel. */
 typedef struct {
-    compact_part part;
+    int64_t panel, block, tile_bytes, tile_stride;
     const char *packed;
-    char *panels, *tiles;
-    int64_t panel_bytes, tile_bytes; /* of one panel; of one group's sums over it */
+    char *strip, *tiles;
 } compact_work;
 
-static char *tile_of(const compact_pass *p, const compact_work *work, int64_t g, int64_t n)
+static char *tile_of(const compact_work *work, int64_t g)
 {
-    return work->tiles + (n * p->groups + g) * work->tile_bytes;
+    return work->tiles + g * work->tile_bytes;
 }
 
-/* Blocks [block, block + blocks) of depth and panels [panel, panel + panels) of w, to be fetched while
- * group g multiplies what is packed. */
-static compact_ahead ahead_of(const compact_pass *p, const compact_part *part, int64_t g,
-                              int64_t block, int64_t panel)
+/* Turns of FD_AHEAD_STEPS steps that group g's multiplication with a block of w has. */
+static int64_t turns_of(const compact_pass *p, const compact_work *work, int64_t g)
+{
+    const int64_t lanes = p->kernels->lanes[p->dtype];
+    const int64_t strips = fd_divide_up(fd_vectors_in_block(&p->columns[g], work->panel, lanes),
+                                        FD_COMPACT_STRIP);
+    const int64_t depth = fd_active_in_block(&p->depth[g], work->block);
+    return p->octets * strips * fd_divide_up(depth, FD_AHEAD_STEPS);
+}
+
+/* A block of depth and a panel of w, of which group g fetches its share. */
+static compact_ahead ahead_of(const compact_pass *p, int64_t g, int64_t block, int64_t panel)
 {
     const compact_matrix *w = &p->c->w;
     const int64_t size = fd_element_bytes(p->dtype);
     /* rows in memory are units of this axis, and run along the other */
     const compact_axis *rows = w->transposed ? &p->columns[g] : &p->depth[g];
     const compact_axis *along = w->transposed ? &p->depth[g] : &p->columns[g];
-    const int64_t first = w->transposed ? panel : block, begin = w->transposed ? block : panel;
-    const int64_t end = smaller(first + (w->transposed ? p->panels : p->blocks), rows->blocks);
-    const int64_t stop = smaller(begin + (w->transposed ? p->blocks : p->panels), along->blocks);
+    const int64_t row = w->transposed ? panel : block, part = w->transposed ? block : panel;
     compact_ahead ahead = {.rows = 0};
-    if (first >= end || begin >= stop) {
+    if (row >= rows->blocks || part >= along->blocks) {
         return ahead;
     }
-    ahead.data = (const char *)w->data + along->cuts[begin] * size;
+    ahead.data = (const char *)w->data + along->cuts[part] * size;
     ahead.stride = w->stride * size;
-    ahead.row_bytes = (along->cuts[stop] - along->cuts[begin]) * size;
-    if (p->groups > 1) { /* together they need nearly all of them: each fetches its share */
-        const int64_t all = rows->cuts[end] - rows->cuts[first];
-        ahead.first = rows->cuts[first] + all * g / p->groups;
-        ahead.rows = rows->cuts[first] + all * (g + 1) / p->groups - ahead.first;
+    ahead.row_bytes = (along->cuts[part + 1] - along->cuts[part]) * size;
+    if (p->groups > 1) { /* together they need nearly all of them */
+        const int64_t all = rows->cuts[row + 1] - rows->cuts[row];
+        ahead.first = rows->cuts[row] + all * g / p->groups;
+        ahead.rows = rows->cuts[row] + all * (g + 1) / p->groups - ahead.first;
     } else {
-        ahead.first = rows->ranks[first];
+        ahead.first = rows->ranks[row];
         ahead.numbers = rows->numbers ? rows->numbers + ahead.first : NULL;
-        ahead.rows = rows->ranks[end] - ahead.first;
+        ahead.rows = fd_active_in_block(rows, row);
     }
-    const int64_t calls = p->octets * ((vectors_of(p, g, part->panel) + 1) / 2) *
-                          part->blocks * part->panels;
-    const int64_t depth = fd_active_in_block(&p->depth[g], part->block);
-    fd_share_ahead(&ahead, calls * ((depth + FD_AHEAD_STEPS - 1) / FD_AHEAD_STEPS));
     return ahead;
 }
 
-/* What the thread will pack next, as far as can be told: the next blocks of depth, then the first of
- * the panels that are left to it where all threads are equally fast. */
-static compact_ahead next_part(const compact_pass *p, const compact_part *part, int64_t g)
+/* Where the sums of group g over a panel will go. */
+static compact_ahead result_of(const compact_pass *p, int64_t g, int64_t panel)
 {
-    if (part->block + part->blocks < p->depth[g].blocks) {
-        return ahead_of(p, part, g, part->block + part->blocks, part->panel);
-    }
-    return ahead_of(p, part, g, 0, part->panel + p->threads * p->panels);
+    const int64_t size = fd_element_bytes(p->dtype), *cuts = p->columns[g].cuts + panel;
+    return (compact_ahead){
+        .data = (const char *)p->result->data + cuts[0] * size,
+        .stride = p->result->stride * size,
+        .row_bytes = (cuts[1] - cuts[0]) * size,
+        .first = p->row + g * p->group,
+        .rows = rows_of_group(p, g),
+    };
 }
 
-static void multiply_part(const compact_pass *p, const compact_work *work, int64_t g)
+/* Multiplies one block of w, strip by strip: each stays in the L1 cache until all rows of the group have
+ * taken it. */
+static void multiply_block(const compact_pass *p, const compact_work *work, int64_t g)
 {
-    const compact_part *part = &work->part;
-    const compact_axis *depth = &p->depth[g];
-    const int64_t rows = rows_of_group(p, g), unit = p->kernels->compact_rows;
-    compact_ahead ahead = next_part(p, part, g);
-    p->kernels->compact_pack_panels[p->dtype](&p->c->w, depth, &p->columns[g], part, work->panels);
-    for (int64_t b = 0; b < part->blocks; b++) {
-        const int64_t block = part->block + b;
-        for (int64_t n = 0; n < part->panels; n++) {
-            p->kernels->compact_multiply[p->dtype](
-                work->packed + octet_at(p, block, g * p->octets), (rows + unit - 1) / unit,
-                fd_active_in_block(depth, block),
-                work->panels + (b * part->panels + n) * work->panel_bytes, part->stride,
-                vectors_of(p, g, part->panel + n), tile_of(p, work, g, n), part->stride,
-                block == 0, &ahead);
-        }
+    const compact_axis *depth = &p->depth[g], *columns = &p->columns[g];
+    const int64_t size = fd_element_bytes(p->dtype), unit = p->kernels->compact_rows;
+    const int64_t lanes = p->kernels->lanes[p->dtype], turns = turns_of(p, work, g);
+    const int64_t octets = fd_divide_up(rows_of_group(p, g), unit);
+    const int64_t vectors = fd_vectors_in_block(columns, work->panel, lanes);
+    const int last = work->block + 1 == depth->blocks;
+    /* what is needed next, as far as can be told: where all threads are equally fast */
+    compact_ahead next = last ? ahead_of(p, g, 0, work->panel + p->threads)
+                              : ahead_of(p, g, work->block + 1, work->panel);
+    compact_ahead result = last ? result_of(p, g, work->panel) : (compact_ahead){.rows = 0};
+    fd_share_ahead(&result, turns / 2);
+    fd_share_ahead(&next, last ? turns / 2 : turns);
+    result.then = &next;
+    for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
+        const compact_strips strip = {work->strip, smaller(vectors - vector, FD_COMPACT_STRIP),
+                                      FD_COMPACT_STRIP * lanes, 0};
+        p->kernels->compact_pack_strip[p->dtype](&p->c->w, depth, work->block, columns, work->panel,
+                                                 vector / FD_COMPACT_STRIP, work->strip);
+        p->kernels->compact_multiply[p->dtype](
+            work->packed + octet_at(p, work->block, g * p->octets), octets,
+            fd_active_in_block(depth, work->block), &strip,
+            tile_of(work, g) + vector * lanes * size, work->tile_stride, work->block == 0, &result);
     }
 }
 
-static void store_part(const compact_pass *p, const compact_work *work, int64_t g)
-{
-    const compact_part *part = &work->part;
-    for (int64_t n = 0; n < part->panels; n++) {
-        p->kernels->compact_put[p->dtype](tile_of(p, work, g, n), part->stride, &p->columns[g],
-                                          part->panel + n, 0, p->result, NULL,
-                                          p->row + g * p->group, rows_of_group(p, g));
-    }
-}
-
-static void multiply_columns(const void *context, int64_t task)
+static void multiply_panel(const void *context, int64_t panel)
 {
     compact_pass *p = (compact_pass *)context;
-    const int64_t size = fd_element_bytes(p->dtype), slack = FD_MAX_LANES * size;
-    const int64_t blocks = p->depth[0].blocks, first = task * p->panels;
-    compact_work work = {
-        .part = {.panel = first, .depth = p->panel_depth, .stride = p->panel_stride},
-    };
-    compact_part *part = &work.part;
-    part->panels = smaller(p->columns[0].blocks - first, p->panels);
-    work.panel_bytes = p->panel_depth * p->panel_stride * size;
-    work.tile_bytes = p->octets * p->kernels->compact_rows * p->panel_stride * size;
-    const int64_t packed = fd_aligned(p->blocks * part->panels * work.panel_bytes + slack);
-    const int64_t tiles = part->panels * p->groups * work.tile_bytes;
-    work.panels = fd_workspace(FD_SLOT_PANEL, (size_t)(packed + tiles + slack));
+    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
+    const int64_t blocks = p->depth[0].blocks, slack = FD_MAX_LANES * size;
+    const int64_t strip = fd_aligned(fd_divide_up(FD_COMPACT_DEPTH, lanes) * lanes *
+                                     FD_COMPACT_STRIP * lanes * size + slack);
+    compact_work work = {.panel = panel, .tile_stride = p->tile_stride};
+    work.tile_bytes = p->octets * p->kernels->compact_rows * p->tile_stride * size;
+    const int64_t tiles = p->groups * work.tile_bytes;
+    work.strip = fd_workspace(FD_SLOT_PANEL, (size_t)(strip + tiles + slack));
     work.packed = fd_packed(&p->packed);
-    if (work.panels == NULL || work.packed == NULL) {
+    if (work.strip == NULL || work.packed == NULL) {
         p->failed = 1;
         return;
     }
-    work.tiles = work.panels + packed;
+    work.tiles = work.strip + strip;
     if (blocks == 0) {
         memset(work.tiles, 0, (size_t)tiles);
     }
-    for (part->block = 0; part->block < blocks; part->block += p->blocks) {
-        part->blocks = smaller(blocks - part->block, p->blocks);
+    for (; work.block < blocks; work.block++) {
         for (int64_t g = 0; g < p->groups; g++) {
-            multiply_part(p, &work, g);
+            multiply_block(p, &work, g);
         }
     }
     for (int64_t g = 0; g < p->groups; g++) {
-        store_part(p, &work, g);
-    }
-}
-
-/* How much of w a thread packs at a time. A group alone: plain w, whose rows run along the columns,
- * in wide parts of one block of depth, w transposed in narrow, deep ones, so that its memory is
- * read row by row. Several groups: what stays in the L2 cache until all have taken their part. */
-static void divide_work(compact_pass *p)
-{
-    const int64_t lanes = p->kernels->lanes[p->dtype], columns = p->columns[0].blocks;
-    /* w transposed is turned in whole vectors */
-    p->panel_depth = (fd_widest_block(p->depth, p->groups) + lanes - 1) / lanes * lanes;
-    p->panel_stride = fd_panel_stride(fd_widest_block(p->columns, p->groups), lanes);
-    const int64_t rows = p->groups * p->octets * p->kernels->compact_rows;
-    const int64_t tile_bytes = rows * p->panel_stride * fd_element_bytes(p->dtype);
-    p->blocks = p->panels = 1;
-    if (p->groups > 1) {
-        return;
-    }
-    if (p->c->w.transposed) {
-        p->blocks = smaller(PACKED_PANELS, p->depth[0].blocks);
-        p->blocks += p->blocks == 0;
-    } else {
-        int64_t most = smaller(PACKED_PANELS, TILE_BYTES / tile_bytes);
-        most += most == 0;
-        /* equally many tasks for each thread, of equally many panels */
-        const int64_t rounds = fd_divide_up(fd_divide_up(columns, most), p->threads);
-        p->panels = fd_divide_up(columns, rounds * p->threads);
+        p->kernels->compact_put[p->dtype](tile_of(&work, g), work.tile_stride, &p->columns[g], panel,
+                                          0, p->result, NULL, p->row + g * p->group,
+                                          rows_of_group(p, g));
     }
 }
 
@@ -231,13 +194,12 @@ static int lay_out(compact_pass *p)
 {
     const compact_operands *c = p->c;
     const int64_t lanes = p->kernels->lanes[p->dtype];
+    const int64_t phase = fd_phase(c->w.data, fd_element_bytes(p->dtype));
     const int64_t vectors = p->groups > 1 ? FD_COMPACT_GROUP_VECTORS : FD_COMPACT_VECTORS;
-    const int transposed = c->w.transposed;
     const compact_layout layouts[] = {
-        {&c->mask_in, p->row, p->group, p->groups, 1, FD_COMPACT_DEPTH, 1, 1, !transposed, 1,
-         p->depth},
-        {&c->mask_out, p->row, p->group, p->groups, 1, vectors * lanes, p->threads, lanes,
-         transposed, 1, p->columns},
+        {&c->mask_in, p->row, p->group, p->groups, 1, FD_COMPACT_DEPTH, 1, 1, phase, p->depth},
+        {&c->mask_out, p->row, p->group, p->groups, 1, vectors * lanes, p->threads, lanes, phase,
+         p->columns},
     };
     return fd_lay_out_axes(layouts, 2, (int)lanes);
 }
@@ -272,7 +234,8 @@ static int64_t multiply_groups(compact_pass *p)
         clear_rows(p);
         return 0;
     }
-    divide_work(p);
+    p->tile_stride = fd_panel_stride(fd_widest_block(p->columns, p->groups),
+                                     p->kernels->lanes[p->dtype]);
     const int64_t octets = p->groups * p->octets, blocks = p->depth[0].blocks;
     p->octet_bytes = unit * (FD_COMPACT_DEPTH + p->kernels->lanes[p->dtype]) * size;
     p->packed = (packed_operand){.pack = pack_octet, .context = p, .parts = octets,
@@ -281,8 +244,7 @@ static int64_t multiply_groups(compact_pass *p)
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
         return -1;
     }
-    fd_parallel(p->threads, fd_divide_up(p->columns[0].blocks, p->panels), multiply_columns,
-                p);
+    fd_parallel(p->threads, p->columns[0].blocks, multiply_panel, p);
     return p->failed ? -1 : products;
 }
 

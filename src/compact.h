@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "skip.h"
+
 /* The units of one mask row: bits from bit `bit` on; bits NULL: all active. */
 typedef struct {
     const uint8_t *bits;
@@ -26,6 +28,9 @@ typedef struct {
 #define FD_COMPACT_VECTORS 8
 #define FD_COMPACT_GROUP_VECTORS 10
 
+/* Vectors of a strip, whose sums fit in the registers. */
+#define FD_COMPACT_STRIP 2
+
 /* Most groups of rows that are multiplied together. */
 #define FD_COMPACT_GROUPS 64
 
@@ -37,15 +42,25 @@ typedef struct {
     uint32_t lanes;
 } compact_piece;
 
+/* Two vectors of an axis' units, from unit `source` on, of which up to a vector's lanes are active and
+ * follow each other: units source + order[0], source + order[1], ... go side by side to `place` of their
+ * block; what the other lanes bring is overwritten or not looked at. */
+typedef struct {
+    int64_t source, place;
+    uint8_t order[FD_MAX_LANES];
+} compact_window;
+
 /* An axis as one group of rows has it and the kernels walk it, cut into blocks: block b is units
  * [cuts[b], cuts[b + 1]), with active units number ranks[b] to ranks[b + 1]. numbers: the active
  * units, in order. pieces[starts[b] .. starts[b + 1]): the vectors of block b that hold any,
- * counted from its cut. Both are NULL where all units are active or where the operands do not need
- * them. */
+ * counted from its cut. Strip s of block b are FD_COMPACT_STRIP vectors of its active units, collected by
+ * windows[strip_starts[b * strips + s] .. strip_starts[b * strips + s + 1]). All lists are NULL where all
+ * units are active, windows also where the axis is shorter than one. */
 typedef struct {
-    int64_t length, blocks;
-    const int64_t *cuts, *ranks, *numbers, *starts;
+    int64_t length, blocks, strips;
+    const int64_t *cuts, *ranks, *numbers, *starts, *strip_starts;
     const compact_piece *pieces;
+    const compact_window *windows;
 } compact_axis;
 
 /* One dense matrix as a kernel packs it; transposed: element (i, j) at data[j * stride + i]. */
@@ -55,11 +70,12 @@ typedef struct {
     int transposed;
 } compact_matrix;
 
-/* Blocks of depth and panels of columns that are packed together: block after block, of each the
- * panels; a panel has `depth` rows, `stride` elements apart. */
+/* Packed columns as they are multiplied: `vectors` vectors in strips, `next` elements apart, whose rows
+ * are `stride` elements apart. */
 typedef struct {
-    int64_t block, blocks, panel, panels, depth, stride;
-} compact_part;
+    const void *data;
+    int64_t vectors, stride, next;
+} compact_strips;
 
 /* Where sums go: row i of the result at data + i * stride, times scale, plus bias[j] * bias_scale
  * of column j (bias may be NULL). infinite, if not NULL, becomes 1 where a result all of whose columns
@@ -75,12 +91,14 @@ typedef struct {
 
 /* Memory that will be used soon, fetched while something else is multiplied: `row_bytes` bytes from
  * data + number * stride bytes on, of rows number numbers[i] (or first + i), i from `row` on. Each
- * FD_AHEAD_STEPS steps of a multiplication fetch up to `share` bytes more of one row. */
-typedef struct {
+ * FD_AHEAD_STEPS steps of a multiplication fetch up to `share` bytes more of one row. What `then` says
+ * (NULL: nothing) comes afterwards. */
+typedef struct compact_ahead {
     const char *data;
     int64_t stride, row_bytes, first, rows, share;
     const int64_t *numbers;
     int64_t row, byte; /* where the fetching is */
+    const struct compact_ahead *then;
 } compact_ahead;
 
 #define FD_AHEAD_STEPS 64

@@ -50,13 +50,33 @@ static int64_t most_blocks(const compact_layout *l, int lanes)
                                       : fd_divide_up(length, l->most) + l->parts + 1;
 }
 
+static int64_t bytes_of_pieces(int64_t length, int64_t blocks, int lanes)
+{
+    return (length / lanes + 1 + blocks) * (int64_t)sizeof(compact_piece);
+}
+
+static int64_t strips_of(const compact_layout *l, int lanes)
+{
+    return fd_divide_up(l->most, FD_COMPACT_STRIP * lanes);
+}
+
+/* A window fills a vector, or it is the last one of its strip, or the next one begins at least a vector
+ * further on. */
+static int64_t bytes_of_windows(int64_t length, int64_t strips, int lanes)
+{
+    const int64_t most = 2 * (length / lanes) + strips + 2;
+    return most * (int64_t)sizeof(compact_window);
+}
+
 static int64_t bytes_of(const compact_layout *l, int lanes)
 {
     const int64_t length = l->mask->units.length, blocks = most_blocks(l, lanes);
     const int64_t word = (int64_t)sizeof(int64_t);
-    const int64_t pieces = (length / lanes + 1 + blocks) * (int64_t)sizeof(compact_piece);
-    const int64_t group = fd_aligned((blocks + 1) * word) * 3 + fd_aligned(length * word) +
-                          fd_aligned(pieces);
+    const int64_t strips = blocks * strips_of(l, lanes);
+    const int64_t group = fd_aligned((blocks + 1) * word) * 3 + fd_aligned((strips + 1) * word) +
+                          fd_aligned(length * word) +
+                          fd_aligned(bytes_of_pieces(length, blocks, lanes)) +
+                          fd_aligned(bytes_of_windows(length, strips, lanes));
     return l->groups * group + fd_aligned((length / lanes + 1) * word);
 }
 
@@ -163,7 +183,7 @@ static compact_piece piece_of(int64_t source, uint64_t bits, int64_t place, int6
     return piece;
 }
 
-/* Ranks of the cuts, and whichever lists are asked for. */
+/* Ranks of the cuts, numbers and pieces. */
 static void list_units(const fd_units *units, const compact_axis *axis, int lanes, int64_t *ranks,
                        int64_t *numbers, int64_t *starts, compact_piece *pieces)
 {
@@ -172,29 +192,69 @@ static void list_units(const fd_units *units, const compact_axis *axis, int lane
     for (int64_t b = 0; b < axis->blocks; b++) {
         const int64_t end = axis->cuts[b + 1], first = rank;
         ranks[b] = rank;
-        if (pieces) {
-            starts[b] = n;
-        }
+        starts[b] = n;
         for (int64_t i = axis->cuts[b]; i < end; i += 64) {
             uint64_t word = load_word(units, i, end);
             int64_t place = rank - first;
             rank += __builtin_popcountll(word);
-            for (int part = 0; pieces && part < 64; part += lanes) {
+            for (int part = 0; part < 64; part += lanes) {
                 const uint64_t bits = word >> part & vector;
                 if (bits) {
                     pieces[n++] = piece_of(i + part, bits, place, units->length, lanes);
                     place += __builtin_popcountll(bits);
                 }
             }
-            for (; numbers && word; word &= word - 1) {
+            for (; word; word &= word - 1) {
                 *numbers++ = i + __builtin_ctzll(word);
             }
         }
     }
     ranks[axis->blocks] = rank;
-    if (pieces) {
-        starts[axis->blocks] = n;
+    starts[axis->blocks] = n;
+}
+
+/* Where a window begins that holds a unit: with its vector's cache line, if that is on the axis. */
+static int64_t source_of(int64_t unit, int64_t phase, int64_t length, int lanes)
+{
+    const int64_t line = (unit + phase) / lanes * lanes - phase, last = length - 2 * lanes;
+    return line < 0 ? 0 : line < last ? line : last;
+}
+
+/* The active units number `rank` to `end`, `place` of them in the block before. Each window holds as many
+ * of those that are left as it can. Returns what is behind the last one. */
+static compact_window *list_strip(const compact_axis *axis, int lanes, int64_t phase, int64_t place,
+                                  int64_t rank, int64_t end, compact_window *w)
+{
+    const int64_t *unit = axis->numbers;
+    for (; rank < end; w++) {
+        const int64_t begin = rank;
+        w->source = source_of(unit[rank], phase, axis->length, lanes);
+        w->place = place;
+        memset(w->order, 0, sizeof w->order);
+        while (rank < end && rank < begin + lanes && unit[rank] - w->source < 2 * lanes) {
+            w->order[rank - begin] = (uint8_t)(unit[rank] - w->source);
+            rank++;
+        }
+        place += rank - begin;
     }
+    return w;
+}
+
+static void list_windows(const compact_axis *axis, int lanes, int64_t phase, int64_t *starts,
+                         compact_window *windows)
+{
+    const int64_t most = FD_COMPACT_STRIP * lanes;
+    compact_window *next = windows;
+    for (int64_t b = 0; b < axis->blocks; b++) {
+        const int64_t active = fd_active_in_block(axis, b);
+        for (int64_t place = 0; place < axis->strips * most; place += most) {
+            const int64_t begin = place < active ? place : active;
+            const int64_t end = place + most < active ? place + most : active;
+            *starts++ = next - windows;
+            next = list_strip(axis, lanes, phase, begin, axis->ranks[b] + begin, axis->ranks[b] + end, next);
+        }
+    }
+    *starts = next - windows;
 }
 
 static void lay_out(const compact_layout *l, int lanes, memory *m)
@@ -213,24 +273,27 @@ static void lay_out(const compact_layout *l, int lanes, memory *m)
         }
         axis->length = length;
         axis->blocks = blocks;
+        axis->strips = strips_of(l, lanes);
         axis->cuts = axis->ranks = cuts;
         if (units.bits == NULL) {
             continue;
         }
-        int64_t *ranks = take(m, cuts_bytes), *numbers = NULL, *starts = NULL;
-        compact_piece *pieces = NULL;
-        if (l->numbers) {
-            numbers = take(m, length * word);
-        }
-        if (l->pieces) {
-            starts = take(m, cuts_bytes);
-            pieces = take(m, (length / lanes + 1 + blocks) * (int64_t)sizeof *pieces);
-        }
+        int64_t *ranks = take(m, cuts_bytes), *numbers = take(m, length * word);
+        int64_t *starts = take(m, cuts_bytes);
+        compact_piece *pieces = take(m, bytes_of_pieces(length, blocks, lanes));
         list_units(&units, axis, lanes, ranks, numbers, starts, pieces);
         axis->ranks = ranks;
         axis->numbers = numbers;
         axis->starts = starts;
         axis->pieces = pieces;
+        if (length >= 2 * lanes) {
+            const int64_t strips = blocks * axis->strips;
+            int64_t *strip_starts = take(m, (strips + 1) * word);
+            compact_window *windows = take(m, bytes_of_windows(length, strips, lanes));
+            list_windows(axis, lanes, l->phase, strip_starts, windows);
+            axis->strip_starts = strip_starts;
+            axis->windows = windows;
+        }
     }
 }
 

@@ -14,8 +14,10 @@ typedef struct {
     int64_t row, group, groups;
     int common;
     int64_t most, parts, unit;
-    int numbers, pieces; /* which lists the kernels need */
-    compact_axis *axes;  /* one a group */
+    /* Elements from the begin of a cache line to unit 0 of the rows that are collected along the axis:
+     * windows begin with lines where they can, as a load across two lines costs two. */
+    int64_t phase;
+    compact_axis *axes; /* one a group */
 } compact_layout;
 
 /* Fills the axes of all layouts, with lists in memory of the calling thread, valid until the next
@@ -24,6 +26,12 @@ int fd_lay_out_axes(const compact_layout *layouts, int count, int lanes);
 
 /* The units of the mask row that row `row` uses. */
 fd_units fd_units_of_row(const compact_mask *mask, int64_t row);
+
+/* The phase of the rows of a matrix: that of the first one. */
+static inline int64_t fd_phase(const void *data, int64_t size)
+{
+    return (int64_t)((uintptr_t)data % FD_CACHE_LINE) / size;
+}
 
 /* a / b, rounded up; a + b may be out of range. */
 static inline int64_t fd_divide_up(int64_t a, int64_t b)
@@ -49,6 +57,11 @@ static inline void fd_share_ahead(compact_ahead *ahead, int64_t turns)
 {
     const int64_t each = ahead->rows > 0 && turns > ahead->rows ? turns / ahead->rows : 1;
     ahead->share = (ahead->row_bytes + each - 1) / each;
+}
+
+static inline int64_t fd_vectors_in_block(const compact_axis *axis, int64_t block, int64_t lanes)
+{
+    return fd_divide_up(fd_active_in_block(axis, block), lanes);
 }
 
 /* Most active units of any block of any group. */

@@ -19,37 +19,31 @@
 #define ROWS_AHEAD 2
 #define X_STRIDE (FD_COMPACT_DEPTH + R_(lanes))
 #define UNITS_STRIDE (FD_COMPACT_UNITS + R_(lanes))
+#define STRIP_COLUMNS (FD_COMPACT_STRIP * R_(lanes))
+/* Windows of a strip whose orders are kept in registers: at half the units active there are two or
+ * three, four where chance left large gaps. */
+#define MOST_WINDOWS 4
 
 /* Copies the active ones of the units of one block of an axis, of the row at x, to `out`, where
  * there is a vector of room beyond them. `ahead`, a row to be copied soon, is fetched. */
 static inline void R_(pick)(const R_(element) *x, const R_(element) *ahead,
                             const compact_axis *axis, int64_t block, R_(element) *out)
 {
-    const int64_t begin = axis->cuts[block], end = axis->cuts[block + 1];
-    if (axis->pieces == NULL) {
+    if (axis->windows) {
+        const int64_t *starts = axis->strip_starts + block * axis->strips;
+        const compact_window *last = axis->windows + starts[axis->strips];
+        for (const compact_window *w = axis->windows + starts[0]; w < last; w++) {
+            __builtin_prefetch(ahead + w->source);
+            __builtin_prefetch(ahead + w->source + R_(lanes));
+            R_(store)(out + w->place, R_(collect)(x + w->source, R_(order_of)(w->order)));
+        }
+    } else if (axis->numbers) {
+        for (int64_t rank = axis->ranks[block]; rank < axis->ranks[block + 1]; rank++) {
+            *out++ = x[axis->numbers[rank]];
+        }
+    } else {
+        const int64_t begin = axis->cuts[block], end = axis->cuts[block + 1];
         memcpy(out, x + begin, (size_t)(end - begin) * sizeof *x);
-        return;
-    }
-    const compact_piece *piece = axis->pieces + axis->starts[block];
-    const compact_piece *last = axis->pieces + axis->starts[block + 1];
-    if (axis->length < R_(lanes)) { /* no whole vector to load */
-        for (int64_t i = begin; piece < last && i < end; i++) {
-            if (piece->lanes >> (i - piece->source) & 1) {
-                *out++ = x[i];
-            }
-        }
-        return;
-    }
-    if (fd_compress_in_store()) {
-        for (; piece < last; piece++) {
-            __builtin_prefetch(ahead + piece->source);
-            R_(compress_store)(out + piece->place, R_(load)(x + piece->source), piece->lanes);
-        }
-        return;
-    }
-    for (; piece < last; piece++) {
-        __builtin_prefetch(ahead + piece->source);
-        R_(compress)(out + piece->place, R_(load)(x + piece->source), piece->lanes);
     }
 }
 
@@ -108,70 +102,123 @@ static void R_(compact_pack_units)(const compact_matrix *x, int64_t row, int64_t
     }
 }
 
-/* Row after row of w, of all panels: a row is a page or more, and is visited once. */
-static void R_(compact_pack_plain)(const compact_matrix *matrix, const compact_axis *depth,
-                                   const compact_axis *columns, const compact_part *part,
-                                   R_(element) *packed)
+/* What the rows of w of one block of depth, `count` of them from active unit number `first` on, have in
+ * `windows` windows, a constant: what orders them stays in registers. */
+static inline __attribute__((always_inline)) void
+R_(collect_rows)(const compact_matrix *w, const compact_axis *depth, int64_t first, int64_t count,
+                 const compact_window *window, const int windows, R_(element) *to)
 {
-    const R_(element) *w = matrix->data;
-    for (int64_t b = 0; b < part->blocks; b++) {
-        const int64_t first = depth->ranks[part->block + b];
-        const int64_t count = R_(in_block)(depth, part->block + b);
-        for (int64_t k = 0; k < count; k++) {
-            const int64_t ahead = k + ROWS_AHEAD < count ? k + ROWS_AHEAD : k;
-            const R_(element) *row = w + R_(unit)(depth, first + k) * matrix->stride;
-            const R_(element) *next = w + R_(unit)(depth, first + ahead) * matrix->stride;
-            for (int64_t p = 0; p < part->panels; p++) {
-                const int64_t panel = (b * part->panels + p) * part->depth;
-                R_(pick)(row, next, columns, part->panel + p, packed + (panel + k) * part->stride);
-            }
+    const R_(element) *from[MOST_WINDOWS];
+    R_(element) *place[MOST_WINDOWS];
+    R_(order) order[MOST_WINDOWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < windows; i++) {
+        from[i] = (const R_(element) *)w->data + window[i].source;
+        place[i] = to + (window[i].place - window[0].place);
+        order[i] = R_(order_of)(window[i].order);
+    }
+    for (int64_t k = 0; k < count; k++) {
+        const int64_t row = R_(unit)(depth, first + k) * w->stride;
+#pragma GCC unroll 8
+        for (int i = 0; i < windows; i++) {
+            R_(store)(place[i] + k * STRIP_COLUMNS, R_(collect)(from[i] + row, order[i]));
         }
     }
 }
 
-/* w transposed: the active parts of as many rows as a vector has lanes, then turned. */
-static void R_(compact_pack_transposed)(const compact_matrix *matrix, const compact_axis *depth,
-                                        const compact_axis *columns, const compact_part *part,
-                                        R_(element) *packed)
+/* The same of many windows. */
+static void R_(collect_rows_of_many)(const compact_matrix *w, const compact_axis *depth, int64_t first,
+                                     int64_t count, const compact_window *window, int64_t windows,
+                                     R_(element) *to)
 {
-    const R_(element) *w = matrix->data;
+    for (int64_t k = 0; k < count; k++, to += STRIP_COLUMNS) {
+        const R_(element) *row = (const R_(element) *)w->data + R_(unit)(depth, first + k) * w->stride;
+        for (int64_t i = 0; i < windows; i++) {
+            R_(store)(to + (window[i].place - window[0].place),
+                      R_(collect)(row + window[i].source, R_(order_of)(window[i].order)));
+        }
+    }
+}
+
+/* Rows run along the columns: the strip's part of each. A row is written before the next one, into
+ * which its last vector may reach. */
+static void R_(pack_strip_plain)(const compact_matrix *w, const compact_axis *depth, int64_t block,
+                                 const compact_axis *columns, int64_t panel, int64_t strip,
+                                 R_(element) *to)
+{
+    const int64_t first = depth->ranks[block], count = R_(in_block)(depth, block);
+    if (columns->windows) {
+        const int64_t *starts = columns->strip_starts + panel * columns->strips + strip;
+        const compact_window *window = columns->windows + starts[0];
+        switch (starts[1] - starts[0]) {
+        case 2:
+            R_(collect_rows)(w, depth, first, count, window, 2, to);
+            return;
+        case 3:
+            R_(collect_rows)(w, depth, first, count, window, 3, to);
+            return;
+        case 4:
+            R_(collect_rows)(w, depth, first, count, window, 4, to);
+            return;
+        default:
+            R_(collect_rows_of_many)(w, depth, first, count, window, starts[1] - starts[0], to);
+            return;
+        }
+    }
+    const int64_t begin = strip * STRIP_COLUMNS, all = R_(in_block)(columns, panel);
+    const int64_t end = begin + STRIP_COLUMNS < all ? begin + STRIP_COLUMNS : all;
+    const int64_t *units = columns->numbers ? columns->numbers + columns->ranks[panel] : NULL;
+    for (int64_t k = 0; k < count; k++, to += STRIP_COLUMNS) {
+        const R_(element) *row = (const R_(element) *)w->data + R_(unit)(depth, first + k) * w->stride;
+        if (units == NULL) {
+            memcpy(to, row + columns->cuts[panel] + begin, (size_t)(end - begin) * sizeof *to);
+            continue;
+        }
+        for (int64_t j = begin; j < end; j++) {
+            to[j - begin] = row[units[j]];
+        }
+    }
+}
+
+/* w transposed, whose rows run along the depth: the active parts of as many rows as a vector has lanes,
+ * then turned. */
+static void R_(pack_strip_transposed)(const compact_matrix *w, const compact_axis *depth,
+                                      int64_t block, const compact_axis *columns, int64_t panel,
+                                      int64_t strip, R_(element) *to)
+{
     R_(element) turned[R_(lanes)][X_STRIDE];
-    for (int64_t p = 0; p < part->panels; p++) {
-        const int64_t first = columns->ranks[part->panel + p];
-        const int64_t count = R_(in_block)(columns, part->panel + p);
-        for (int64_t column = 0; column < count; column += R_(lanes)) {
-            for (int64_t b = 0; b < part->blocks; b++) {
-                R_(element) *panel =
-                    packed + (b * part->panels + p) * part->depth * part->stride + column;
-                for (int lane = 0; lane < R_(lanes); lane++) {
-                    const int64_t j = column + lane;
-                    if (j >= count) {
-                        memset(turned[lane], 0, sizeof turned[lane]);
-                        continue;
-                    }
-                    const int64_t next = j + ROWS_AHEAD < count ? j + ROWS_AHEAD : j;
-                    R_(pick)(w + R_(unit)(columns, first + j) * matrix->stride,
-                             w + R_(unit)(columns, first + next) * matrix->stride, depth,
-                             part->block + b, turned[lane]);
-                }
-                const int64_t rows = R_(in_block)(depth, part->block + b);
-                for (int64_t k = 0; k < rows; k += R_(transpose_depth)) {
-                    R_(transpose)(turned[0] + k, X_STRIDE, panel + k * part->stride,
-                                  part->stride);
-                }
+    const int64_t first = columns->ranks[panel] + strip * STRIP_COLUMNS;
+    const int64_t left = columns->ranks[panel + 1] - first;
+    const int64_t count = left < STRIP_COLUMNS ? left : STRIP_COLUMNS;
+    const int64_t rows = R_(in_block)(depth, block);
+    for (int64_t column = 0; column < count; column += R_(lanes)) {
+        for (int lane = 0; lane < R_(lanes); lane++) {
+            const int64_t j = column + lane;
+            if (j >= count) {
+                memset(turned[lane], 0, sizeof turned[lane]);
+                continue;
             }
+            const int64_t next = j + ROWS_AHEAD < count ? j + ROWS_AHEAD : j;
+            const R_(element) *data = w->data;
+            R_(pick)(data + R_(unit)(columns, first + j) * w->stride,
+                     data + R_(unit)(columns, first + next) * w->stride, depth, block,
+                     turned[lane]);
+        }
+        for (int64_t k = 0; k < rows; k += R_(transpose_depth)) {
+            R_(transpose)(turned[0] + k, X_STRIDE, to + column + k * STRIP_COLUMNS,
+                          STRIP_COLUMNS);
         }
     }
 }
 
-static void R_(compact_pack_panels)(const compact_matrix *w, const compact_axis *depth,
-                                    const compact_axis *columns, const compact_part *part,
-                                    void *packed)
+static void R_(compact_pack_strip)(const compact_matrix *w, const compact_axis *depth,
+                                   int64_t block, const compact_axis *columns, int64_t panel,
+                                   int64_t strip, void *packed)
 {
     if (w->transposed) {
-        R_(compact_pack_transposed)(w, depth, columns, part, packed);
+        R_(pack_strip_transposed)(w, depth, block, columns, panel, strip, packed);
     } else {
-        R_(compact_pack_plain)(w, depth, columns, part, packed);
+        R_(pack_strip_plain)(w, depth, block, columns, panel, strip, packed);
     }
 }
 
@@ -218,27 +265,27 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
     }
 }
 
-/* Adds `depth` steps of the packed rows and the panel to the tile (clear: begins it), for `groups`
+/* Adds `depth` steps of the packed rows and the strips to the tile (clear: begins it), for `groups`
  * groups of rows. */
 static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t depth,
-                                 const void *packed_panel, int64_t panel_stride, int64_t vectors,
-                                 void *tile, int64_t tile_stride, int clear, compact_ahead *ahead)
+                                 const compact_strips *strips, void *tile, int64_t tile_stride,
+                                 int clear, compact_ahead *ahead)
 {
-    const R_(element) *x = packed, *panel = packed_panel;
+    const R_(element) *x = packed, *strip = strips->data;
     R_(element) *sums = tile;
-    for (int64_t vector = 0; vector < vectors; vector += 2) {
-        const R_(element) *strip = panel + vector * R_(lanes);
+    for (int64_t vector = 0; vector < strips->vectors; vector += FD_COMPACT_STRIP) {
         for (int64_t g = 0; g < groups; g++) {
             const R_(element) *rows = x + g * COMPACT_ROWS * X_STRIDE;
             R_(element) *place = sums + g * COMPACT_ROWS * tile_stride + vector * R_(lanes);
-            if (vector + 1 < vectors) {
-                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear,
+            if (vector + 1 < strips->vectors) {
+                R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
                                  ahead, 2);
             } else {
-                R_(compact_sums)(rows, strip, panel_stride, depth, place, tile_stride, clear,
+                R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
                                  ahead, 1);
             }
         }
+        strip += strips->next;
     }
 }
 
@@ -392,4 +439,6 @@ static void R_(compact_put)(const void *from, int64_t stride, const compact_axis
 #undef ROWS_AHEAD
 #undef X_STRIDE
 #undef UNITS_STRIDE
+#undef STRIP_COLUMNS
+#undef MOST_WINDOWS
 #include "unjoin.h"

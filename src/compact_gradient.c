@@ -28,7 +28,8 @@ typedef struct {
     int64_t row, rows, groups, group; /* groups of rows, all but the last `group` rows long */
     compact_axis units[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
     int64_t blocks, depth; /* of a group's rows; of the longest */
-    int64_t most_panels, panel_stride;
+    int64_t most_panels, tile_stride;
+    int64_t strip_bytes, panel_bytes; /* of dy, packed */
     packed_operand packed; /* dy: group after group, of each block after block of all panels */
     atomic_int failed;
 } gradient_pass;
@@ -51,8 +52,7 @@ static int64_t rows_of_block(const gradient_pass *p, int64_t g, int64_t block)
 
 static int64_t panel_at(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
 {
-    const int64_t bytes = p->depth * p->panel_stride * fd_element_bytes(p->dtype);
-    return ((g * p->blocks + block) * p->most_panels + panel) * bytes;
+    return ((g * p->blocks + block) * p->most_panels + panel) * p->panel_bytes;
 }
 
 /* Task: a block of a group's rows. */
@@ -63,11 +63,15 @@ static void pack_grad(const void *context, int64_t task, char *packed)
     const int64_t first = p->row + g * p->group + block * FD_COMPACT_DEPTH;
     const int64_t ends[] = {first, first + rows_of_block(p, g, block)};
     const compact_axis rows = {.length = p->c->rows, .blocks = 1, .cuts = ends, .ranks = ends};
-    const compact_part part = {.blocks = 1, .panels = p->columns[g].blocks,
-                               .depth = p->depth, .stride = p->panel_stride};
-    if (ends[0] < ends[1]) {
-        p->kernels->compact_pack_panels[p->dtype](&p->grad, &rows, &p->columns[g], &part,
-                                                  packed + panel_at(p, g, block, 0));
+    const compact_axis *columns = &p->columns[g];
+    const int64_t lanes = p->kernels->lanes[p->dtype];
+    for (int64_t panel = 0; ends[0] < ends[1] && panel < columns->blocks; panel++) {
+        const int64_t vectors = fd_vectors_in_block(columns, panel, lanes);
+        for (int64_t strip = 0; strip * FD_COMPACT_STRIP < vectors; strip++) {
+            p->kernels->compact_pack_strip[p->dtype](
+                &p->grad, &rows, 0, columns, panel, strip,
+                packed + panel_at(p, g, block, panel) + strip * p->strip_bytes);
+        }
     }
 }
 
@@ -112,13 +116,14 @@ static void add_group(const gradient_pass *p, int64_t g, int64_t task, const cha
     }
     for (int64_t panel = 0; panel < columns->blocks; panel++) {
         compact_ahead ahead = rows_to_write(p, g, task, panel);
-        const int64_t vectors = (fd_active_in_block(columns, panel) + lanes - 1) / lanes;
+        const int64_t vectors = fd_vectors_in_block(columns, panel, lanes);
         for (int64_t b = 0; b < p->blocks; b++) {
+            const compact_strips strips = {grad + panel_at(p, g, b, panel), vectors,
+                                           FD_COMPACT_STRIP * lanes, p->strip_bytes / size};
             k->compact_multiply[p->dtype](x + b * block_bytes, octets, rows_of_block(p, g, b),
-                                          grad + panel_at(p, g, b, panel), p->panel_stride,
-                                          vectors, tile, p->panel_stride, b == 0, &ahead);
+                                          &strips, tile, p->tile_stride, b == 0, &ahead);
         }
-        k->compact_put[p->dtype](tile, p->panel_stride, columns, panel, accumulate, p->result,
+        k->compact_put[p->dtype](tile, p->tile_stride, columns, panel, accumulate, p->result,
                                  units->numbers ? units->numbers + first : NULL, first, active);
     }
 }
@@ -150,7 +155,7 @@ static void add_groups(const void *context, int64_t task)
     const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
     const int64_t packed =
         fd_aligned(p->blocks * FD_COMPACT_UNITS * (FD_COMPACT_DEPTH + lanes) * size);
-    const int64_t tile = (FD_COMPACT_UNITS * p->panel_stride + FD_MAX_LANES) * size;
+    const int64_t tile = (FD_COMPACT_UNITS * p->tile_stride + FD_MAX_LANES) * size;
     char *memory = fd_workspace(FD_SLOT_PANEL, (size_t)(packed + tile));
     const char *grad = fd_packed(&p->packed);
     if (memory == NULL || grad == NULL) {
@@ -170,15 +175,15 @@ static int lay_out(gradient_pass *p, int threads)
 {
     const compact_batch *c = p->c;
     const int64_t lanes = p->kernels->lanes[p->dtype], unit = p->kernels->compact_rows;
-    const int64_t bytes =
-        c->mask_in.units.length * c->mask_out.units.length * fd_element_bytes(p->dtype);
+    const int64_t size = fd_element_bytes(p->dtype);
+    const int64_t bytes = c->mask_in.units.length * c->mask_out.units.length * size;
     const int alone = p->groups == 1;
     const int64_t parts = alone ? 1 : larger(bytes / TASK_BYTES, 1);
     const compact_layout layouts[] = {
         {&c->mask_in, p->row, p->group, p->groups, 1, alone ? TASK_UNITS : FD_COMPACT_UNITS,
-         (parts + threads - 1) / threads * threads, unit, 1, 1, p->units},
-        {&c->mask_out, p->row, p->group, p->groups, 0, FD_COMPACT_VECTORS * lanes, 1, lanes, 0, 1,
-         p->columns},
+         (parts + threads - 1) / threads * threads, unit, fd_phase(c->x, size), p->units},
+        {&c->mask_out, p->row, p->group, p->groups, 0, FD_COMPACT_VECTORS * lanes, 1, lanes,
+         fd_phase(c->grad, size), p->columns},
     };
     return fd_lay_out_axes(layouts, 2, (int)lanes);
 }
@@ -208,7 +213,10 @@ static int64_t add_pass(gradient_pass *p)
     for (int64_t g = 0; g < p->groups; g++) {
         p->most_panels = larger(p->most_panels, p->columns[g].blocks);
     }
-    p->panel_stride = fd_panel_stride(fd_widest_block(p->columns, p->groups), lanes);
+    const int64_t widest = fd_widest_block(p->columns, p->groups);
+    p->tile_stride = fd_panel_stride(widest, lanes);
+    p->strip_bytes = p->depth * FD_COMPACT_STRIP * lanes * size;
+    p->panel_bytes = fd_divide_up(widest, FD_COMPACT_STRIP * lanes) * p->strip_bytes;
     const int64_t bytes = panel_at(p, p->groups, 0, 0) + FD_MAX_LANES * size;
     p->packed = (packed_operand){.pack = pack_grad, .context = p,
                                  .parts = p->groups * p->blocks, .bytes = (size_t)bytes};

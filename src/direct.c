@@ -43,12 +43,14 @@ static void multiply_block(fd_dtype dtype, const direct_block *b, int64_t column
     const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype];
     const int64_t vectors = (columns + lanes - 1) / lanes, depth = b->depth - (last != NULL);
     compact_ahead none = {.rows = 0};
-    k->compact_multiply[dtype](b->packed, b->groups, depth, b->w, columns, vectors, sums,
-                               vectors * lanes, b->clear, &none);
+    compact_strips strips = {b->w, vectors, columns, FD_COMPACT_STRIP * lanes};
+    k->compact_multiply[dtype](b->packed, b->groups, depth, &strips, sums, vectors * lanes, b->clear,
+                               &none);
     if (last) {
         memcpy(last, b->w + depth * columns * size, (size_t)(columns * size));
-        k->compact_multiply[dtype](b->packed + depth * size, b->groups, 1, last, vectors * lanes,
-                                   vectors, sums, vectors * lanes, 0, &none);
+        strips.data = last;
+        k->compact_multiply[dtype](b->packed + depth * size, b->groups, 1, &strips, sums,
+                                   vectors * lanes, 0, &none);
     }
 }
 

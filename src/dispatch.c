@@ -31,18 +31,6 @@ static int machine_has_avx512(void)
 }
 #endif
 
-/* The form of AVX-512's compress that stores: on Intel's cores as fast as a store, and it touches no line
- * that it does not fill, so that panels are written almost twice as fast; on Zen 4 it takes a
- * hundred cycles. */
-int fd_compresses_to_memory = 0;
-
-int fd_compress_to_memory(int wanted)
-{
-    const int before = fd_compresses_to_memory;
-    fd_compresses_to_memory = wanted;
-    return before;
-}
-
 #if defined(__x86_64__) && defined(NDEBUG)
 enum { STATE_LEAF = 13, XGETBV_1 = 4, YMM = 4, ZMM = 64 };
 
@@ -73,14 +61,6 @@ int fd_upper_halves_in_use(void)
     return -1;
 }
 #endif
-
-static void choose_compress(void)
-{
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    fd_compresses_to_memory = __builtin_cpu_is("intel") != 0;
-#endif
-}
 
 static int always(void)
 {
@@ -128,6 +108,5 @@ int fd_select_level(int level)
         return -1;
     }
     active = levels[level].kernels;
-    choose_compress();
     return 0;
 }

@@ -135,12 +135,14 @@ typedef struct {
                                  const compact_axis *depth, int64_t block, void *packed);
     void (*compact_pack_units[3])(const compact_matrix *x, int64_t row, int64_t depth,
                                   const compact_axis *units, int64_t block, void *packed);
-    void (*compact_pack_panels[3])(const compact_matrix *w, const compact_axis *depth,
-                                   const compact_axis *columns, const compact_part *part,
-                                   void *packed);
+    /* One strip of a block of columns, in one block of depth: rows of FD_COMPACT_STRIP vectors, one
+     * after the other, and up to a vector more. */
+    void (*compact_pack_strip[3])(const compact_matrix *w, const compact_axis *depth,
+                                  int64_t block, const compact_axis *columns, int64_t panel,
+                                  int64_t strip, void *packed);
     void (*compact_multiply[3])(const void *packed, int64_t groups, int64_t depth,
-                                const void *panel, int64_t panel_stride, int64_t vectors,
-                                void *tile, int64_t tile_stride, int clear, compact_ahead *ahead);
+                                const compact_strips *strips, void *tile, int64_t tile_stride,
+                                int clear, compact_ahead *ahead);
     void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
                            int64_t block, int accumulate, const compact_result *result,
                            const int64_t *numbers, int64_t first, int64_t rows);
@@ -195,10 +197,6 @@ const char *fd_level_name(int level);
 int fd_level_available(int level);         /* can this machine run it? */
 int fd_select_level(int level);            /* 0, or -1 if it cannot */
 int64_t fd_last_level_cache_bytes(void);   /* cache.c */
-/* Whether AVX-512 kernels compress right into memory; every selection of a level decides it anew. The
- * results are the same. */
-extern int fd_compresses_to_memory;
-int fd_compress_to_memory(int wanted); /* for tests; returns what it was */
 /* Whether the last vector code of this thread left something in the upper halves of its registers, which
  * makes every SSE instruction slow on some cores. No kernel may. Clears them. -1 where the processor, or
  * the way this was built, does not allow to say. */

@@ -48,7 +48,11 @@ static inline const char *next_lines(compact_ahead *ahead, const void *here, int
 {
     *line_step = 0;
     if (ahead->row >= ahead->rows) {
-        return here;
+        if (ahead->then == NULL) {
+            return here;
+        }
+        *ahead = *ahead->then;
+        return next_lines(ahead, here, steps, line_step);
     }
     const int64_t number = ahead->numbers ? ahead->numbers[ahead->row] : ahead->first + ahead->row;
     const char *line = ahead->data + number * ahead->stride + ahead->byte;

@@ -32,8 +32,8 @@
  *                          bytes more may be overwritten
  *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
  *                          p[0 .. lanes) must be readable
- *   R_compress_store(p, v, bits)   the same, but what is behind those lanes may stay as it is;
- *                          faster where fd_compress_in_store()
+ *   R_order, R_order_of(u8 *)   numbers of lanes of two vectors, 0 to 2 * lanes - 1, made ready for:
+ *   R_collect(p, order)    lane i is p[number i]; p[0 .. 2 * lanes) must be readable
  *   R_store_lanes(p, v, bits)   those lanes of v whose bit is set, to p; the rest stays, unread
  *   fd_count_lanes(bits)   how many bits are set; none above those of a vector's lanes
  *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]

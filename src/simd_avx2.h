@@ -135,6 +135,19 @@ static inline f32_vector f32_expand(const float *p, uint64_t bits)
     return f32_keep(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), order), bits);
 }
 
+typedef __m256i f32_order;
+static inline f32_order f32_order_of(const uint8_t *numbers)
+{
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)numbers));
+}
+static inline f32_vector f32_collect(const float *p, f32_order order)
+{
+    const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p), order);
+    const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(p + 8), order);
+    const __m256i is_high = _mm256_slli_epi32(order, 28); /* bit 3 becomes the sign */
+    return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(is_high));
+}
+
 static inline void write_places(uint8_t *to, uint64_t word)
 {
     uint64_t places = 0x0706050403020100u;
@@ -188,6 +201,21 @@ static inline f64_vector f64_expand(const double *p, uint64_t bits)
     const __m256 v = _mm256_castpd_ps(_mm256_loadu_pd(p));
     const __m256 moved = _mm256_permutevar8x32_ps(v, fd_expand_order(fd_pair_bits(bits)));
     return f64_keep(_mm256_castps_pd(moved), bits);
+}
+
+/* Numbers of halves; a double's halves are never apart. */
+typedef __m256i f64_order;
+static inline f64_order f64_order_of(const uint8_t *numbers)
+{
+    int32_t packed;
+    memcpy(&packed, numbers, sizeof packed);
+    const __m256i number = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(packed));
+    const __m256i both = _mm256_or_si256(number, _mm256_slli_epi64(number, 32));
+    return _mm256_add_epi32(_mm256_add_epi32(both, both), _mm256_set1_epi64x((int64_t)1 << 32));
+}
+static inline f64_vector f64_collect(const double *p, f64_order order)
+{
+    return _mm256_castps_pd(f32_collect((const float *)p, order));
 }
 
 #define f64_transpose_depth 2

@@ -129,10 +129,14 @@ static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
     const __m512 none = _mm512_castsi512_ps(fd_zeros());
     _mm512_storeu_ps(p, _mm512_mask_compress_ps(none, (__mmask16)bits, v));
 }
-#define fd_compress_in_store() fd_compresses_to_memory
-static inline void f32_compress_store(float *p, f32_vector v, uint64_t bits)
+typedef __m512i f32_order;
+static inline f32_order f32_order_of(const uint8_t *numbers)
 {
-    _mm512_mask_compressstoreu_ps(p, (__mmask16)bits, v);
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)numbers));
+}
+static inline f32_vector f32_collect(const float *p, f32_order order)
+{
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(p), order, _mm512_loadu_ps(p + 16));
 }
 static inline f32_vector f32_expand(const float *p, uint64_t bits)
 {
@@ -191,9 +195,14 @@ static inline void f64_compress(double *p, f64_vector v, uint64_t bits)
     const __m512d none = _mm512_castsi512_pd(fd_zeros());
     _mm512_storeu_pd(p, _mm512_mask_compress_pd(none, (__mmask8)bits, v));
 }
-static inline void f64_compress_store(double *p, f64_vector v, uint64_t bits)
+typedef __m512i f64_order;
+static inline f64_order f64_order_of(const uint8_t *numbers)
 {
-    _mm512_mask_compressstoreu_pd(p, (__mmask8)bits, v);
+    return _mm512_cvtepu8_epi64(_mm_loadl_epi64((const __m128i *)numbers));
+}
+static inline f64_vector f64_collect(const double *p, f64_order order)
+{
+    return _mm512_permutex2var_pd(_mm512_loadu_pd(p), order, _mm512_loadu_pd(p + 8));
 }
 static inline f64_vector f64_expand(const double *p, uint64_t bits)
 {

@@ -19,6 +19,18 @@
         }                                                                                  \
     }
 
+#define FD_DEFINE_COLLECT(R)                                                               \
+    typedef const uint8_t *R##_order;                                                      \
+    static inline R##_order R##_order_of(const uint8_t *numbers) { return numbers; }       \
+    static inline R##_vector R##_collect(const R##_element *p, R##_order order)            \
+    {                                                                                      \
+        R##_element lanes[R##_lanes];                                                      \
+        for (int lane = 0; lane < R##_lanes; lane++) {                                     \
+            lanes[lane] = p[order[lane]];                                                  \
+        }                                                                                  \
+        return R##_load(lanes);                                                            \
+    }
+
 #define FD_DEFINE_EXPAND(R)                                                                \
     static inline R##_vector R##_expand(const R##_element *p, uint64_t bits)               \
     {                                                                                      \
@@ -34,6 +46,8 @@
 #define f64_transpose_depth 1
 FD_DEFINE_COMPRESS(f32)
 FD_DEFINE_COMPRESS(f64)
+FD_DEFINE_COLLECT(f32)
+FD_DEFINE_COLLECT(f64)
 
 static inline void write_places(uint8_t *to, uint64_t word)
 {

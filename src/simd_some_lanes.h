@@ -14,8 +14,3 @@
 
 FD_DEFINE_SOME_LANES(f32)
 FD_DEFINE_SOME_LANES(f64)
-
-/* No compress of theirs stores by itself. */
-#define fd_compress_in_store() 0
-#define f32_compress_store f32_compress
-#define f64_compress_store f64_compress

@@ -129,19 +129,6 @@ def test_products(each_isa, each_thread_count, calls, dtype):
         calls("compact_matmul", shape, dtype, seed, **options).check(f"{shape} {seed} {options}")
 
 
-@pytest.mark.parametrize("in_store", [True, False])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_both_ways_to_compress(each_isa, calls, dtype, in_store):
-    """A machine chooses one of them by its kind; the other one is right as well."""
-    before = _kernels.compress_to_memory(in_store)
-    try:
-        for seed, shape in enumerate(SHAPES[::3]):
-            options = {"group": GROUPS[seed % len(GROUPS)], "transposed": seed % 2 == 1}
-            calls("compact_matmul", shape, dtype, seed, **options).check(f"{shape} {options}")
-    finally:
-        assert _kernels.compress_to_memory(before) == in_store
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gradients(each_isa, each_thread_count, calls, dtype):
     for seed, shape in enumerate(SHAPES):
