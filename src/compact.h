@@ -26,7 +26,7 @@ typedef struct {
 #define FD_COMPACT_UNITS 96
 /* Most vectors of a panel: all units in common, groups of rows with units of their own. */
 #define FD_COMPACT_VECTORS 8
-#define FD_COMPACT_GROUP_VECTORS 10
+#define FD_COMPACT_GROUP_VECTORS 14
 
 /* Vectors of a strip, whose sums fit in the registers. */
 #define FD_COMPACT_STRIP 2

@@ -292,7 +292,7 @@ static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t dep
 /* Where the sums of one block of columns go, prepared for whole vectors. */
 typedef struct {
     const compact_piece *pieces;
-    int64_t count, begin, end;
+    int64_t count, begin, end, length; /* of the axis */
     R_(vector) scales, bias_scales;
     const R_(element) *bias;
     R_(vector) watch; /* 0, until an infinity or NaN was among the results */
@@ -352,18 +352,21 @@ static void R_(put_run)(R_(places) *p, const R_(element) *sums, int accumulate,
     }
 }
 
-/* A row is added. The last piece may reach beyond the block. */
+/* A row is added. Whole vectors are, with zeros in between and beyond the block: a masked store would be
+ * slower. Only where there is no whole vector of it an axis is treated lane by lane. */
 static void R_(put_added)(R_(places) *p, const R_(element) *sums, R_(element) *out)
 {
-    for (int64_t n = 0; n + 1 < p->count; n++) {
-        const compact_piece piece = p->pieces[n];
-        /* zeros are added: a masked store would be slower */
-        const R_(vector) v = R_(multiply)(R_(expand)(sums + piece.place, piece.lanes), p->scales);
-        R_(element) *place = out + piece.source;
-        R_(store)(place, R_(add)(R_(load)(place), R_(keep)(v, piece.lanes)));
+    if (p->length < R_(lanes)) {
+        for (int64_t n = 0; n < p->count; n++) {
+            R_(put_part)(p, sums, p->pieces[n], p->begin, 1, out);
+        }
+        return;
     }
-    if (p->count > 0) {
-        R_(put_part)(p, sums, p->pieces[p->count - 1], p->begin, 1, out);
+    for (int64_t n = 0; n < p->count; n++) {
+        const compact_piece piece = p->pieces[n];
+        const R_(vector) v = R_(expand)(sums + piece.place, piece.lanes);
+        R_(element) *place = out + piece.source;
+        R_(store)(place, R_(multiply_add)(v, p->scales, R_(load)(place)));
     }
 }
 
@@ -410,6 +413,7 @@ static void R_(compact_put)(const void *from, int64_t stride, const compact_axis
     R_(places) p = {
         .begin = axis->cuts[block],
         .end = axis->cuts[block + 1],
+        .length = axis->length,
         .scales = R_(one)((R_(element))result->scale),
         .bias_scales = R_(one)((R_(element))result->bias_scale),
         .bias = result->bias,
