@@ -24,9 +24,11 @@ from .verify import WrongResult
 
 __all__ = ["BarResult", "Quartiles", "Result", "Settings", "run_case"]
 
-# A contender is called untimed for this long before each timing, so that caches hold its own data
-# and its threads are awake, as in the loop that a user's calls stand in.
+# A contender is called untimed for this long, and so often, before each timing, so that caches hold its
+# own data and its threads are awake, as in the loop that a user's calls stand in. Once is not enough: a
+# last-level cache may keep only what was asked for several times, and Intel's was seen to take four calls.
 PRIMING = 2e-3
+PRIMING_CALLS = 4
 # A call that takes longer than this is timed without: it sees little of what was there before.
 PRIMED_BELOW = 10e-3
 
@@ -352,7 +354,7 @@ class _Timer:
             repetitions = min(max(wanted, repetitions + 1), 10 * repetitions)
             taken = _seconds(contender.run, repetitions)
         self._repetitions[contender.name] = repetitions
-        calls = math.ceil(PRIMING / taken) if taken > 0 else 1
+        calls = max(math.ceil(PRIMING / taken) if taken > 0 else 1, PRIMING_CALLS)
         self._priming[contender.name] = calls if taken < PRIMED_BELOW else 0
 
 

@@ -25,6 +25,7 @@ cdef extern from "fastdrop.h" nogil:
     int fd_level_available(int level)
     int fd_select_level(int level)
     int fd_upper_halves_in_use()
+    void fd_assume_first_level_cache(int64_t bytes)
     ctypedef struct fd_kernels:
         const char *name
     const fd_kernels *fd_active_kernels()
@@ -353,6 +354,11 @@ def upper_halves_in_use():
     """
     cdef int in_use = fd_upper_halves_in_use()
     return None if in_use < 0 else bool(in_use)
+
+
+def assume_first_level_cache(int64_t size):
+    """Cut products for a first-level data cache of so many bytes; 0: for the real one. For tests."""
+    fd_assume_first_level_cache(size)
 
 
 def isa_used():

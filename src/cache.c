@@ -1,17 +1,21 @@
-/* cache.c: the size of the last-level cache that one core can fill. */
+/* cache.c: the sizes of the first-level data cache, and of the last-level cache that one core can fill. */
 #include "fastdrop.h"
 
 #include <stdatomic.h>
 #include <unistd.h>
 
 #define UNKNOWN ((int64_t)32 << 20) /* a common size of a server core's share */
+#define UNKNOWN_FIRST ((int64_t)32 << 10)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 
+enum { DATA = 1, ANY_LEVEL = 0, FIRST_LEVEL = 1 };
+
 /* The largest cache in the deterministic cache parameters: leaf 4, on AMD leaf 0x8000001d, which
- * have the same layout. (The C library's figure may add up all caches of the machine.) */
-static int64_t largest_cache(unsigned leaf)
+ * have the same layout; or the data cache of one level. (The C library's figure may add up all caches of
+ * the machine.) */
+static int64_t largest_of_leaf(unsigned leaf, unsigned level)
 {
     unsigned eax, ebx, ecx, edx;
     int64_t largest = 0;
@@ -23,6 +27,9 @@ static int64_t largest_cache(unsigned leaf)
         if ((eax & 31) == 0) {
             break;
         }
+        if (level != ANY_LEVEL && ((eax & 31) != DATA || (eax >> 5 & 7) != level)) {
+            continue;
+        }
         const int64_t line = (ebx & 0xfff) + 1, partitions = (ebx >> 12 & 0x3ff) + 1;
         const int64_t bytes = line * partitions * ((ebx >> 22) + 1) * ((int64_t)ecx + 1);
         largest = bytes > largest ? bytes : largest;
@@ -30,32 +37,70 @@ static int64_t largest_cache(unsigned leaf)
     return largest;
 }
 
-static int64_t measure(void)
+static int64_t largest_cache(unsigned level)
 {
-    const int64_t intel = largest_cache(4), amd = largest_cache(0x8000001du);
+    const int64_t intel = largest_of_leaf(4, level), amd = largest_of_leaf(0x8000001du, level);
     return intel > amd ? intel : amd;
 }
+
+static int64_t measure_first(void)
+{
+    return largest_cache(FIRST_LEVEL);
+}
+
+static int64_t measure_last(void)
+{
+    return largest_cache(ANY_LEVEL);
+}
 #elif defined(_SC_LEVEL3_CACHE_SIZE)
-static int64_t measure(void)
+static int64_t measure_first(void)
+{
+    return sysconf(_SC_LEVEL1_DCACHE_SIZE);
+}
+
+static int64_t measure_last(void)
 {
     const int64_t third = sysconf(_SC_LEVEL3_CACHE_SIZE);
     return third > 0 ? third : sysconf(_SC_LEVEL2_CACHE_SIZE);
 }
 #else
-static int64_t measure(void)
+static int64_t measure_first(void)
+{
+    return 0;
+}
+
+static int64_t measure_last(void)
 {
     return 0;
 }
 #endif
 
+/* Measures once. */
+static int64_t look_up(_Atomic int64_t *known, int64_t (*measure)(void), int64_t unknown)
+{
+    int64_t bytes = *known;
+    if (bytes == 0) {
+        bytes = measure();
+        bytes = bytes > 0 ? bytes : unknown;
+        *known = bytes;
+    }
+    return bytes;
+}
+
 int64_t fd_last_level_cache_bytes(void)
 {
     static _Atomic int64_t known = 0;
-    int64_t bytes = known;
-    if (bytes == 0) {
-        bytes = measure();
-        bytes = bytes > 0 ? bytes : UNKNOWN;
-        known = bytes;
-    }
-    return bytes;
+    return look_up(&known, measure_last, UNKNOWN);
+}
+
+static _Atomic int64_t first_level = 0;
+
+int64_t fd_first_level_cache_bytes(void)
+{
+    return look_up(&first_level, measure_first, UNKNOWN_FIRST);
+}
+
+void fd_assume_first_level_cache(int64_t bytes)
+{
+    first_level = bytes;
 }

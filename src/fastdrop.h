@@ -105,17 +105,18 @@ typedef struct {
                        int64_t bit, double scale, const void *bias, double bias_scale,
                        int accumulate, void *out);
 
-    /* The parts of a product that skips zeros; see skip_body.h. Panels are FD_SKIP_DEPTH deep and 1,
-     * 2, 4 or skip_vectors vectors wide (groups: not 1); the widest have skip_columns. Lists of
+    /* The parts of a product that skips zeros; see skip_body.h. Panels are up to FD_SKIP_DEPTH deep and 1,
+     * 2, 4 or skip_vectors vectors wide (groups: not 1). Lists are of lists->depth elements from depth
+     * `first` on. Lists of
      * group_rows rows where rows share them: group g is rows [row_of_group[g], + rows_of_group[g])
      * of x, and the tile's rows [g * group_rows, + rows_of_group[g]). */
-    int64_t skip_columns[3], skip_vectors, group_rows;
+    int64_t skip_vectors, group_rows;
     void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first,
                           skip_lists *lists);
     void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
                            const int32_t *rows_of_group, int64_t first, skip_lists *lists);
-    void (*skip_pack[3])(const skip_weights *w, int64_t first, int64_t column, int vectors,
-                         void *panel);
+    void (*skip_pack[3])(const skip_weights *w, int64_t first, int64_t depth, int64_t column,
+                         int vectors, void *panel);
     void (*skip_rows[3])(const skip_lists *lists, const void *panel, const skip_sums *sums,
                          const skip_prefetch *next);
     void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const int64_t *row_of_group,
@@ -197,6 +198,8 @@ const char *fd_level_name(int level);
 int fd_level_available(int level);         /* can this machine run it? */
 int fd_select_level(int level);            /* 0, or -1 if it cannot */
 int64_t fd_last_level_cache_bytes(void);   /* cache.c */
+int64_t fd_first_level_cache_bytes(void);  /* of data, of one core */
+void fd_assume_first_level_cache(int64_t bytes); /* for tests; 0: what it is */
 /* Whether the last vector code of this thread left something in the upper halves of its registers, which
  * makes every SSE instruction slow on some cores. No kernel may. Clears them. -1 where the processor, or
  * the way this was built, does not allow to say. */

@@ -78,10 +78,10 @@ static void R_(few_rows)(const skip_lists *lists, int64_t blocks, int64_t first,
             tile[r * columns + j] = sums->from == FD_FROM_RESULT ? begun[j] : 0;
         }
     }
-    for (int64_t block = 0; block < blocks; block++, from += FD_SKIP_DEPTH * w->stride) {
+    for (int64_t block = 0; block < blocks; from += lists[block++].depth * w->stride) {
         const skip_lists *l = &lists[block];
         const uint16_t *order = l->order + l->rows_of_count[0];
-        for (int count = 1; count <= FD_SKIP_DEPTH; count++) {
+        for (int count = 1; count <= l->depth; count++) {
             int64_t place = l->start_of_count[count];
             for (int32_t r = 0; r < l->rows_of_count[count]; r++, place += count) {
                 R_(add_row_of_lists)(tile + *order++ * columns,

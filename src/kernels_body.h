@@ -29,7 +29,6 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .rectify = {NULL, f32_rectify, f64_rectify},
     .gather = {NULL, f32_gather, f64_gather},
     .scatter = {NULL, f32_scatter, f64_scatter},
-    .skip_columns = {0, SKIP_VECTORS * f32_lanes, SKIP_VECTORS * f64_lanes},
     .skip_vectors = SKIP_VECTORS,
     .group_rows = GROUP_ROWS,
     .skip_lists = {NULL, f32_skip_lists, f64_skip_lists},

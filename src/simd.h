@@ -28,8 +28,8 @@
  *   R_multiply_add(a, b, c)   a * b + c, fused where there is an fma
  *   R_nonzero(v)           bit i: lane i is not zero (NaN is not)
  *   R_compress(p, v, bits) lanes of set bits side by side from p on; p[0 .. lanes) is overwritten
- *   write_places(p, u64)   the numbers of the set bits side by side, as bytes from p on; up to 16
- *                          bytes more may be overwritten
+ *   write_places(p, u64, first)   first and the numbers of the set bits, side by side, as bytes from p
+ *                          on; up to 16 bytes more may be overwritten
  *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
  *                          p[0 .. lanes) must be readable
  *   R_order, R_order_of(u8 *)   numbers of lanes of two vectors, 0 to 2 * lanes - 1, made ready for:

@@ -148,9 +148,9 @@ static inline f32_vector f32_collect(const float *p, f32_order order)
     return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(is_high));
 }
 
-static inline void write_places(uint8_t *to, uint64_t word)
+static inline void write_places(uint8_t *to, uint64_t word, int first)
 {
-    uint64_t places = 0x0706050403020100u;
+    uint64_t places = 0x0706050403020100u + 0x0101010101010101u * (uint64_t)first;
     for (int part = 0; part < 64; part += 8) {
         const uint64_t set = word >> part & 0xff, chosen = _pext_u64(places, fd_lane_bytes(set));
         memcpy(to, &chosen, sizeof chosen);

@@ -145,9 +145,10 @@ static inline f32_vector f32_expand(const float *p, uint64_t bits)
     return _mm512_mask_expand_ps(_mm512_castsi512_ps(fd_zeros()), (__mmask16)bits, v);
 }
 
-static inline void write_places(uint8_t *to, uint64_t word)
+static inline void write_places(uint8_t *to, uint64_t word, int first)
 {
-    __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i places = _mm512_add_epi32(lanes, _mm512_set1_epi32(first));
     for (int part = 0; part < 64; part += 16) {
         const __mmask16 set = (__mmask16)(word >> part);
         const __m512i chosen = _mm512_mask_compress_epi32(fd_zeros(), set, places);

@@ -13,7 +13,7 @@
 
 #include "fastdrop.h"
 
-#define CHUNK_DEPTH (64 * FD_SKIP_DEPTH)
+#define CHUNK_DEPTH 4096
 /* What a thread must have to do to be worth waking: elements looked at, multiply-adds. The lists that one
  * thread makes for another one have to travel between their caches: with less, two threads took longer
  * than one. */
@@ -21,6 +21,8 @@
 #define MINIMUM_PRODUCTS (1 << 21)
 /* The same where w comes straight from memory. */
 #define MINIMUM_STREAMED (1 << 17)
+/* Vectors of a panel below which broadcasting a stored element takes longer than multiplying. */
+#define LEAST_VECTORS 4
 /* Bytes of a strip of few rows. With several rows, the rows of w that a block of depth meets stay in the
  * L2 cache for all of them. */
 #define SHORTEST_STRIP 2048
@@ -37,6 +39,8 @@ typedef struct {
     int64_t row, rows;         /* the block of rows */
     int64_t first, depth;      /* the chunk of depth */
     int64_t blocks, tile_rows; /* of depth; rows of the tile */
+    int64_t block_depth;
+    int wide; /* vectors of the widest panels */
     int64_t groups;
     int64_t wide_panels; /* behind them there are narrow ones */
     int narrow;          /* their vectors */
@@ -50,7 +54,7 @@ typedef struct {
 static void make_lists(const void *context, int64_t block)
 {
     const skip_pass *p = context;
-    const int64_t first = p->first + block * FD_SKIP_DEPTH;
+    const int64_t first = p->first + block * p->block_depth;
     if (p->shared) {
         p->kernels->group_lists[p->dtype](p->x, p->groups, p->row_of_group, p->rows_of_group,
                                           first, &p->lists[block]);
@@ -61,12 +65,35 @@ static void make_lists(const void *context, int64_t block)
 
 static int64_t lanes_of(const skip_pass *p)
 {
-    return p->kernels->skip_columns[p->dtype] / p->kernels->skip_vectors;
+    return p->kernels->lanes[p->dtype];
 }
 
 static int64_t smaller(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/* Sums travel between registers and the L2 cache once a block of depth, which for few stored elements
+ * takes longer than multiplying: blocks are as deep as their panel leaves some of the L1 cache to lists
+ * and sums. Panels of LEAST_VECTORS may be deepest, which is best where the sums stay in registers
+ * from begin to end, or where a load serves several rows. */
+static void choose_blocks(skip_pass *p)
+{
+    const int64_t vector = lanes_of(p) * fd_element_bytes(p->dtype), depth = p->x->depth;
+    const int64_t vectors = fd_first_level_cache_bytes() * 2 / 3 / (FD_SKIP_DEPTH * vector);
+    p->block_depth = FD_SKIP_DEPTH / 2;
+    p->wide = (int)p->kernels->skip_vectors;
+    if (vectors < LEAST_VECTORS || depth <= p->block_depth) {
+        return;
+    }
+    if (vectors >= p->wide) {
+        p->block_depth = FD_SKIP_DEPTH;
+    } else if (p->shared || depth <= FD_SKIP_DEPTH) {
+        p->block_depth = FD_SKIP_DEPTH;
+        p->wide = LEAST_VECTORS;
+    } else {
+        p->block_depth = FD_SKIP_DEPTH * 3 / 4;
+    }
 }
 
 /* The narrowest panel, in vectors, that holds `vectors` of them, or the widest one there is. */
@@ -76,14 +103,14 @@ static int panel_vectors(const skip_pass *p, int64_t vectors)
     while (enough < 8 && enough < vectors) {
         enough *= 2;
     }
-    return (int)smaller(enough, p->kernels->skip_vectors);
+    return (int)smaller(enough, p->wide);
 }
 
 /* Cuts the columns into panels, equally many wide ones for each thread and an equal share of what is
  * left. Returns how many there are. */
 static int64_t cut_panels(skip_pass *p, int threads)
 {
-    const int64_t lanes = lanes_of(p), wide = p->kernels->skip_vectors;
+    const int64_t lanes = lanes_of(p), wide = p->wide;
     const int64_t vectors = (p->w->columns + lanes - 1) / lanes;
     p->wide_panels = vectors / (wide * threads) * threads;
     const int64_t left = vectors - p->wide_panels * wide;
@@ -96,11 +123,11 @@ static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t colu
 {
     skip_prefetch next = {.rows = 0};
     const skip_weights *w = p->w;
-    const int64_t size = fd_element_bytes(p->dtype), first = p->first + block * FD_SKIP_DEPTH;
+    const int64_t size = fd_element_bytes(p->dtype), first = p->first + block * p->block_depth;
     if (block >= p->blocks) {
         return next;
     }
-    const int64_t depth = smaller(w->depth - first, FD_SKIP_DEPTH);
+    const int64_t depth = smaller(w->depth - first, p->block_depth);
     const int64_t columns = smaller(w->columns - column, vectors * lanes_of(p));
     next.row = (const char *)w->data +
                (w->transposed ? column * w->stride + first : first * w->stride + column) * size;
@@ -130,14 +157,14 @@ static void multiply_panel(const void *context, int64_t panel_number)
     const skip_pass *p = context;
     const int64_t size = fd_element_bytes(p->dtype);
     const int64_t lanes = lanes_of(p), wide = smaller(panel_number, p->wide_panels);
-    const int64_t before = wide * p->kernels->skip_vectors + (panel_number - wide) * p->narrow;
+    const int64_t before = wide * p->wide + (panel_number - wide) * p->narrow;
     const int64_t column = before * lanes;
     const int64_t left = (p->w->columns - column + lanes - 1) / lanes;
     const int vectors = panel_number < p->wide_panels
-                            ? (int)p->kernels->skip_vectors
+                            ? p->wide
                             : (int)smaller(p->narrow, panel_vectors(p, left));
     const int64_t row_bytes = vectors * lanes * size;
-    const int64_t panel_bytes = FD_SKIP_DEPTH * row_bytes;
+    const int64_t panel_bytes = p->block_depth * row_bytes;
     char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * row_bytes));
     if (panel == NULL) {
         *p->failed = 1;
@@ -148,8 +175,8 @@ static void multiply_panel(const void *context, int64_t panel_number)
     for (int64_t block = 0; block < p->blocks; block++) {
         const skip_prefetch next = prefetch_of(p, block + 1, column, vectors);
         set_ends(p, block, &sums);
-        p->kernels->skip_pack[p->dtype](p->w, p->first + block * FD_SKIP_DEPTH, column, vectors,
-                                        panel);
+        p->kernels->skip_pack[p->dtype](p->w, p->first + block * p->block_depth, p->lists[block].depth,
+                                        column, vectors, panel);
         if (p->shared) {
             p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, p->row_of_group,
                                               p->rows_of_group, panel, &sums, &next);
@@ -207,10 +234,10 @@ static void multiply(skip_pass *p, int64_t stored)
 static int place_lists(skip_pass *p)
 {
     /* and a vector of room behind the lists of every length */
-    const int64_t capacity = p->tile_rows * FD_SKIP_DEPTH + (FD_SKIP_DEPTH + 1) * FD_MAX_LANES;
+    const int64_t capacity = p->tile_rows * p->block_depth + (p->block_depth + 1) * FD_MAX_LANES;
     const int64_t values = fd_aligned(capacity * fd_element_bytes(p->dtype));
     const int64_t places = fd_aligned(capacity);
-    const int64_t words = fd_aligned(p->rows * (int64_t)sizeof(uint64_t));
+    const int64_t words = fd_aligned(p->rows * FD_SKIP_WORDS * (int64_t)sizeof(uint64_t));
     const int64_t order = fd_aligned((p->rows + FD_ROWS_AHEAD) * (int64_t)sizeof(uint16_t));
     const int64_t counts = fd_aligned(p->groups * (int64_t)sizeof(int32_t));
     const int64_t heads = fd_aligned(p->blocks * (int64_t)sizeof(skip_lists));
@@ -229,6 +256,7 @@ static int place_lists(skip_pass *p)
         l->order = (uint16_t *)(memory + values + places + words);
         l->count_of_group = (int32_t *)(memory + values + places + words + order);
         l->total = 0;
+        l->depth = smaller(p->depth - block * p->block_depth, p->block_depth);
     }
     return 0;
 }
@@ -265,13 +293,14 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
                    .result = result, .failed = &failed};
     /* Shared lists multiply zeros too, at the multipliers' full speed. */
     p.shared = x->bits && !x->transposed && !x->skip_zeros && x->rows_per_mask >= 4;
+    choose_blocks(&p);
     int64_t total = 0;
     for (p.row = 0; p.row < x->rows; p.row += p.rows) {
         group_rows(&p);
         p.first = 0;
         do { /* once also where the depth is 0: the result is the bias */
             p.depth = x->depth - p.first < CHUNK_DEPTH ? x->depth - p.first : CHUNK_DEPTH;
-            p.blocks = p.depth > 0 ? (p.depth + FD_SKIP_DEPTH - 1) / FD_SKIP_DEPTH : 1;
+            p.blocks = p.depth > 0 ? (p.depth + p.block_depth - 1) / p.block_depth : 1;
             if (place_lists(&p) != 0) {
                 return -1;
             }

@@ -16,8 +16,9 @@ static inline int64_t fd_aligned(int64_t bytes)
 }
 
 #define FD_MAX_LANES 16
-/* Depth of a block: the stored elements of a row are the bits of one word. */
-#define FD_SKIP_DEPTH 64
+/* Most depth of a block: the stored elements of a row are the bits of so many words. */
+#define FD_SKIP_WORDS 2
+#define FD_SKIP_DEPTH (64 * FD_SKIP_WORDS)
 #define FD_ROWS_AHEAD 8
 
 /* The sparse side, (rows, depth). Plain: element (i, k) at data[i * stride + k], its mask bit
@@ -54,7 +55,8 @@ typedef struct {
 typedef struct {
     void *values;   /* the lists, those of the same length side by side */
     uint8_t *places; /* rows of the panel; places[i] is values[i]'s */
-    uint64_t *words; /* scratch: one a row */
+    uint64_t *words; /* scratch: FD_SKIP_WORDS a row */
+    int64_t depth;   /* of the block */
     uint16_t *order; /* rows, by the length of their lists, then FD_ROWS_AHEAD zeros */
     int32_t rows_of_count[FD_SKIP_DEPTH + 1]; /* how many rows have lists of each length */
     int32_t start_of_count[FD_SKIP_DEPTH + 1]; /* where the first of them begins */

@@ -21,13 +21,12 @@
 
 /* Packs w[first .. first + depth) x [column .. column + vectors * lanes) into the panel, zeros
  * beyond w's edge. */
-static void R_(skip_pack)(const skip_weights *w, int64_t first, int64_t column, int vectors,
-                          void *to)
+static void R_(skip_pack)(const skip_weights *w, int64_t first, int64_t depth, int64_t column,
+                          int vectors, void *to)
 {
     const R_(element) *from = w->data;
     R_(element) *panel = to;
     const int64_t width = vectors * R_(lanes);
-    const int64_t depth = w->depth - first < FD_SKIP_DEPTH ? w->depth - first : FD_SKIP_DEPTH;
     const int64_t columns = w->columns - column < width ? w->columns - column : width;
     if (columns < width) {
         memset(panel, 0, (size_t)(depth * width) * sizeof *panel);
@@ -140,8 +139,10 @@ static inline __attribute__((always_inline)) void
 R_(walk)(const R_(element) *value, const uint8_t *place, int64_t count, const uint16_t *order,
          const R_(element) *panel, const int rows, const int vectors, const skip_sums *sums)
 {
-    const int64_t width = vectors * R_(lanes);
+    int64_t row_bytes = vectors * (int64_t)sizeof(R_(vector));
     R_(vector) v[SKIP_ROWS][SKIP_VECTORS];
+    /* Unknown, it is multiplied by; known, it would be shifted by, where multiply-adds are executed. */
+    __asm__("" : "+r"(row_bytes));
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
         R_(load_sums)(sums, order[r], sums->row + order[r], 0, vectors, v[r]);
@@ -149,11 +150,14 @@ R_(walk)(const R_(element) *value, const uint8_t *place, int64_t count, const ui
     for (int64_t t = 0; t < count; t++) {
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
-            const R_(element) *p = panel + place[r * count + t] * width;
+            const char *p = (const char *)panel + place[r * count + t] * row_bytes;
+            /* One register: a load by two counts as an instruction beside its multiply-add. */
+            __asm__("" : "+r"(p));
             const R_(vector) factor = R_(one)(value[r * count + t]);
 #pragma GCC unroll 8
             for (int q = 0; q < vectors; q++) {
-                v[r][q] = R_(multiply_add)(factor, R_(load)(p + q * R_(lanes)), v[r][q]);
+                const R_(element) *w = (const R_(element) *)p + q * R_(lanes);
+                v[r][q] = R_(multiply_add)(factor, R_(load)(w), v[r][q]);
             }
         }
     }
@@ -172,7 +176,7 @@ R_(skip_rows_of)(const skip_lists *lists, const R_(element) *panel, const int ve
     skip_prefetch ahead = *next;
     /* Rows without a stored element have nothing to do but to begin or to finish. */
     const int idle = sums->from == FD_FROM_TILE && sums->to == FD_TO_TILE;
-    for (int count = 0; count <= FD_SKIP_DEPTH; count++) {
+    for (int count = 0; count <= lists->depth; count++) {
         const R_(element) *value = (const R_(element) *)lists->values + lists->start_of_count[count];
         const uint8_t *place = lists->places + lists->start_of_count[count];
         int32_t rows = lists->rows_of_count[count];

@@ -139,6 +139,25 @@ def test_skip_matmul_shapes(each_isa, each_thread_count, calls, dtype, transpose
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transposed", [False, True])
+def test_sizes_of_the_cache_give_the_same_bits(each_isa, calls, dtype, transposed):
+    """A block's depth and a panel's width follow the cache; sums are made in the order of the depth."""
+    for number, shape in enumerate([(33, 129, 200), (130, 95, 70), (8, 300, 129), (200, 128, 33)]):
+        for rows_per_mask in (1, 8):
+            options = {"density": (0.3, 0.9)[number % 2], "rows_per_mask": rows_per_mask}
+            call = calls(shape, dtype, number, transposed=transposed, **options)
+            found = []
+            for size in (16, 32, 48, 1024):
+                _kernels.assume_first_level_cache(size << 10)
+                try:
+                    found.append(call.check(f"{shape} {options} {size} KB"))
+                finally:
+                    _kernels.assume_first_level_cache(0)
+            for other in found[1:]:
+                assert_identical(other, found[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("skip_zeros", [False, True])
 def test_skip_matmul_masks(each_isa, calls, dtype, transposed, skip_zeros):
     """Every density with every way of sharing a mask, also in more rows than a block has."""
