@@ -57,18 +57,21 @@ static inline int64_t R_(in_block)(const compact_axis *axis, int64_t block)
     return axis->ranks[block + 1] - axis->ranks[block];
 }
 
-/* COMPACT_ROWS rows of x from row `row` on, or as many as there are, in one block of depth. */
-static void R_(compact_pack_rows)(const compact_matrix *x, int64_t row, int64_t rows,
-                                  const compact_axis *depth, int64_t block, void *to)
+/* COMPACT_ROWS rows of x from row `row` on, or as many as there are, in one block of depth; rows are
+ * number numbers[row], ..., if that is not NULL. */
+static void R_(compact_pack_rows)(const compact_matrix *x, const int64_t *numbers, int64_t row,
+                                  int64_t rows, const compact_axis *depth, int64_t block, void *to)
 {
     R_(element) *packed = to;
     if (rows < COMPACT_ROWS) {
         memset(packed, 0, COMPACT_ROWS * X_STRIDE * sizeof *packed);
     }
     for (int64_t r = 0; r < rows; r++) {
-        const R_(element) *from = (const R_(element) *)x->data + (row + r) * x->stride;
-        const int64_t ahead = r + ROWS_AHEAD < rows ? ROWS_AHEAD : 0;
-        R_(pick)(from, from + ahead * x->stride, depth, block, packed + r * X_STRIDE);
+        const int64_t i = row + r, next = r + ROWS_AHEAD < rows ? i + ROWS_AHEAD : i;
+        const R_(element) *data = x->data;
+        R_(pick)(data + (numbers ? numbers[i] : i) * x->stride,
+                 data + (numbers ? numbers[next] : next) * x->stride, depth, block,
+                 packed + r * X_STRIDE);
     }
 }
 

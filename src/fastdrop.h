@@ -132,8 +132,9 @@ typedef struct {
      * transposed. Strides count elements. `clear` begins the sums of a tile. `ahead` is fetched into
      * the L2 cache meanwhile. */
     int64_t compact_rows;
-    void (*compact_pack_rows[3])(const compact_matrix *x, int64_t row, int64_t rows,
-                                 const compact_axis *depth, int64_t block, void *packed);
+    void (*compact_pack_rows[3])(const compact_matrix *x, const int64_t *numbers, int64_t row,
+                                 int64_t rows, const compact_axis *depth, int64_t block,
+                                 void *packed);
     void (*compact_pack_units[3])(const compact_matrix *x, int64_t row, int64_t depth,
                                   const compact_axis *units, int64_t block, void *packed);
     /* One strip of a block of columns, in one block of depth: rows of FD_COMPACT_STRIP vectors, one
@@ -147,6 +148,10 @@ typedef struct {
     void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
                            int64_t block, int accumulate, const compact_result *result,
                            const int64_t *numbers, int64_t first, int64_t rows);
+
+    /* to[k * to_stride + j] = from[j * stride + k] for j < rows, k < columns. */
+    void (*transpose[3])(const void *from, int64_t stride, int64_t rows, int64_t columns, void *to,
+                         int64_t to_stride);
 
     /* sums[j] += x[j] where bit `bit` + j is set (bits NULL: everywhere). */
     void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,

@@ -43,6 +43,7 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .compact_pack_strip = {NULL, f32_compact_pack_strip, f64_compact_pack_strip},
     .compact_multiply = {NULL, f32_compact_multiply, f64_compact_multiply},
     .compact_put = {NULL, f32_compact_put, f64_compact_put},
+    .transpose = {NULL, f32_turn, f64_turn},
     .add_kept = {NULL, f32_add_kept, f64_add_kept},
     .update_row = {NULL, f32_update_row, f64_update_row},
     .add_squares = {NULL, f32_add_squares, f64_add_squares},
