@@ -179,12 +179,13 @@ def masked_matmul_backward(
     rows, grad = _matrix(x), _matrix(grad_y)
     shapes = (x.shape, w.shape, (w.shape[1],))
     grad_x, grad_w, grad_bias = _gradients(out, shapes, x.dtype, given)
+    # First: the product that follows finds grad in the cache.
+    bits, rows_per_mask = (None, 1) if mask_out is None else (mask_out.bits, mask_out.rows_per_mask)
+    kernels.masked_sums(rows_contiguous(grad), bits, rows_per_mask, scale_out, grad_bias)
     multiply(
         Product(grad, w.T, _matrix(grad_x), mask_out, mask_in, scale, None, 1.0, skip_zeros), method
     )
     multiply_transposed(rows, grad, grad_w, mask_in, mask_out, scale, skip_zeros, method)
-    bits, rows_per_mask = (None, 1) if mask_out is None else (mask_out.bits, mask_out.rows_per_mask)
-    kernels.masked_sums(rows_contiguous(grad), bits, rows_per_mask, scale_out, grad_bias)
     return grad_x, grad_w, grad_bias
 
 

@@ -95,39 +95,6 @@ static compact_ahead rows_to_write(const gradient_pass *p, int64_t g, int64_t ta
     return ahead;
 }
 
-/* Sums of one group's products, of a block of its units: to dw, or added to it. */
-static void add_group(const gradient_pass *p, int64_t g, int64_t task, const char *grad, char *x,
-                      char *tile)
-{
-    const fd_kernels *k = p->kernels;
-    const compact_axis *units = &p->units[g], *columns = &p->columns[g];
-    const int64_t size = fd_element_bytes(p->dtype), lanes = k->lanes[p->dtype];
-    const int64_t active = fd_active_in_block(units, task), first = units->ranks[task];
-    const int64_t octets = (active + k->compact_rows - 1) / k->compact_rows;
-    const int64_t block_bytes = FD_COMPACT_UNITS * (FD_COMPACT_DEPTH + lanes) * size;
-    const int accumulate = p->row > 0 || g > 0;
-    if (active == 0) {
-        return;
-    }
-    for (int64_t b = 0; b < p->blocks; b++) {
-        const int64_t row = p->row + g * p->group + b * FD_COMPACT_DEPTH;
-        k->compact_pack_units[p->dtype](&p->x, row, rows_of_block(p, g, b), units, task,
-                                        x + b * block_bytes);
-    }
-    for (int64_t panel = 0; panel < columns->blocks; panel++) {
-        compact_ahead ahead = rows_to_write(p, g, task, panel);
-        const int64_t vectors = fd_vectors_in_block(columns, panel, lanes);
-        for (int64_t b = 0; b < p->blocks; b++) {
-            const compact_strips strips = {grad + panel_at(p, g, b, panel), vectors,
-                                           FD_COMPACT_STRIP * lanes, p->strip_bytes / size};
-            k->compact_multiply[p->dtype](x + b * block_bytes, octets, rows_of_block(p, g, b),
-                                          &strips, tile, p->tile_stride, b == 0, &ahead);
-        }
-        k->compact_put[p->dtype](tile, p->tile_stride, columns, panel, accumulate, p->result,
-                                 units->numbers ? units->numbers + first : NULL, first, active);
-    }
-}
-
 static int is_active(const fd_units *units, int64_t i)
 {
     return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
@@ -148,6 +115,47 @@ static void clear_rows(const gradient_pass *p, int64_t first, int64_t end)
     }
 }
 
+/* Sums of one group's products, of a block of its units: to dw, or added to it. */
+static void add_group(const gradient_pass *p, int64_t g, int64_t task, const char *grad, char *x,
+                      char *tile)
+{
+    const fd_kernels *k = p->kernels;
+    const compact_axis *units = &p->units[g], *columns = &p->columns[g];
+    const int64_t size = fd_element_bytes(p->dtype), lanes = k->lanes[p->dtype];
+    const int64_t active = fd_active_in_block(units, task), first = units->ranks[task];
+    const int64_t octets = (active + k->compact_rows - 1) / k->compact_rows;
+    const int64_t block_bytes = FD_COMPACT_UNITS * (FD_COMPACT_DEPTH + lanes) * size;
+    const int accumulate = p->row > 0 || g > 0;
+    const int64_t begin = units->cuts[task], rows = units->cuts[task + 1] - begin;
+    if (active == 0 || columns->blocks == 0) {
+        if (!accumulate) {
+            clear_rows(p, begin, begin + rows);
+        }
+        return;
+    }
+    for (int64_t b = 0; b < p->blocks; b++) {
+        const int64_t row = p->row + g * p->group + b * FD_COMPACT_DEPTH;
+        k->compact_pack_units[p->dtype](&p->x, row, rows_of_block(p, g, b), units, task,
+                                        x + b * block_bytes);
+    }
+    for (int64_t panel = 0; panel < columns->blocks; panel++) {
+        compact_ahead ahead = rows_to_write(p, g, task, panel);
+        const int64_t vectors = fd_vectors_in_block(columns, panel, lanes);
+        for (int64_t b = 0; b < p->blocks; b++) {
+            const compact_strips strips = {grad + panel_at(p, g, b, panel), vectors,
+                                           FD_COMPACT_STRIP * lanes, p->strip_bytes / size};
+            k->compact_multiply[p->dtype](x + b * block_bytes, octets, rows_of_block(p, g, b),
+                                          &strips, tile, p->tile_stride, b == 0, &ahead);
+        }
+        k->compact_put[p->dtype](tile, p->tile_stride, columns, panel, accumulate, p->result,
+                                 units->numbers ? units->numbers + first : NULL, first, active);
+        if (!accumulate) { /* a few at a time: they go to memory while the next panel is multiplied */
+            clear_rows(p, begin + rows * panel / columns->blocks,
+                       begin + rows * (panel + 1) / columns->blocks);
+        }
+    }
+}
+
 /* Task: a block of units of x, rows of dw. */
 static void add_groups(const void *context, int64_t task)
 {
@@ -161,9 +169,6 @@ static void add_groups(const void *context, int64_t task)
     if (memory == NULL || grad == NULL) {
         p->failed = 1;
         return;
-    }
-    if (p->row == 0) {
-        clear_rows(p, p->units[0].cuts[task], p->units[0].cuts[task + 1]);
     }
     for (int64_t g = 0; g < p->groups; g++) {
         add_group(p, g, task, grad, memory, memory + packed);

@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <time.h>
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -23,14 +24,17 @@
 #include "fastdrop.h"
 
 #define MOST_WORKERS 255
-/* How long a worker looks for a new job before it goes to sleep: about 40 us. The jobs of a product
- * follow each other closer than that; a BLAS call in between finds the core free again.
+/* How long a worker looks for a new job before it goes to sleep. Between the products of a step there are
+ * 10 to 50 us of Python, and waking takes as long as a product of 32 x 1024 x 1024 on one of two threads;
+ * a longer BLAS call in between finds the core free again. By the clock, as a pause takes 40 cycles on
+ * one processor and 140 on another; that is looked at once in LOOKS_PER_CLOCK looks.
  *
  * A worker never yields while it looks. Linux, from 6.12 on, takes a yield as giving up the rest of
  * the time slice, milliseconds of it: a worker that yielded beside a BLAS's spinning thread got 7 %
  * of the core when it had work to do. One that sleeps and is woken has not spent its share, and
  * takes the core from the spinning thread at once. */
-#define LOOKS_BEFORE_SLEEP 1000
+#define LOOK_NANOSECONDS 100000
+#define LOOKS_PER_CLOCK 64
 /* The caller, waiting for the last tasks, offers its core now and then: a worker may need it. */
 #define LOOKS_BEFORE_YIELD 1000
 
@@ -205,14 +209,23 @@ static void take_out(const place *p)
     *link = p->next;
 }
 
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static unsigned wait_for_job(unsigned seen)
 {
-    for (int look = 0; look < LOOKS_BEFORE_SLEEP; look++) {
-        const unsigned now = generation;
-        if (now != seen) {
-            return now;
+    for (const int64_t begin = nanoseconds(); nanoseconds() - begin < LOOK_NANOSECONDS;) {
+        for (int look = 0; look < LOOKS_PER_CLOCK; look++) {
+            const unsigned now = generation;
+            if (now != seen) {
+                return now;
+            }
+            relax();
         }
-        relax();
     }
     place p;
     lie_down(&p);
