@@ -24,9 +24,10 @@ from .verify import WrongResult
 
 __all__ = ["BarResult", "Quartiles", "Result", "Settings", "run_case"]
 
-# A contender is called untimed for this long, and so often, before each timing, so that caches hold its
-# own data and its threads are awake, as in the loop that a user's calls stand in. Once is not enough: a
-# last-level cache may keep only what was asked for several times, and Intel's was seen to take four calls.
+# A contender is called untimed for this long, and so often, before each timing, so that caches
+# hold its own data and its threads are awake, as in the loop that a user's calls stand in. Once is
+# not enough: a last-level cache may keep only what was asked for several times, and Intel's was
+# seen to take four calls.
 PRIMING = 2e-3
 PRIMING_CALLS = 4
 # A call that takes longer than this is timed without: it sees little of what was there before.

@@ -203,14 +203,24 @@ def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask
     return infinite == 0
 
 
-# The share that must be kept of x for a product that multiplies its zeros as well.
-cdef double WORTH_ITS_ZEROS = 0.4
+# The share that must be kept of x for a product that multiplies its zeros as well; of a few rows, with
+# which registers are filled up in vain.
+cdef double WORTH_ITS_ZEROS = 0.4, WORTH_ITS_ZEROS_FEW = 0.6
+
+
+# Columns of which panels are mostly empty.
+cdef int64_t NARROW = 8
+
+
+cdef bint kept_enough(keep_prob) except -1:
+    return keep_prob is None or keep_prob >= WORTH_ITS_ZEROS
 
 
 def direct_fits(cnp.ndarray x not None, cnp.ndarray w not None, keep_prob):
+    cdef double worth = WORTH_ITS_ZEROS if cnp.PyArray_DIM(x, 0) >= 4 else WORTH_ITS_ZEROS_FEW
     return (
         cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY_RO(w)
-        and (keep_prob is None or keep_prob >= WORTH_ITS_ZEROS)
+        and (keep_prob is None or keep_prob >= worth)
         and fd_direct_fits(dtype_of(x), cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1),
                            cnp.PyArray_DIM(w, 1)) != 0
     )
@@ -234,7 +244,7 @@ def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t row
 
 
 def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
-                 keep_prob, bint skip_zeros, int64_t small, int64_t most, cheapest, out):
+                 keep_prob, bint skip_zeros, int64_t small, int64_t most, cheapest, dense, out):
     cdef cnp.npy_intp shape[2]
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2):
         return None
@@ -261,6 +271,8 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     method = "skip"
     if direct_fits(a, b, keep_prob):
         method = "direct"
+    elif columns < NARROW and rows > NARROW and not skip_zeros and kept_enough(keep_prob):
+        method = "dense"
     elif work >= small:
         if skip_zeros or keep_prob is None:
             return None
@@ -268,8 +280,6 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
         method = cheapest(
             isa_used(), (rows, depth, columns), a.dtype, keep_prob, share >= 4, *kept
         )
-        if method == "dense":
-            return None
     if out is None:
         shape[0], shape[1] = rows, columns
         result = cnp.PyArray_EMPTY(2, shape, kind, 0)
@@ -288,6 +298,8 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     if method == "plain" and plain_matmul(a, bits, share, b, scale, None, 1.0, result):
         return result
     if method == "direct" and direct_matmul(a, bits, share, b, scale, result):
+        return result
+    if method == "dense" and dense(a, bits, mask_shape, share, scale, b, result):
         return result
     skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)
     return result

@@ -161,6 +161,7 @@ def small_matmul(
     small: int,
     most: int,
     cheapest: _Chooser,
+    dense: Callable[..., bool],
     out: object,
 ) -> _Matrix | None: ...
 def get_num_threads() -> int: ...

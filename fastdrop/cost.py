@@ -41,15 +41,15 @@ COSTS = {
 # What a call costs before it does anything.
 CALL_SKIP = 600.0
 CALL_COMPACT = 500.0
-CALL_DENSE = 4000.0
+CALL_DENSE = 2500.0
 # And a group of rows with units of its own.
 GROUP = 100.0
 # What a BLAS spends besides multiply-adds: an element of the result, and one of w, which it reads
 # and packs, from a cache of its core or from behind it.
 BLAS_RESULT = 0.5
 BLAS_READ = 0.44
-BLAS_READ_CACHED = 0.10
-CACHED_BYTES = 1 << 19
+BLAS_READ_CACHED = 0.07
+CACHED_BYTES = 1 << 20
 # Rows of x that one packing of w serves.
 PACKED_ROWS = 512
 # On one row of x the BLAS reads w once, at the speed of the memory behind the L2 cache.

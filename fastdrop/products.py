@@ -20,7 +20,7 @@ from fastdrop.aligned import aligned_empty
 from fastdrop.cost import compact_cost, dense_cost, gradient_cost, masks_cost, skip_cost
 from fastdrop.operands import one_axis_contiguous, rows_contiguous, share_of_nonzeros
 
-__all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed"]
+__all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed", "small_dense"]
 
 METHODS = ("auto", "compact", "skip", "dense")
 # Groups of fewer rows have nothing to share: every one would pack its weights for itself.
@@ -186,6 +186,15 @@ def _none_leaked(operand, out):
 
 
 @numpy.errstate(all="ignore")  # of dropped numbers nobody wants to hear
+def small_dense(x, bits, shape, rows_per_mask, scale, w, out):
+    """As `_dense`, of a mask of x alone, with the least Python; False if infinity may have leaked."""
+    masked = buffer("masked", x.shape, x.dtype)
+    kernels.apply_mask(x, bits, shape, rows_per_mask, scale, masked)
+    numpy.matmul(masked, w, out=out)
+    return _none_leaked(w, out)
+
+
+@numpy.errstate(all="ignore")
 def _dense(p):
     x = p.x
     scaled = p.mask_in is not None

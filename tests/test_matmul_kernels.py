@@ -140,7 +140,7 @@ def test_skip_matmul_shapes(each_isa, each_thread_count, calls, dtype, transpose
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_sizes_of_the_cache_give_the_same_bits(each_isa, calls, dtype, transposed):
-    """A block's depth and a panel's width follow the cache; sums are made in the order of the depth."""
+    """A block's depth and a panel's width follow the cache; sums are made in order of the depth."""
     for number, shape in enumerate([(33, 129, 200), (130, 95, 70), (8, 300, 129), (200, 128, 33)]):
         for rows_per_mask in (1, 8):
             options = {"density": (0.3, 0.9)[number % 2], "rows_per_mask": rows_per_mask}

@@ -67,7 +67,7 @@ def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
 @pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
 def test_direct_matmul(each_isa, dtype, rows_per_mask):
     """As its twin, within rounding, whatever of a group of rows or a block of depth is filled."""
-    sizes = (1, 7, 8, 9, 33), (1, 2, 31, 160, 161), (16, 17, 31, 32, 33, 48, 80, 100)
+    sizes = (1, 7, 9, 33), (1, 2, 31, 160, 161, 163), (1, 3, 10, 15, 16, 17, 32, 33, 80, 100)
     for rows, depth, columns in itertools.product(*sizes):
         x, w = values((rows, depth), dtype), values((depth, columns), dtype, 1)
         kept = numpy.random.default_rng(depth).random((-(-rows // rows_per_mask), depth)) < 0.5
@@ -84,20 +84,38 @@ def test_direct_matmul(each_isa, dtype, rows_per_mask):
                 assert not kernels.direct_matmul(x, bits, rows_per_mask, w, 1.5, results[0, :rows])
 
 
+def test_direct_matmul_of_many_rows(each_isa):
+    """They are taken in parts, which end within a group of rows here and within a mask."""
+    x, w = values((1100, 20)), values((20, 9), seed=1)
+    bits = numpy.packbits(numpy.random.default_rng(0).random((367, 20)) < 0.5, bitorder="little")
+    results = numpy.empty((2, 1100, 9), numpy.float32)
+    for kernels, out in zip((_kernels, reference), results, strict=True):
+        assert kernels.direct_matmul(x, bits, 3, w, 2.0, out)
+    numpy.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-4)
+
+
 def test_what_fits_a_direct_product(each_isa):
     x, w = numpy.ones((8, 64), numpy.float32), numpy.ones((64, 64), numpy.float32)
     assert _kernels.direct_fits(x, w, 0.5)
     assert _kernels.direct_fits(x, w, None)
     assert not _kernels.direct_fits(x, w, 0.3)
-    assert not _kernels.direct_fits(x[:3], w, 0.5)
+    assert not _kernels.direct_fits(x[:3], w, 0.5)  # registers filled up in vain
+    assert _kernels.direct_fits(x[:3], w, 0.6)
+    assert not _kernels.direct_fits(x[:1], w, 0.6)
     assert not _kernels.direct_fits(x, w.T, 0.5)
     assert not _kernels.direct_fits(x[:, ::2], w[:32], 0.5)
     assert not _kernels.direct_fits(x, numpy.ones((64, 512), numpy.float32), 0.5)
     assert _kernels.direct_fits(numpy.ones((256, 64), numpy.float32), w, 0.5)
     assert not _kernels.direct_fits(numpy.ones((257, 64), numpy.float32), w, 0.5)
     assert _kernels.direct_fits(x, w[:, :33].copy(), 0.5)
-    if each_isa == "avx512":
-        assert not _kernels.direct_fits(x, w[:, :15].copy(), 0.5)
+    assert _kernels.direct_fits(x, w[:, :1].copy(), 0.5)
+    many = numpy.ones((129, 64), numpy.float32)
+    assert _kernels.direct_fits(many, w[:, :8].copy(), 0.5)
+    assert not _kernels.direct_fits(many, w[:, :7].copy(), 0.5)
+    # A few rows read a larger w once.
+    wide = numpy.ones((512, 512), numpy.float32)
+    assert _kernels.direct_fits(numpy.ones((4, 512), numpy.float32), wide, 0.5)
+    assert not _kernels.direct_fits(numpy.ones((2, 512), numpy.float32), wide, 0.6)
 
 
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
@@ -166,3 +184,16 @@ def test_out_overlaps_no_operand_of_which_a_copy_is_used(name):
     with pytest.raises(ValueError, match="out must hold arrays that overlap neither"):
         fastdrop.masked_matmul_backward(numpy.ones_like(apart), **operands, out=gradients)
     assert not memory.any()
+
+
+@pytest.mark.parametrize("rows_per_mask", [1, "batch"])
+def test_narrow_products(each_isa, rows_per_mask):
+    """Many rows and few columns go to NumPy's BLAS; an infinity in w does not leak from there."""
+    mask = fastdrop.MaskStream(1).draw((300, 20), rate=0.5, rows_per_mask=rows_per_mask)
+    x, w = values((300, 20)), values((20, 3), seed=1)
+    for special in (0.5, numpy.inf):
+        w[4, 1] = special
+        result = fastdrop.masked_matmul(x, w, mask_in=mask)
+        skipped = fastdrop.masked_matmul(x, w, mask_in=mask, method="skip")
+        numpy.testing.assert_allclose(result, skipped, rtol=1e-4, atol=1e-4)
+        assert (numpy.isfinite(result) == numpy.isfinite(skipped)).all()
