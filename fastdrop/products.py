@@ -187,7 +187,7 @@ def _none_leaked(operand, out):
 
 @numpy.errstate(all="ignore")  # of dropped numbers nobody wants to hear
 def small_dense(x, bits, shape, rows_per_mask, scale, w, out):
-    """As `_dense`, of a mask of x alone, with the least Python; False if infinity may have leaked."""
+    """As `_dense`, of a mask of x alone, with the least Python; False if infinity may leak."""
     masked = buffer("masked", x.shape, x.dtype)
     kernels.apply_mask(x, bits, shape, rows_per_mask, scale, masked)
     numpy.matmul(masked, w, out=out)
