@@ -47,6 +47,7 @@ cdef extern from "fastdrop.h" nogil:
         int64_t rows
         int64_t columns
     int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
+    int fd_direct_is_near(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
     int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
                               const compact_result *result)
@@ -226,6 +227,14 @@ def direct_fits(cnp.ndarray x not None, cnp.ndarray w not None, keep_prob):
     )
 
 
+def direct_is_near(cnp.ndarray x not None, cnp.ndarray w not None):
+    return (
+        cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY_RO(w)
+        and fd_direct_is_near(dtype_of(x), cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1),
+                              cnp.PyArray_DIM(w, 1)) != 0
+    )
+
+
 def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t rows_per_mask,
                   cnp.ndarray w not None, double scale, cnp.ndarray out not None):
     cdef direct_operands c
@@ -278,7 +287,8 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
             return None
         kept = (keep_prob, 1.0, share) if share == rows else (None, None, 0)
         method = cheapest(
-            isa_used(), (rows, depth, columns), a.dtype, keep_prob, share >= 4, *kept
+            isa_used(), (rows, depth, columns), a.dtype, keep_prob, share >= 4, *kept, False,
+            direct_is_near(a, b),
         )
     if out is None:
         shape[0], shape[1] = rows, columns

@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 from fastdrop._backend import kernels
 
-__all__ = ["compact_cost", "dense_cost", "gradient_cost", "masks_cost", "skip_cost"]
+__all__ = [
+    "compact_cost",
+    "dense_cost",
+    "direct_cost",
+    "gradient_cost",
+    "masks_cost",
+    "skip_cost",
+]
 
 
 class Costs(NamedTuple):
@@ -53,12 +60,14 @@ CACHED_BYTES = 1 << 20
 # Rows of x that one packing of w serves.
 PACKED_ROWS = 512
 # On one row of x the BLAS reads w once, at the speed of the memory behind the L2 cache.
-ROW_READ = 0.058
+ROW_READ = 0.062
 # Up to FEW_ROWS rows, a stored element's row of w is not packed, if it lies in one piece.
 FEW_ROWS = 4
-STREAMED = 0.08
+STREAMED = 0.066
 # An element of w packed for one row of x, which leaves no work to hide the way from the memory.
 UNHIDDEN_READ = 0.30
+# Rows of x that are multiplied together.
+GROUP_ROWS = 8
 # Sums over columns that do not fill a vector cost as if they did.
 VECTOR_COLUMNS = 16
 
@@ -85,6 +94,14 @@ def masks_cost(rows, depth, columns, dtype):
     """Apply the masks on both sides, or look at the result for infinities."""
     elements = rows * (depth + columns)
     return dtype.itemsize / 4 * elements * COSTS[kernels.isa_used()].element
+
+
+def direct_cost(rows, depth, columns, dtype):
+    """Pack x, masked, and multiply everything; groups of its rows are filled up."""
+    c = COSTS[kernels.isa_used()]
+    filled = -(-rows // GROUP_ROWS) * GROUP_ROWS
+    products = filled * depth * _panels(columns) * c.compact
+    return dtype.itemsize / 4 * (products + rows * (depth + columns) * c.element) + CALL_COMPACT
 
 
 def skip_cost(rows, depth, columns, dtype, density, shared, standing=False):

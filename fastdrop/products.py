@@ -17,7 +17,14 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_empty
-from fastdrop.cost import compact_cost, dense_cost, gradient_cost, masks_cost, skip_cost
+from fastdrop.cost import (
+    compact_cost,
+    dense_cost,
+    direct_cost,
+    gradient_cost,
+    masks_cost,
+    skip_cost,
+)
 from fastdrop.operands import one_axis_contiguous, rows_contiguous, share_of_nonzeros
 
 __all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed", "small_dense"]
@@ -127,7 +134,10 @@ def choose(product):
     shared = mask_in is not None and mask_in.rows_per_mask >= 4 and not product.skip_zeros
     standing = not product.w.flags.c_contiguous
     dtype = product.x.dtype
-    return cheapest(kernels.isa_used(), shape, dtype, share, shared, *_kept(product), standing)
+    near = mask_in is not None and kernels.direct_is_near(product.x, product.w)
+    return cheapest(
+        kernels.isa_used(), shape, dtype, share, shared, *_kept(product), standing, near
+    )
 
 
 def _kept(product):
@@ -144,7 +154,9 @@ def _kept(product):
 
 
 @functools.lru_cache(REMEMBERED)
-def cheapest(isa, shape, dtype, share, shared, kept_in, kept_out, group, standing=False):
+def cheapest(
+    isa, shape, dtype, share, shared, kept_in, kept_out, group, standing=False, near=False
+):
     """The method of a product of this shape; `isa` is for the table of costs."""
     plain = compact_cost(*shape, dtype, 1.0, 1.0, max(shape[0], 1)) + masks_cost(*shape, dtype)
     costs = {"dense": dense_cost(*shape, dtype), "plain": plain}
@@ -152,6 +164,8 @@ def cheapest(isa, shape, dtype, share, shared, kept_in, kept_out, group, standin
         costs["skip"] = skip_cost(*shape, dtype, share, shared, standing)
     if group:
         costs["compact"] = compact_cost(*shape, dtype, kept_in, kept_out, group)
+    if near:
+        costs["direct"] = direct_cost(*shape, dtype)
     return min(costs, key=costs.get)
 
 

@@ -1,4 +1,4 @@
-/* cache.c: the sizes of the first-level data cache, and of the last-level cache that one core can fill. */
+/* cache.c: the sizes of a core's own caches of data, and of the last-level cache that it can fill. */
 #include "fastdrop.h"
 
 #include <stdatomic.h>
@@ -6,11 +6,12 @@
 
 #define UNKNOWN ((int64_t)32 << 20) /* a common size of a server core's share */
 #define UNKNOWN_FIRST ((int64_t)32 << 10)
+#define UNKNOWN_SECOND ((int64_t)512 << 10)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-enum { DATA = 1, ANY_LEVEL = 0, FIRST_LEVEL = 1 };
+enum { INSTRUCTIONS = 2, ANY_LEVEL = 0, FIRST_LEVEL = 1, SECOND_LEVEL = 2 };
 
 /* The largest cache in the deterministic cache parameters: leaf 4, on AMD leaf 0x8000001d, which
  * have the same layout; or the data cache of one level. (The C library's figure may add up all caches of
@@ -27,7 +28,7 @@ static int64_t largest_of_leaf(unsigned leaf, unsigned level)
         if ((eax & 31) == 0) {
             break;
         }
-        if (level != ANY_LEVEL && ((eax & 31) != DATA || (eax >> 5 & 7) != level)) {
+        if (level != ANY_LEVEL && ((eax & 31) == INSTRUCTIONS || (eax >> 5 & 7) != level)) {
             continue;
         }
         const int64_t line = (ebx & 0xfff) + 1, partitions = (ebx >> 12 & 0x3ff) + 1;
@@ -48,6 +49,11 @@ static int64_t measure_first(void)
     return largest_cache(FIRST_LEVEL);
 }
 
+static int64_t measure_second(void)
+{
+    return largest_cache(SECOND_LEVEL);
+}
+
 static int64_t measure_last(void)
 {
     return largest_cache(ANY_LEVEL);
@@ -58,6 +64,11 @@ static int64_t measure_first(void)
     return sysconf(_SC_LEVEL1_DCACHE_SIZE);
 }
 
+static int64_t measure_second(void)
+{
+    return sysconf(_SC_LEVEL2_CACHE_SIZE);
+}
+
 static int64_t measure_last(void)
 {
     const int64_t third = sysconf(_SC_LEVEL3_CACHE_SIZE);
@@ -65,6 +76,11 @@ static int64_t measure_last(void)
 }
 #else
 static int64_t measure_first(void)
+{
+    return 0;
+}
+
+static int64_t measure_second(void)
 {
     return 0;
 }
@@ -91,6 +107,12 @@ int64_t fd_last_level_cache_bytes(void)
 {
     static _Atomic int64_t known = 0;
     return look_up(&known, measure_last, UNKNOWN);
+}
+
+int64_t fd_second_level_cache_bytes(void)
+{
+    static _Atomic int64_t known = 0;
+    return look_up(&known, measure_second, UNKNOWN_SECOND);
 }
 
 static _Atomic int64_t first_level = 0;

@@ -1,29 +1,42 @@
-/* direct.c: a product so small that packing w would take as long as multiplying.
+/* direct.c: a product for which w need not be packed.
  *
  * w lies in the L1 or L2 cache as it is: the compact multiplication takes it for a packed panel. Only x
  * is packed, and masked on the way. Where rows of w end within a vector, the rest of the vector is of
  * the next rows, whose products go to columns that nobody looks at; the last rows, behind which w ends, are
- * copied. One thread: the whole product takes less time than it takes to wake a second. */
+ * copied. Threads share the rows of x. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "fastdrop.h"
 #include "packed.h"
 
-/* Bytes of w, which all groups of rows read, in a cache, or which one reads; and multiply-adds, of which a
- * second thread could take its share. */
-#define MOST_BYTES (1 << 16)
-#define MOST_BYTES_ONCE (1 << 20)
-#define MOST_PRODUCTS (1 << 20)
+/* The smallest products, for which nothing else need be thought of: bytes of w, multiply-adds. */
+#define SMALL_BYTES (1 << 16)
+#define SMALL_PRODUCTS (1 << 20)
+/* Rows that packing w would not pay for, if it takes half of the L2 cache at most. */
+#define NEAR_ROWS 64
+/* What a thread must have to do to be worth waking. */
+#define MINIMUM_PRODUCTS (1 << 19)
 /* Columns below which packing a row of x takes longer than multiplying it, and rows that do not matter. */
 #define LEAST_COLUMNS 8
 #define FEW_ENOUGH 128
 
+static int is_small(fd_dtype dtype, int64_t depth, int64_t columns, int64_t bytes)
+{
+    return depth > 0 && columns > 0 && depth <= bytes && columns <= bytes &&
+           depth * columns * fd_element_bytes(dtype) <= bytes;
+}
+
 int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
 {
-    const int64_t most = rows == 3 || rows == 4 ? MOST_BYTES_ONCE : MOST_BYTES;
-    return rows >= 2 && depth > 0 && columns > 0 && (columns >= LEAST_COLUMNS || rows <= FEW_ENOUGH) &&
-           depth <= most && columns <= most && depth * columns * fd_element_bytes(dtype) <= most &&
-           rows <= MOST_PRODUCTS / (depth * columns);
+    return rows >= 2 && (columns >= LEAST_COLUMNS || rows <= FEW_ENOUGH) &&
+           is_small(dtype, depth, columns, SMALL_BYTES) && rows <= SMALL_PRODUCTS / (depth * columns);
+}
+
+int fd_direct_is_near(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
+{
+    return rows >= 2 && rows <= NEAR_ROWS && columns >= LEAST_COLUMNS &&
+           is_small(dtype, depth, columns, fd_second_level_cache_bytes() / 2);
 }
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -31,35 +44,49 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* A block of depth of a product: `groups` groups of rows of x, packed, and rows of w, `whole` of which are
- * followed by a vector's rest. */
+/* Groups of packed rows of x and a block of depth of w. `whole` of its rows are followed by the rest of a
+ * vector. */
 typedef struct {
+    fd_dtype dtype;
     const char *packed, *w;
-    int64_t groups, depth, whole;
+    int64_t groups, depth, whole, columns;
     int clear;
+    char *last; /* room for the rows that are not whole */
 } direct_block;
 
-/* Adds a block's products to sums that are whole vectors wide. `last` has room for the rows that are not
- * whole. */
-static void multiply_block(fd_dtype dtype, const direct_block *b, int64_t columns, char *sums, char *last)
+/* Adds products of `vectors` vectors of columns from column `first` on to sums. */
+static void multiply_columns(const direct_block *b, int64_t first, int64_t vectors, char *sums,
+                             int64_t stride)
 {
     const fd_kernels *k = fd_active_kernels();
-    const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype];
-    const int64_t vectors = (columns + lanes - 1) / lanes, rest = b->depth - b->whole;
+    const int64_t size = fd_element_bytes(b->dtype), lanes = k->lanes[b->dtype];
+    const int inside = first + vectors * lanes <= b->columns;
+    const int64_t whole = inside ? b->depth : b->whole, rest = b->depth - whole;
+    const char *w = b->w + first * size;
     compact_ahead none = {.rows = 0};
-    compact_strips strips = {b->w, vectors, columns, FD_COMPACT_STRIP * lanes};
-    k->compact_multiply[dtype](b->packed, b->groups, b->whole, &strips, sums, vectors * lanes, b->clear,
-                               &none);
+    compact_strips strips = {w, vectors, b->columns, FD_COMPACT_STRIP * lanes};
+    k->compact_multiply[b->dtype](b->packed, b->groups, whole, &strips, sums, stride, b->clear, &none);
     if (rest > 0) {
         const int64_t row_bytes = vectors * lanes * size;
-        memset(last, 0, (size_t)(rest * row_bytes));
+        memset(b->last, 0, (size_t)(rest * row_bytes));
         for (int64_t i = 0; i < rest; i++) {
-            memcpy(last + i * row_bytes, b->w + (b->whole + i) * columns * size, (size_t)(columns * size));
+            memcpy(b->last + i * row_bytes, w + (whole + i) * b->columns * size,
+                   (size_t)((b->columns - first) * size));
         }
-        strips.data = last;
+        strips.data = b->last;
         strips.stride = vectors * lanes;
-        k->compact_multiply[dtype](b->packed + b->whole * size, b->groups, rest, &strips, sums,
-                                   vectors * lanes, 0, &none);
+        k->compact_multiply[b->dtype](b->packed + whole * size, b->groups, rest, &strips, sums, stride,
+                                      0, &none);
+    }
+}
+
+/* Columns [first, columns) of the first rows of sums, to the result. */
+static void copy_columns(const direct_operands *c, int64_t size, const char *sums, int64_t stride,
+                         int64_t first, int64_t rows, char *out)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(out + (i * c->columns + first) * size, sums + i * stride * size,
+               (size_t)((c->columns - first) * size));
     }
 }
 
@@ -68,50 +95,81 @@ static int multiply_rows(fd_dtype dtype, const direct_operands *c, int64_t row, 
 {
     const fd_kernels *k = fd_active_kernels();
     const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype], unit = k->compact_rows;
-    const int64_t groups = (rows + unit - 1) / unit;
-    const int64_t wide = (c->columns + lanes - 1) / lanes * lanes; /* of the sums */
-    const int64_t row_bytes = wide * size, result_bytes = c->columns * size;
+    const int64_t vectors = (c->columns + lanes - 1) / lanes, inside = c->columns / lanes;
+    const int64_t whole_groups = rows / unit, done = whole_groups * unit, groups = (rows + unit - 1) / unit;
     const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
-    /* Groups whose sums can be where the result is. */
-    const int64_t in_place = wide == c->columns ? rows / unit : 0, done = in_place * unit;
-    const int64_t sums_bytes = (groups - in_place) * unit * row_bytes;
+    /* Sums of whole groups are where the result is, but for the vector that reaches beyond it; of the last
+     * rows none are. */
+    const int64_t edge_bytes = fd_aligned(done * lanes * size);
+    const int64_t sums_bytes = fd_aligned(unit * vectors * lanes * size);
     /* Rows of w behind which there is less than the rest of a vector. */
-    const int64_t last_rows = (wide - 1) / c->columns;
+    const int64_t last_rows = (vectors * lanes - 1) / c->columns;
     const int64_t whole_rows = c->x.depth > last_rows ? c->x.depth - last_rows : 0;
-    const int64_t bytes = groups * group_bytes + sums_bytes + last_rows * row_bytes + 1;
-    char *packed = fd_workspace(FD_SLOT_PANEL, (size_t)bytes);
+    char *packed = fd_workspace(FD_SLOT_PANEL, (size_t)(groups * group_bytes + edge_bytes + sums_bytes +
+                                                        last_rows * vectors * lanes * size));
     if (packed == NULL) {
         return -1;
     }
-    char *sums = packed + groups * group_bytes, *last = sums + sums_bytes;
+    char *edge = packed + groups * group_bytes, *sums = edge + edge_bytes;
     for (int64_t first = 0; first < c->x.depth; first += FD_COMPACT_DEPTH) {
         const int64_t depth = smaller(c->x.depth - first, FD_COMPACT_DEPTH);
-        const int64_t whole = whole_rows > first ? smaller(whole_rows - first, depth) : 0;
-        direct_block block = {packed, (const char *)c->w + first * result_bytes, in_place, depth, whole,
-                              first == 0};
+        direct_block block = {
+            .dtype = dtype,
+            .packed = packed,
+            .w = (const char *)c->w + first * c->columns * size,
+            .groups = whole_groups,
+            .depth = depth,
+            .whole = whole_rows > first ? smaller(whole_rows - first, depth) : 0,
+            .columns = c->columns,
+            .clear = first == 0,
+            .last = sums + sums_bytes,
+        };
         for (int64_t g = 0; g < groups; g++) {
             fd_pack_masked_rows(dtype, &c->x, row + g * unit, smaller(rows - g * unit, unit), first,
                                 depth, packed + g * group_bytes);
         }
-        multiply_block(dtype, &block, c->columns, out, last);
-        block.packed += in_place * group_bytes;
-        block.groups = groups - in_place;
-        multiply_block(dtype, &block, c->columns, sums, last);
+        multiply_columns(&block, 0, inside, out, c->columns);
+        if (inside < vectors) {
+            multiply_columns(&block, inside * lanes, 1, edge, lanes);
+        }
+        block.packed += whole_groups * group_bytes;
+        block.groups = groups - whole_groups;
+        multiply_columns(&block, 0, vectors, sums, vectors * lanes);
     }
-    for (int64_t i = done; i < rows; i++) {
-        memcpy(out + i * result_bytes, sums + (i - done) * row_bytes, (size_t)result_bytes);
+    if (inside < vectors) {
+        copy_columns(c, size, edge, lanes, inside * lanes, done, out);
     }
+    copy_columns(c, size, sums, vectors * lanes, 0, rows - done, out + done * c->columns * size);
     return 0;
+}
+
+typedef struct {
+    fd_dtype dtype;
+    const direct_operands *c;
+    char *out;
+    int64_t rows; /* of a task */
+    atomic_int failed;
+} direct_pass;
+
+static void multiply_task(const void *context, int64_t task)
+{
+    direct_pass *p = (direct_pass *)context;
+    const int64_t row = task * p->rows, row_bytes = p->c->columns * fd_element_bytes(p->dtype);
+    const int64_t rows = smaller(p->c->rows - row, p->rows);
+    if (multiply_rows(p->dtype, p->c, row, rows, p->out + row * row_bytes) != 0) {
+        p->failed = 1;
+    }
 }
 
 int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
 {
-    const int64_t result_bytes = c->columns * fd_element_bytes(dtype);
-    for (int64_t row = 0; row < c->rows; row += FD_BLOCK_ROWS) {
-        const int64_t rows = smaller(c->rows - row, FD_BLOCK_ROWS);
-        if (multiply_rows(dtype, c, row, rows, (char *)out + row * result_bytes) != 0) {
-            return -1;
-        }
+    const int64_t unit = fd_active_kernels()->compact_rows;
+    const int threads = fd_threads_for(c->rows * c->x.depth * c->columns, MINIMUM_PRODUCTS);
+    const int64_t groups = (c->rows + unit - 1) / unit, share = (groups + threads - 1) / threads * unit;
+    direct_pass p = {.dtype = dtype, .c = c, .out = out, .rows = smaller(share, FD_BLOCK_ROWS)};
+    if (c->rows == 0) {
+        return 1;
     }
-    return fd_all_finite(dtype, out, c->rows * c->columns);
+    fd_parallel(threads, (c->rows + p.rows - 1) / p.rows, multiply_task, &p);
+    return p.failed ? -1 : fd_all_finite(dtype, out, c->rows * c->columns);
 }

@@ -203,6 +203,7 @@ const char *fd_level_name(int level);
 int fd_level_available(int level);         /* can this machine run it? */
 int fd_select_level(int level);            /* 0, or -1 if it cannot */
 int64_t fd_last_level_cache_bytes(void);   /* cache.c */
+int64_t fd_second_level_cache_bytes(void); /* of one core */
 int64_t fd_first_level_cache_bytes(void);  /* of data, of one core */
 void fd_assume_first_level_cache(int64_t bytes); /* for tests; 0: what it is */
 /* Whether the last vector code of this thread left something in the upper halves of its registers, which
@@ -293,8 +294,10 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
  * the result holds nothing of use). (compact.c) */
 int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
 
-/* Whether fd_direct_matmul can multiply matrices of these shapes, and is made for them. */
+/* Whether fd_direct_matmul is the best there is for matrices of these shapes, of which most is kept; and
+ * whether it is for a product of everything. */
 int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
+int fd_direct_is_near(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
 
 /* out (rows, columns), contiguous, = the product; nothing overlaps. Returns whether it holds no infinity
  * and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */

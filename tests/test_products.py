@@ -112,10 +112,17 @@ def test_what_fits_a_direct_product(each_isa):
     many = numpy.ones((129, 64), numpy.float32)
     assert _kernels.direct_fits(many, w[:, :8].copy(), 0.5)
     assert not _kernels.direct_fits(many, w[:, :7].copy(), 0.5)
-    # A few rows read a larger w once.
-    wide = numpy.ones((512, 512), numpy.float32)
-    assert _kernels.direct_fits(numpy.ones((4, 512), numpy.float32), wide, 0.5)
-    assert not _kernels.direct_fits(numpy.ones((2, 512), numpy.float32), wide, 0.6)
+
+
+def test_what_is_near_enough_for_a_direct_product(each_isa):
+    x, w = numpy.ones((65, 256), numpy.float32), numpy.ones((256, 256), numpy.float32)
+    assert _kernels.direct_is_near(x[:64], w)
+    assert _kernels.direct_is_near(x[:2], w[:, :8].copy())
+    assert not _kernels.direct_is_near(x, w)
+    assert not _kernels.direct_is_near(x[:1], w)
+    assert not _kernels.direct_is_near(x[:8], w.T)
+    assert not _kernels.direct_is_near(x[:8], w[:, :7].copy())
+    assert not _kernels.direct_is_near(x[:8], numpy.ones((256, 1 << 20), numpy.float32))
 
 
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])

@@ -21,6 +21,7 @@ __all__ = [
     "compact_gradient",
     "compact_matmul",
     "direct_fits",
+    "direct_is_near",
     "direct_matmul",
     "masked_sums",
     "plain_matmul",
@@ -238,6 +239,17 @@ def direct_fits(x, w, keep_prob):
     Examples
     --------
     >>> direct_fits(numpy.ones((8, 64)), numpy.ones((64, 64)), 0.9)
+    False
+    """
+    return False
+
+
+def direct_is_near(x, w):
+    """Whether `direct_matmul` is best for a product of everything: of the twin's none.
+
+    Examples
+    --------
+    >>> direct_is_near(numpy.ones((8, 64)), numpy.ones((64, 64)))
     False
     """
     return False
