@@ -204,9 +204,8 @@ def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask
     return infinite == 0
 
 
-# The share that must be kept of x for a product that multiplies its zeros as well; of a few rows, with
-# which registers are filled up in vain.
-cdef double WORTH_ITS_ZEROS = 0.4, WORTH_ITS_ZEROS_FEW = 0.6
+# The share that must be kept of x for a product that multiplies its zeros as well.
+cdef double WORTH_ITS_ZEROS = 0.4
 
 
 # Columns of which panels are mostly empty.
@@ -218,10 +217,9 @@ cdef bint kept_enough(keep_prob) except -1:
 
 
 def direct_fits(cnp.ndarray x not None, cnp.ndarray w not None, keep_prob):
-    cdef double worth = WORTH_ITS_ZEROS if cnp.PyArray_DIM(x, 0) >= 4 else WORTH_ITS_ZEROS_FEW
     return (
         cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY_RO(w)
-        and (keep_prob is None or keep_prob >= worth)
+        and kept_enough(keep_prob)
         and fd_direct_fits(dtype_of(x), cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1),
                            cnp.PyArray_DIM(w, 1)) != 0
     )
@@ -278,7 +276,9 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     else:
         return None
     method = "skip"
-    if direct_fits(a, b, keep_prob):
+    if direct_fits(a, b, keep_prob) or (
+        work < small and kept_enough(keep_prob) and direct_is_near(a, b)
+    ):
         method = "direct"
     elif columns < NARROW and rows > NARROW and not skip_zeros and kept_enough(keep_prob):
         method = "dense"

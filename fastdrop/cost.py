@@ -97,9 +97,12 @@ def masks_cost(rows, depth, columns, dtype):
 
 
 def direct_cost(rows, depth, columns, dtype):
-    """Pack x, masked, and multiply everything; groups of its rows are filled up."""
+    """Pack x, masked, and multiply everything; groups of its rows are filled up.
+
+    One row or two wait for w, which comes from the L2 cache, as long as so many would.
+    """
     c = COSTS[kernels.isa_used()]
-    filled = -(-rows // GROUP_ROWS) * GROUP_ROWS
+    filled = 2 + 2 * rows if rows <= 2 else -(-rows // GROUP_ROWS) * GROUP_ROWS
     products = filled * depth * _panels(columns) * c.compact
     return dtype.itemsize / 4 * (products + rows * (depth + columns) * c.element) + CALL_COMPACT
 

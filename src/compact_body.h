@@ -23,6 +23,8 @@
 /* Windows of a strip whose orders are kept in registers: at half the units active there are two or
  * three, four where chance left large gaps. */
 #define MOST_WINDOWS 4
+/* Rows of w that few rows of x are multiplied by together. */
+#define LINES 4
 
 /* Copies the active ones of the units of one block of an axis, of the row at x, to `out`, where
  * there is a vector of room beyond them. `ahead`, a row to be copied soon, is fetched. */
@@ -292,6 +294,73 @@ static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t dep
     }
 }
 
+/* Adds products of `rows` rows of x with `steps` rows of w, constants, to the sums. */
+static inline __attribute__((always_inline)) void
+R_(add_lines)(const R_(element) *x, const R_(element) *w, int64_t stride, int64_t vectors,
+              R_(element) *sums, int64_t sums_stride, int clear, const int rows, const int steps)
+{
+    R_(vector) factor[2][LINES];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (int t = 0; t < steps; t++) {
+            factor[r][t] = R_(one)(x[r * X_STRIDE + t]);
+        }
+    }
+    for (int64_t j = 0; j < vectors * R_(lanes); j += R_(lanes)) {
+        R_(vector) v[2];
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            v[r] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + j);
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < steps; t++) {
+            const R_(vector) line = R_(load)(w + t * stride + j);
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++) {
+                v[r] = R_(multiply_add)(factor[r][t], line, v[r]);
+            }
+        }
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            R_(store)(sums + r * sums_stride + j, v[r]);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void
+R_(multiply_lines)(const R_(element) *x, int64_t depth, const compact_strips *strips,
+                   R_(element) *sums, int64_t sums_stride, int clear, const int rows)
+{
+    const R_(element) *w = strips->data;
+    const int64_t stride = strips->stride, vectors = strips->vectors;
+    int64_t k = 0;
+    for (; k + LINES <= depth; k += LINES, clear = 0) {
+        R_(add_lines)(x + k, w + k * stride, stride, vectors, sums, sums_stride, clear, rows, LINES);
+    }
+    for (; k < depth; k++, clear = 0) {
+        R_(add_lines)(x + k, w + k * stride, stride, vectors, sums, sums_stride, clear, rows, 1);
+    }
+    if (clear) { /* no depth at all */
+        for (int r = 0; r < rows; r++) {
+            memset(sums + r * sums_stride, 0, (size_t)vectors * sizeof(R_(vector)));
+        }
+    }
+}
+
+/* The same of one or two rows, by rows of w from begin to end: they come from the L2 cache, which is fast
+ * where it is read in order, and the sums stay in the L1 cache. Four rows of w at a time: a load and a
+ * store of sums for four loads of w. */
+static void R_(multiply_few)(const void *packed, int64_t rows, int64_t depth,
+                             const compact_strips *strips, void *tile, int64_t tile_stride, int clear)
+{
+    if (rows == 1) {
+        R_(multiply_lines)(packed, depth, strips, tile, tile_stride, clear, 1);
+    } else {
+        R_(multiply_lines)(packed, depth, strips, tile, tile_stride, clear, 2);
+    }
+}
+
 /* Where the sums of one block of columns go, prepared for whole vectors. */
 typedef struct {
     const compact_piece *pieces;
@@ -448,4 +517,5 @@ static void R_(compact_put)(const void *from, int64_t stride, const compact_axis
 #undef UNITS_STRIDE
 #undef STRIP_COLUMNS
 #undef MOST_WINDOWS
+#undef LINES
 #include "unjoin.h"

@@ -29,13 +29,13 @@ static int is_small(fd_dtype dtype, int64_t depth, int64_t columns, int64_t byte
 
 int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
 {
-    return rows >= 2 && (columns >= LEAST_COLUMNS || rows <= FEW_ENOUGH) &&
+    return rows >= 1 && (columns >= LEAST_COLUMNS || rows <= FEW_ENOUGH) &&
            is_small(dtype, depth, columns, SMALL_BYTES) && rows <= SMALL_PRODUCTS / (depth * columns);
 }
 
 int fd_direct_is_near(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
 {
-    return rows >= 2 && rows <= NEAR_ROWS && columns >= LEAST_COLUMNS &&
+    return rows >= 1 && rows <= NEAR_ROWS && columns >= LEAST_COLUMNS &&
            is_small(dtype, depth, columns, fd_second_level_cache_bytes() / 2);
 }
 
@@ -44,28 +44,40 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Groups of packed rows of x and a block of depth of w. `whole` of its rows are followed by the rest of a
- * vector. */
+/* Groups of packed rows of x, `rows` in the last one, and a block of depth of w. `whole` of its rows are
+ * followed by the rest of a vector. */
 typedef struct {
     fd_dtype dtype;
     const char *packed, *w;
-    int64_t groups, depth, whole, columns;
+    int64_t groups, rows, depth, whole, columns;
     int clear;
     char *last; /* room for the rows that are not whole */
 } direct_block;
+
+/* The packed rows from element `first` on by rows of w. */
+static void multiply_strips(const direct_block *b, int64_t first, int64_t depth,
+                            const compact_strips *strips, char *sums, int64_t stride, int clear)
+{
+    const fd_kernels *k = fd_active_kernels();
+    const char *packed = b->packed + first * fd_element_bytes(b->dtype);
+    compact_ahead none = {.rows = 0};
+    if (b->groups == 1 && b->rows <= 2) {
+        k->multiply_few[b->dtype](packed, b->rows, depth, strips, sums, stride, clear);
+    } else {
+        k->compact_multiply[b->dtype](packed, b->groups, depth, strips, sums, stride, clear, &none);
+    }
+}
 
 /* Adds products of `vectors` vectors of columns from column `first` on to sums. */
 static void multiply_columns(const direct_block *b, int64_t first, int64_t vectors, char *sums,
                              int64_t stride)
 {
-    const fd_kernels *k = fd_active_kernels();
-    const int64_t size = fd_element_bytes(b->dtype), lanes = k->lanes[b->dtype];
+    const int64_t size = fd_element_bytes(b->dtype), lanes = fd_active_kernels()->lanes[b->dtype];
     const int inside = first + vectors * lanes <= b->columns;
     const int64_t whole = inside ? b->depth : b->whole, rest = b->depth - whole;
     const char *w = b->w + first * size;
-    compact_ahead none = {.rows = 0};
     compact_strips strips = {w, vectors, b->columns, FD_COMPACT_STRIP * lanes};
-    k->compact_multiply[b->dtype](b->packed, b->groups, whole, &strips, sums, stride, b->clear, &none);
+    multiply_strips(b, 0, whole, &strips, sums, stride, b->clear);
     if (rest > 0) {
         const int64_t row_bytes = vectors * lanes * size;
         memset(b->last, 0, (size_t)(rest * row_bytes));
@@ -75,8 +87,7 @@ static void multiply_columns(const direct_block *b, int64_t first, int64_t vecto
         }
         strips.data = b->last;
         strips.stride = vectors * lanes;
-        k->compact_multiply[b->dtype](b->packed + whole * size, b->groups, rest, &strips, sums, stride,
-                                      0, &none);
+        multiply_strips(b, whole, rest, &strips, sums, stride, 0);
     }
 }
 
@@ -118,6 +129,7 @@ static int multiply_rows(fd_dtype dtype, const direct_operands *c, int64_t row, 
             .packed = packed,
             .w = (const char *)c->w + first * c->columns * size,
             .groups = whole_groups,
+            .rows = unit,
             .depth = depth,
             .whole = whole_rows > first ? smaller(whole_rows - first, depth) : 0,
             .columns = c->columns,
@@ -134,6 +146,7 @@ static int multiply_rows(fd_dtype dtype, const direct_operands *c, int64_t row, 
         }
         block.packed += whole_groups * group_bytes;
         block.groups = groups - whole_groups;
+        block.rows = rows - done;
         multiply_columns(&block, 0, vectors, sums, vectors * lanes);
     }
     if (inside < vectors) {

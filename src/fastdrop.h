@@ -145,6 +145,8 @@ typedef struct {
     void (*compact_multiply[3])(const void *packed, int64_t groups, int64_t depth,
                                 const compact_strips *strips, void *tile, int64_t tile_stride,
                                 int clear, compact_ahead *ahead);
+    void (*multiply_few[3])(const void *packed, int64_t rows, int64_t depth, const compact_strips *strips,
+                            void *tile, int64_t tile_stride, int clear);
     void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
                            int64_t block, int accumulate, const compact_result *result,
                            const int64_t *numbers, int64_t first, int64_t rows);

@@ -42,6 +42,7 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .compact_pack_units = {NULL, f32_compact_pack_units, f64_compact_pack_units},
     .compact_pack_strip = {NULL, f32_compact_pack_strip, f64_compact_pack_strip},
     .compact_multiply = {NULL, f32_compact_multiply, f64_compact_multiply},
+    .multiply_few = {NULL, f32_multiply_few, f64_multiply_few},
     .compact_put = {NULL, f32_compact_put, f64_compact_put},
     .transpose = {NULL, f32_turn, f64_turn},
     .add_kept = {NULL, f32_add_kept, f64_add_kept},
