@@ -23,8 +23,8 @@
 /* Windows of a strip whose orders are kept in registers: at half the units active there are two or
  * three, four where chance left large gaps. */
 #define MOST_WINDOWS 4
-/* Rows of w that few rows of x are multiplied by together. */
-#define LINES 4
+/* Rows of w that few rows of x are multiplied by together: their factors stay in registers. */
+#define LINES (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
 
 /* Copies the active ones of the units of one block of an axis, of the row at x, to `out`, where
  * there is a vector of room beyond them. `ahead`, a row to be copied soon, is fetched. */
@@ -302,7 +302,7 @@ R_(add_lines)(const R_(element) *x, const R_(element) *w, int64_t stride, int64_
     R_(vector) factor[2][LINES];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int t = 0; t < steps; t++) {
             factor[r][t] = R_(one)(x[r * X_STRIDE + t]);
         }
@@ -313,7 +313,7 @@ R_(add_lines)(const R_(element) *x, const R_(element) *w, int64_t stride, int64_
         for (int r = 0; r < rows; r++) {
             v[r] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + j);
         }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int t = 0; t < steps; t++) {
             const R_(vector) line = R_(load)(w + t * stride + j);
 #pragma GCC unroll 2
@@ -349,8 +349,8 @@ R_(multiply_lines)(const R_(element) *x, int64_t depth, const compact_strips *st
 }
 
 /* The same of one or two rows, by rows of w from begin to end: they come from the L2 cache, which is fast
- * where it is read in order, and the sums stay in the L1 cache. Four rows of w at a time: a load and a
- * store of sums for four loads of w. */
+ * where it is read in order, and the sums stay in the L1 cache. Several rows of w at a time: a load and a
+ * store of sums for all of them. */
 static void R_(multiply_few)(const void *packed, int64_t rows, int64_t depth,
                              const compact_strips *strips, void *tile, int64_t tile_stride, int clear)
 {
