@@ -12,6 +12,7 @@ _Matrix: TypeAlias = NDArray[numpy.float32] | NDArray[numpy.float64]
 _Shape: TypeAlias = tuple[int, ...]
 _Objects: TypeAlias = tuple[object, ...]
 _Chooser: TypeAlias = Callable[..., str]
+_Dense: TypeAlias = Callable[..., bool]
 
 class _BuildInfo(TypedDict):
     isa_available: tuple[str, ...]
@@ -162,7 +163,7 @@ def small_matmul(
     small: int,
     most: int,
     cheapest: _Chooser,
-    dense: Callable[..., bool],
+    dense: _Dense,
     out: object,
 ) -> _Matrix | None: ...
 def get_num_threads() -> int: ...

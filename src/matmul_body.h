@@ -15,6 +15,11 @@
 /* Sums of two vectors a row, and the two panel vectors, in the registers there are. */
 #define GROUP_ROWS (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
 
+/* The same of a compact product. */
+#define COMPACT_ROWS GROUP_ROWS
+/* Elements from row to row of packed x. */
+#define X_STRIDE (FD_COMPACT_DEPTH + R_(lanes))
+
 /* Transposes a square of 64 x 64 bits in place: squares of 32, 16, ... swap their corners. */
 static void transpose_bits(uint64_t *words)
 {
@@ -77,7 +82,11 @@ static inline const char *next_lines(compact_ahead *ahead, const void *here, int
 #define R f32
 #include "few_rows_body.h"
 #define R f32
+#include "compact_pack_body.h"
+#define R f32
 #include "compact_body.h"
+#define R f32
+#include "compact_put_body.h"
 #define R f64
 #include "gather_body.h"
 #define R f64
@@ -87,4 +96,8 @@ static inline const char *next_lines(compact_ahead *ahead, const void *here, int
 #define R f64
 #include "few_rows_body.h"
 #define R f64
+#include "compact_pack_body.h"
+#define R f64
 #include "compact_body.h"
+#define R f64
+#include "compact_put_body.h"
