@@ -204,8 +204,10 @@ def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask
     return infinite == 0
 
 
-# The share that must be kept of x for a product that multiplies its zeros as well.
+# The share that must be kept of x for a product that multiplies its zeros as well; and multiply-adds of
+# one that is done before lists are made.
 cdef double WORTH_ITS_ZEROS = 0.4
+cdef int64_t DONE_BEFORE = 1 << 16
 
 
 # Columns of which panels are mostly empty.
@@ -217,9 +219,12 @@ cdef bint kept_enough(keep_prob) except -1:
 
 
 def direct_fits(cnp.ndarray x not None, cnp.ndarray w not None, keep_prob):
+    cdef int64_t products = (
+        cnp.PyArray_DIM(x, 0) * cnp.PyArray_DIM(x, 1) * cnp.PyArray_DIM(w, 1)
+    )
     return (
         cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY_RO(w)
-        and kept_enough(keep_prob)
+        and (products <= DONE_BEFORE or kept_enough(keep_prob))
         and fd_direct_fits(dtype_of(x), cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1),
                            cnp.PyArray_DIM(w, 1)) != 0
     )

@@ -12,11 +12,6 @@
 #define MINIMUM_PACKED (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* --- What is fetched meanwhile ------------------------------------------------------------------ */
 
 /* A block of depth and a panel of w, of which group g fetches its share. */
@@ -102,7 +97,7 @@ static void pack_octet(const void *context, int64_t task, char *packed)
     const int64_t octets = octets_of(p), unit = p->kernels->compact_rows;
     const int64_t g = task / octets, first = task % octets * unit;
     const int64_t row = p->row + g * p->group + first;
-    const int64_t rows = smaller(fd_rows_of_group(p, g) - first, unit);
+    const int64_t rows = fd_smaller(fd_rows_of_group(p, g) - first, unit);
     const compact_matrix x = {p->c->x, p->c->x_stride, 0};
     for (int64_t block = 0; rows > 0 && block < p->depth[g].blocks; block++) {
         char *to = packed + octet_at(p, block, task);
@@ -146,7 +141,7 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
                           octets * fd_divide_up(vectors, FD_COMPACT_STRIP);
     compact_ahead next, ahead = fd_fetched_by(p, g, work->block, work->panel, turns, &next);
     for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
-        const compact_strips strip = {work->strip, smaller(vectors - vector, FD_COMPACT_STRIP),
+        const compact_strips strip = {work->strip, fd_smaller(vectors - vector, FD_COMPACT_STRIP),
                                       FD_COMPACT_STRIP * lanes, 0};
         p->kernels->compact_pack_strip[p->dtype](&p->c->w, depth, work->block, columns, work->panel,
                                                  vector / FD_COMPACT_STRIP, work->strip);
@@ -269,14 +264,15 @@ int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compa
     int64_t total = 0;
     for (p.row = 0; p.row < c->rows; p.row += p.rows) {
         const int64_t left = c->rows - p.row;
-        const int64_t of_group = smaller(c->group - p.row % c->group, left);
-        p.group = smaller(of_group, FD_BLOCK_ROWS); /* a long group in parts */
+        const int64_t of_group = fd_smaller(c->group - p.row % c->group, left);
+        p.group = fd_smaller(of_group, FD_BLOCK_ROWS); /* a long group in parts */
         p.groups = 1;
         if (p.group == c->group) {
-            p.groups = smaller(FD_COMPACT_GROUPS, FD_BLOCK_ROWS / octets_of(&p) / p.kernels->compact_rows);
-            p.groups = smaller(p.groups, (left + c->group - 1) / c->group);
+            const int64_t octets = FD_BLOCK_ROWS / p.kernels->compact_rows;
+            p.groups = fd_smaller(FD_COMPACT_GROUPS, octets / octets_of(&p));
+            p.groups = fd_smaller(p.groups, fd_divide_up(left, c->group));
         }
-        p.rows = smaller(p.groups * p.group, left);
+        p.rows = fd_smaller(p.groups * p.group, left);
         const int64_t products = multiply_groups(&p);
         if (products < 0) {
             return -1;

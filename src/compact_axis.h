@@ -4,6 +4,7 @@
 
 #include "bits.h"
 #include "fastdrop.h"
+#include "integers.h"
 
 /* An axis of `groups` groups of `group` rows, from row `row` of the mask on, and what to make of
  * it: blocks of at most `most` active units, as few as can be, then a multiple of `parts`, all of
@@ -31,12 +32,6 @@ fd_units fd_units_of_row(const compact_mask *mask, int64_t row);
 static inline int64_t fd_phase(const void *data, int64_t size)
 {
     return (int64_t)((uintptr_t)data % FD_CACHE_LINE) / size;
-}
-
-/* a / b, rounded up; a + b may be out of range. */
-static inline int64_t fd_divide_up(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
 }
 
 static inline int64_t fd_active_in_block(const compact_axis *axis, int64_t block)

@@ -34,20 +34,10 @@ typedef struct {
     atomic_int failed;
 } gradient_pass;
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 static int64_t rows_of_block(const gradient_pass *p, int64_t g, int64_t block)
 {
-    const int64_t rows = smaller(p->rows - g * p->group, p->group);
-    return larger(smaller(rows - block * FD_COMPACT_DEPTH, FD_COMPACT_DEPTH), 0);
+    const int64_t rows = fd_smaller(p->rows - g * p->group, p->group);
+    return fd_larger(fd_smaller(rows - block * FD_COMPACT_DEPTH, FD_COMPACT_DEPTH), 0);
 }
 
 static int64_t panel_at(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
@@ -80,7 +70,7 @@ static compact_ahead rows_to_write(const gradient_pass *p, int64_t g, int64_t ta
 {
     const compact_axis *units = &p->units[g], *columns = &p->columns[g];
     const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
-    const int64_t vectors = (fd_active_in_block(columns, panel) + lanes - 1) / lanes;
+    const int64_t vectors = fd_vectors_in_block(columns, panel, lanes);
     const int64_t active = fd_active_in_block(units, task), unit = p->kernels->compact_rows;
     compact_ahead ahead = {
         .data = (const char *)p->result->data + columns->cuts[panel] * size,
@@ -90,7 +80,7 @@ static compact_ahead rows_to_write(const gradient_pass *p, int64_t g, int64_t ta
         .rows = active,
         .numbers = units->numbers ? units->numbers + units->ranks[task] : NULL,
     };
-    const int64_t calls = (active + unit - 1) / unit * ((vectors + 1) / 2);
+    const int64_t calls = fd_divide_up(active, unit) * fd_divide_up(vectors, FD_COMPACT_STRIP);
     fd_share_ahead(&ahead, calls * ((p->group + FD_AHEAD_STEPS - 1) / FD_AHEAD_STEPS));
     return ahead;
 }
@@ -183,10 +173,10 @@ static int lay_out(gradient_pass *p, int threads)
     const int64_t size = fd_element_bytes(p->dtype);
     const int64_t bytes = c->mask_in.units.length * c->mask_out.units.length * size;
     const int alone = p->groups == 1;
-    const int64_t parts = alone ? 1 : larger(bytes / TASK_BYTES, 1);
+    const int64_t parts = alone ? 1 : fd_larger(bytes / TASK_BYTES, 1);
     const compact_layout layouts[] = {
         {&c->mask_in, p->row, p->group, p->groups, 1, alone ? TASK_UNITS : FD_COMPACT_UNITS,
-         (parts + threads - 1) / threads * threads, unit, fd_phase(c->x, size), p->units},
+         fd_divide_up(parts, threads) * threads, unit, fd_phase(c->x, size), p->units},
         {&c->mask_out, p->row, p->group, p->groups, 0, FD_COMPACT_VECTORS * lanes, 1, lanes,
          fd_phase(c->grad, size), p->columns},
     };
@@ -202,7 +192,7 @@ static int64_t add_pass(gradient_pass *p)
         const int64_t row = p->row + g * p->group;
         const fd_units in = fd_units_of_row(&p->c->mask_in, row);
         const fd_units out = fd_units_of_row(&p->c->mask_out, row);
-        const int64_t rows = smaller(p->rows - g * p->group, p->group);
+        const int64_t rows = fd_smaller(p->rows - g * p->group, p->group);
         products += rows * fd_count_units(&in) * fd_count_units(&out);
     }
     const int threads = fd_threads_for(products, MINIMUM_PRODUCTS);
@@ -212,11 +202,11 @@ static int64_t add_pass(gradient_pass *p)
     if (p->row == 0 && p->units[0].blocks == 0) {
         clear_rows(p, 0, p->c->mask_in.units.length);
     }
-    p->depth = smaller(p->group, FD_COMPACT_DEPTH);
+    p->depth = fd_smaller(p->group, FD_COMPACT_DEPTH);
     p->blocks = (p->group + FD_COMPACT_DEPTH - 1) / FD_COMPACT_DEPTH;
     p->most_panels = 0;
     for (int64_t g = 0; g < p->groups; g++) {
-        p->most_panels = larger(p->most_panels, p->columns[g].blocks);
+        p->most_panels = fd_larger(p->most_panels, p->columns[g].blocks);
     }
     const int64_t widest = fd_widest_block(p->columns, p->groups);
     p->tile_stride = fd_panel_stride(widest, lanes);
@@ -246,14 +236,14 @@ int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compac
     int64_t total = 0;
     for (p.row = 0; p.row < c->rows; p.row += p.rows) {
         const int64_t left = c->rows - p.row;
-        const int64_t of_group = smaller(c->group - p.row % c->group, left);
-        p.group = smaller(of_group, FD_BLOCK_ROWS); /* a long group in parts */
+        const int64_t of_group = fd_smaller(c->group - p.row % c->group, left);
+        p.group = fd_smaller(of_group, FD_BLOCK_ROWS); /* a long group in parts */
         p.groups = 1;
         if (p.group == c->group) {
-            p.groups = smaller(smaller(FD_COMPACT_GROUPS, FD_BLOCK_ROWS / p.group),
-                               (left + c->group - 1) / c->group);
+            p.groups = fd_smaller(fd_smaller(FD_COMPACT_GROUPS, FD_BLOCK_ROWS / p.group),
+                               fd_divide_up(left, c->group));
         }
-        p.rows = smaller(p.groups * p.group, left);
+        p.rows = fd_smaller(p.groups * p.group, left);
         const int64_t products = add_pass(&p);
         if (products < 0) {
             return -1;

@@ -8,11 +8,6 @@
 
 #include "compact_pass.h"
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int64_t strip_columns(const compact_pass *p)
 {
     return FD_COMPACT_STRIP * p->kernels->lanes[p->dtype];
@@ -82,12 +77,12 @@ static void multiply_block(const compact_pass *p, const turned_work *work, int64
     for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
         const int64_t number = g * strips_of(p) + vector / FD_COMPACT_STRIP;
         const compact_strips strip = {work->packed + strip_at(p, work->block, number),
-                                      smaller(vectors - vector, FD_COMPACT_STRIP), strip_columns(p), 0};
+                                      fd_smaller(vectors - vector, FD_COMPACT_STRIP), strip_columns(p), 0};
         for (int64_t u = 0; u < active; u += unit) {
             char *octet = work->octets + (vectors > FD_COMPACT_STRIP ? u / unit * octet_bytes : 0);
             if (vector == 0) {
                 k->compact_pack_rows[p->dtype](&w, columns->numbers, first + u,
-                                               smaller(active - u, unit), depth, work->block, octet);
+                                               fd_smaller(active - u, unit), depth, work->block, octet);
             }
             k->compact_multiply[p->dtype](octet, 1, steps, &strip,
                                           tile + (u * work->tile_stride + vector * lanes) * size,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "fastdrop.h"
+#include "integers.h"
 #include "packed.h"
 
 /* The smallest products, for which nothing else need be thought of: bytes of w, multiply-adds. */
@@ -37,11 +38,6 @@ int fd_direct_is_near(fd_dtype dtype, int64_t rows, int64_t depth, int64_t colum
 {
     return rows >= 1 && rows <= NEAR_ROWS && columns >= LEAST_COLUMNS &&
            is_small(dtype, depth, columns, fd_second_level_cache_bytes() / 2);
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* Groups of packed rows of x, `rows` in the last one, and a block of depth of w. `whole` of its rows are
@@ -106,8 +102,9 @@ static int multiply_rows(fd_dtype dtype, const direct_operands *c, int64_t row, 
 {
     const fd_kernels *k = fd_active_kernels();
     const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype], unit = k->compact_rows;
-    const int64_t vectors = (c->columns + lanes - 1) / lanes, inside = c->columns / lanes;
-    const int64_t whole_groups = rows / unit, done = whole_groups * unit, groups = (rows + unit - 1) / unit;
+    const int64_t vectors = fd_divide_up(c->columns, lanes), inside = c->columns / lanes;
+    const int64_t groups = fd_divide_up(rows, unit), whole_groups = rows / unit;
+    const int64_t done = whole_groups * unit;
     const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
     /* Sums of whole groups are where the result is, but for the vector that reaches beyond it; of the last
      * rows none are. */
@@ -123,7 +120,7 @@ static int multiply_rows(fd_dtype dtype, const direct_operands *c, int64_t row, 
     }
     char *edge = packed + groups * group_bytes, *sums = edge + edge_bytes;
     for (int64_t first = 0; first < c->x.depth; first += FD_COMPACT_DEPTH) {
-        const int64_t depth = smaller(c->x.depth - first, FD_COMPACT_DEPTH);
+        const int64_t depth = fd_smaller(c->x.depth - first, FD_COMPACT_DEPTH);
         direct_block block = {
             .dtype = dtype,
             .packed = packed,
@@ -131,14 +128,15 @@ static int multiply_rows(fd_dtype dtype, const direct_operands *c, int64_t row, 
             .groups = whole_groups,
             .rows = unit,
             .depth = depth,
-            .whole = whole_rows > first ? smaller(whole_rows - first, depth) : 0,
+            .whole = whole_rows > first ? fd_smaller(whole_rows - first, depth) : 0,
             .columns = c->columns,
             .clear = first == 0,
             .last = sums + sums_bytes,
         };
         for (int64_t g = 0; g < groups; g++) {
-            fd_pack_masked_rows(dtype, &c->x, row + g * unit, smaller(rows - g * unit, unit), first,
-                                depth, packed + g * group_bytes);
+            const int64_t begin = g * unit, count = fd_smaller(rows - begin, unit);
+            fd_pack_masked_rows(dtype, &c->x, row + begin, count, first, depth,
+                                packed + g * group_bytes);
         }
         multiply_columns(&block, 0, inside, out, c->columns);
         if (inside < vectors) {
@@ -168,7 +166,7 @@ static void multiply_task(const void *context, int64_t task)
 {
     direct_pass *p = (direct_pass *)context;
     const int64_t row = task * p->rows, row_bytes = p->c->columns * fd_element_bytes(p->dtype);
-    const int64_t rows = smaller(p->c->rows - row, p->rows);
+    const int64_t rows = fd_smaller(p->c->rows - row, p->rows);
     if (multiply_rows(p->dtype, p->c, row, rows, p->out + row * row_bytes) != 0) {
         p->failed = 1;
     }
@@ -178,11 +176,12 @@ int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
 {
     const int64_t unit = fd_active_kernels()->compact_rows;
     const int threads = fd_threads_for(c->rows * c->x.depth * c->columns, MINIMUM_PRODUCTS);
-    const int64_t groups = (c->rows + unit - 1) / unit, share = (groups + threads - 1) / threads * unit;
-    direct_pass p = {.dtype = dtype, .c = c, .out = out, .rows = smaller(share, FD_BLOCK_ROWS)};
+    const int64_t share = fd_divide_up(fd_divide_up(c->rows, unit), threads) * unit;
+    direct_pass p = {.dtype = dtype, .c = c, .out = out};
+    p.rows = fd_smaller(share, FD_BLOCK_ROWS);
     if (c->rows == 0) {
         return 1;
     }
-    fd_parallel(threads, (c->rows + p.rows - 1) / p.rows, multiply_task, &p);
+    fd_parallel(threads, fd_divide_up(c->rows, p.rows), multiply_task, &p);
     return p.failed ? -1 : fd_all_finite(dtype, out, c->rows * c->columns);
 }

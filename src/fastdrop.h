@@ -127,10 +127,10 @@ typedef struct {
     void (*few_rows[3])(const skip_lists *lists, int64_t blocks, int64_t first, int64_t rows,
                         const skip_weights *w, const skip_sums *sums, int64_t columns);
 
-    /* The parts of a compact product; see compact_body.h. x is packed in groups of compact_rows
-     * rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of x themselves, or units of x
-     * transposed. Strides count elements. `clear` begins the sums of a tile. `ahead` is fetched into
-     * the L2 cache meanwhile. */
+    /* The parts of a compact product; see compact_pack_body.h, compact_body.h, compact_put_body.h. x is
+     * packed in groups of compact_rows rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of
+     * x themselves, or units of x transposed. Strides count elements. `clear` begins the sums of a tile.
+     * `ahead` is fetched into the L2 cache meanwhile. */
     int64_t compact_rows;
     void (*compact_pack_rows[3])(const compact_matrix *x, const int64_t *numbers, int64_t row,
                                  int64_t rows, const compact_axis *depth, int64_t block,

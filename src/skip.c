@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "fastdrop.h"
+#include "integers.h"
 
 #define CHUNK_DEPTH 4096
 /* What a thread must have to do to be worth waking: elements looked at, multiply-adds. The lists that one
@@ -68,11 +69,6 @@ static int64_t lanes_of(const skip_pass *p)
     return p->kernels->lanes[p->dtype];
 }
 
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Sums travel between registers and the L2 cache once a block of depth, which for few stored elements
  * takes longer than multiplying: blocks are as deep as their panel leaves some of the L1 cache to lists
  * and sums. Panels of LEAST_VECTORS may be deepest, which is best where the sums stay in registers
@@ -103,7 +99,7 @@ static int panel_vectors(const skip_pass *p, int64_t vectors)
     while (enough < 8 && enough < vectors) {
         enough *= 2;
     }
-    return (int)smaller(enough, p->wide);
+    return (int)fd_smaller(enough, p->wide);
 }
 
 /* Cuts the columns into panels, equally many wide ones for each thread and an equal share of what is
@@ -111,10 +107,10 @@ static int panel_vectors(const skip_pass *p, int64_t vectors)
 static int64_t cut_panels(skip_pass *p, int threads)
 {
     const int64_t lanes = lanes_of(p), wide = p->wide;
-    const int64_t vectors = (p->w->columns + lanes - 1) / lanes;
+    const int64_t vectors = fd_divide_up(p->w->columns, lanes);
     p->wide_panels = vectors / (wide * threads) * threads;
     const int64_t left = vectors - p->wide_panels * wide;
-    p->narrow = panel_vectors(p, (left + threads - 1) / threads);
+    p->narrow = panel_vectors(p, fd_divide_up(left, threads));
     return p->wide_panels + (left + p->narrow - 1) / p->narrow;
 }
 
@@ -127,8 +123,8 @@ static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t colu
     if (block >= p->blocks) {
         return next;
     }
-    const int64_t depth = smaller(w->depth - first, p->block_depth);
-    const int64_t columns = smaller(w->columns - column, vectors * lanes_of(p));
+    const int64_t depth = fd_smaller(w->depth - first, p->block_depth);
+    const int64_t columns = fd_smaller(w->columns - column, vectors * lanes_of(p));
     next.row = (const char *)w->data +
                (w->transposed ? column * w->stride + first : first * w->stride + column) * size;
     next.stride = w->stride * size;
@@ -156,13 +152,13 @@ static void multiply_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
     const int64_t size = fd_element_bytes(p->dtype);
-    const int64_t lanes = lanes_of(p), wide = smaller(panel_number, p->wide_panels);
+    const int64_t lanes = lanes_of(p), wide = fd_smaller(panel_number, p->wide_panels);
     const int64_t before = wide * p->wide + (panel_number - wide) * p->narrow;
     const int64_t column = before * lanes;
-    const int64_t left = (p->w->columns - column + lanes - 1) / lanes;
+    const int64_t left = fd_divide_up(p->w->columns - column, lanes);
     const int vectors = panel_number < p->wide_panels
                             ? p->wide
-                            : (int)smaller(p->narrow, panel_vectors(p, left));
+                            : (int)fd_smaller(p->narrow, panel_vectors(p, left));
     const int64_t row_bytes = vectors * lanes * size;
     const int64_t panel_bytes = p->block_depth * row_bytes;
     char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * row_bytes));
@@ -201,7 +197,7 @@ static void multiply_strip(const void *context, int64_t strip)
     set_ends(p, p->blocks - 1, &sums);
     sums.from = p->first > 0 ? FD_FROM_RESULT : FD_FROM_ZERO;
     p->kernels->few_rows[p->dtype](p->lists, p->blocks, p->first, p->rows, p->w, &sums,
-                                   smaller(p->strip, p->w->columns - column));
+                                   fd_smaller(p->strip, p->w->columns - column));
 }
 
 /* Columns of a strip: one for each thread, if that makes them long enough for the processor to see that
@@ -211,9 +207,9 @@ static int64_t strip_columns(const skip_pass *p, int threads)
     const int64_t size = fd_element_bytes(p->dtype), line = FD_CACHE_LINE / size;
     const int64_t most = (p->rows == 1 ? LONGEST_STRIP : LONGEST_STRIP_OF_ROWS) / size;
     const int64_t least = SHORTEST_STRIP / size;
-    const int64_t share = (p->w->columns + threads - 1) / threads;
+    const int64_t share = fd_divide_up(p->w->columns, threads);
     const int64_t columns = (share + line - 1) / line * line;
-    return columns < least ? least : smaller(columns, most);
+    return columns < least ? least : fd_smaller(columns, most);
 }
 
 /* The products of the pass, once its lists are there. */
@@ -256,7 +252,7 @@ static int place_lists(skip_pass *p)
         l->order = (uint16_t *)(memory + values + places + words);
         l->count_of_group = (int32_t *)(memory + values + places + words + order);
         l->total = 0;
-        l->depth = smaller(p->depth - block * p->block_depth, p->block_depth);
+        l->depth = fd_smaller(p->depth - block * p->block_depth, p->block_depth);
     }
     return 0;
 }

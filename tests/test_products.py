@@ -98,7 +98,8 @@ def test_what_fits_a_direct_product(each_isa):
     x, w = numpy.ones((8, 64), numpy.float32), numpy.ones((64, 64), numpy.float32)
     assert _kernels.direct_fits(x, w, 0.5)
     assert _kernels.direct_fits(x, w, None)
-    assert not _kernels.direct_fits(x, w, 0.3)
+    assert _kernels.direct_fits(x, w, 0.01)  # done before lists are made
+    assert not _kernels.direct_fits(numpy.ones((17, 64), numpy.float32), w, 0.3)
     assert _kernels.direct_fits(x[:1], w, 0.5)
     assert not _kernels.direct_fits(x[:0], w, 0.5)
     assert not _kernels.direct_fits(x, w.T, 0.5)
