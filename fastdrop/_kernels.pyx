@@ -357,7 +357,7 @@ def upper_halves_in_use():
 
 
 def assume_first_level_cache(int64_t size):
-    """Cut products for a first-level data cache of so many bytes; 0: for the real one. For tests."""
+    """Cut products for a first-level data cache of so many bytes; 0: the real one. For tests."""
     fd_assume_first_level_cache(size)
 
 
