@@ -204,8 +204,8 @@ def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask
     return infinite == 0
 
 
-# The share that must be kept of x for a product that multiplies its zeros as well; and multiply-adds
-# of one that is done before lists are made.
+# The share that must be kept of x for a product that multiplies its zeros as well; and
+# multiply-adds of one that is done before lists are made.
 cdef double WORTH_ITS_ZEROS = 0.4
 cdef int64_t DONE_BEFORE = 1 << 16
 
