@@ -211,7 +211,9 @@ static int64_t add_pass(gradient_pass *p)
     const int64_t widest = fd_widest_block(p->columns, p->groups);
     p->tile_stride = fd_panel_stride(widest, lanes);
     p->strip_bytes = p->depth * FD_COMPACT_STRIP * lanes * size;
-    p->panel_bytes = fd_divide_up(widest, FD_COMPACT_STRIP * lanes) * p->strip_bytes;
+    /* The last row of a strip may be followed by a vector's rest: not in what another thread packs. */
+    const int64_t rest = fd_aligned(lanes * size);
+    p->panel_bytes = fd_divide_up(widest, FD_COMPACT_STRIP * lanes) * p->strip_bytes + rest;
     const int64_t bytes = panel_at(p, p->groups, 0, 0) + FD_MAX_LANES * size;
     p->packed = (packed_operand){.pack = pack_grad, .context = p,
                                  .parts = p->groups * p->blocks, .bytes = (size_t)bytes};
