@@ -117,16 +117,13 @@ static packed_operand operand(const compact_pass *p)
                             .bytes = (size_t)(octet_at(p, p->depth[0].blocks, 0) + 1)};
 }
 
-/* What one thread works with: a strip of w, and the sums of each group over a panel. */
-typedef struct {
-    int64_t panel, block, tile_bytes, tile_stride;
-    const char *packed;
-    char *strip, *tiles;
-} compact_work;
-
-static char *tile_of(const compact_work *work, int64_t g)
+static void set_sizes(const compact_pass *p, compact_work *work)
 {
-    return work->tiles + g * work->tile_bytes;
+    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
+    const int64_t depth = fd_divide_up(FD_COMPACT_DEPTH, lanes) * lanes;
+    work->scratch_bytes = fd_aligned((depth * FD_COMPACT_STRIP * lanes + FD_MAX_LANES) * size);
+    work->tile_stride = fd_panel_stride(p->widest, lanes);
+    work->tile_bytes = octets_of(p) * p->kernels->compact_rows * work->tile_stride * size;
 }
 
 /* Multiplies one block of w, strip by strip: each stays in the L1 cache until all rows of the group have
@@ -141,50 +138,25 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
                           octets * fd_divide_up(vectors, FD_COMPACT_STRIP);
     compact_ahead next, ahead = fd_fetched_by(p, g, work->block, work->panel, turns, &next);
     for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
-        const compact_strips strip = {work->strip, fd_smaller(vectors - vector, FD_COMPACT_STRIP),
+        const compact_strips strip = {work->scratch, fd_smaller(vectors - vector, FD_COMPACT_STRIP),
                                       FD_COMPACT_STRIP * lanes, 0};
         p->kernels->compact_pack_strip[p->dtype](&p->c->w, depth, work->block, columns, work->panel,
-                                                 vector / FD_COMPACT_STRIP, work->strip);
+                                                 vector / FD_COMPACT_STRIP, work->scratch);
         p->kernels->compact_multiply[p->dtype](
             work->packed + octet_at(p, work->block, g * octets_of(p)), octets,
             fd_active_in_block(depth, work->block), &strip,
-            tile_of(work, g) + vector * lanes * size, work->tile_stride, work->block == 0, &ahead);
+            fd_tile_of(work, g) + vector * lanes * size, work->tile_stride, work->block == 0, &ahead);
     }
 }
 
-static void multiply_panel(const void *context, int64_t panel)
+static void put_tile(const compact_pass *p, const compact_work *work, int64_t g)
 {
-    compact_pass *p = (compact_pass *)context;
-    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
-    const int64_t blocks = p->depth[0].blocks, slack = FD_MAX_LANES * size;
-    const int64_t strip = fd_aligned(fd_divide_up(FD_COMPACT_DEPTH, lanes) * lanes *
-                                     FD_COMPACT_STRIP * lanes * size + slack);
-    compact_work work = {.panel = panel, .tile_stride = fd_panel_stride(p->widest, lanes)};
-    work.tile_bytes = octets_of(p) * p->kernels->compact_rows * work.tile_stride * size;
-    const int64_t tiles = p->groups * work.tile_bytes;
-    work.strip = fd_workspace(FD_SLOT_PANEL, (size_t)(strip + tiles + slack));
-    work.packed = fd_packed(&p->packed);
-    if (work.strip == NULL || work.packed == NULL) {
-        p->failed = 1;
-        return;
-    }
-    work.tiles = work.strip + strip;
-    if (blocks == 0) {
-        memset(work.tiles, 0, (size_t)tiles);
-    }
-    for (; work.block < blocks; work.block++) {
-        for (int64_t g = 0; g < p->groups; g++) {
-            multiply_block(p, &work, g);
-        }
-    }
-    for (int64_t g = 0; g < p->groups; g++) {
-        p->kernels->compact_put[p->dtype](tile_of(&work, g), work.tile_stride, &p->columns[g], panel,
-                                          0, p->result, NULL, p->row + g * p->group,
-                                          fd_rows_of_group(p, g));
-    }
+    p->kernels->compact_put[p->dtype](fd_tile_of(work, g), work->tile_stride, &p->columns[g], work->panel,
+                                      0, p->result, NULL, p->row + g * p->group,
+                                      fd_rows_of_group(p, g));
 }
 
-const compact_walk fd_walk_strips_of_w = {operand, multiply_panel};
+const compact_walk fd_walk_strips_of_w = {operand, set_sizes, multiply_block, put_tile};
 
 /* --- The whole product -------------------------------------------------------------------------- */
 
@@ -196,6 +168,34 @@ static const compact_walk *walk_of(const compact_pass *p)
     const int64_t missing = fd_divide_up(p->group, lanes) * lanes - p->group;
     return p->c->w.transposed && !p->c->masked && 4 * missing <= p->group ? &fd_walk_rows_of_w
                                                                           : &fd_walk_strips_of_w;
+}
+
+/* Task: a panel of w. */
+static void multiply_panel(const void *context, int64_t panel)
+{
+    compact_pass *p = (compact_pass *)context;
+    const int64_t blocks = p->depth[0].blocks, slack = FD_MAX_LANES * fd_element_bytes(p->dtype);
+    compact_work work = {.panel = panel};
+    p->walk->set_sizes(p, &work);
+    const int64_t tiles = p->groups * work.tile_bytes;
+    work.scratch = fd_workspace(FD_SLOT_PANEL, (size_t)(work.scratch_bytes + tiles + slack));
+    work.packed = fd_packed(&p->packed);
+    if (work.scratch == NULL || work.packed == NULL) {
+        p->failed = 1;
+        return;
+    }
+    work.tiles = work.scratch + work.scratch_bytes;
+    if (blocks == 0) {
+        memset(work.tiles, 0, (size_t)tiles);
+    }
+    for (; work.block < blocks; work.block++) {
+        for (int64_t g = 0; g < p->groups; g++) {
+            p->walk->multiply_block(p, &work, g);
+        }
+    }
+    for (int64_t g = 0; g < p->groups; g++) {
+        p->walk->put_tile(p, &work, g);
+    }
 }
 
 /* The axes of all groups; returns 0, or -1 without memory. */
@@ -227,7 +227,6 @@ static void clear_rows(const compact_pass *p)
 /* One pass: p->groups groups of rows from p->row on. Returns its multiply-adds, or -1. */
 static int64_t multiply_groups(compact_pass *p)
 {
-    const compact_walk *walk = walk_of(p);
     int64_t products = 0;
     for (int64_t g = 0; g < p->groups; g++) {
         const int64_t row = p->row + g * p->group;
@@ -244,12 +243,13 @@ static int64_t multiply_groups(compact_pass *p)
         return 0;
     }
     p->widest = fd_widest_block(p->columns, p->groups);
-    p->packed = walk->operand(p);
+    p->walk = walk_of(p);
+    p->packed = p->walk->operand(p);
     const int packers = fd_threads_for(p->rows * p->c->mask_in.units.length, MINIMUM_PACKED);
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
         return -1;
     }
-    fd_parallel(p->threads, p->columns[0].blocks, walk->multiply_panel, p);
+    fd_parallel(p->threads, p->columns[0].blocks, multiply_panel, p);
     return p->failed ? -1 : products;
 }
 

@@ -8,7 +8,10 @@
 #include "fastdrop.h"
 #include "packed.h"
 
+struct compact_walk;
+
 typedef struct {
+    const struct compact_walk *walk;
     const fd_kernels *kernels;
     fd_dtype dtype;
     const compact_operands *c;
@@ -33,10 +36,26 @@ static inline int64_t fd_rows_of_group(const compact_pass *p, int64_t g)
 compact_ahead fd_fetched_by(const compact_pass *p, int64_t g, int64_t block, int64_t panel, int64_t turns,
                             compact_ahead *next);
 
-/* The packed operand of a pass, and the task of one panel. */
+/* What one thread works with: room for packed parts of w, and the sums of each group over a panel. */
 typedef struct {
+    int64_t panel, block;
+    int64_t scratch_bytes, tile_bytes, tile_stride; /* whole cache lines; bytes; elements */
+    const char *packed;
+    char *scratch, *tiles;
+} compact_work;
+
+static inline char *fd_tile_of(const compact_work *work, int64_t g)
+{
+    return work->tiles + g * work->tile_bytes;
+}
+
+/* A way to walk a pass: how x is packed, what a thread needs, how a group's rows are multiplied by a block
+ * of w, and how its sums over a panel go to the result. */
+typedef struct compact_walk {
     packed_operand (*operand)(const compact_pass *p);
-    void (*multiply_panel)(const void *pass, int64_t panel);
+    void (*set_sizes)(const compact_pass *p, compact_work *work);
+    void (*multiply_block)(const compact_pass *p, const compact_work *work, int64_t g);
+    void (*put_tile)(const compact_pass *p, const compact_work *work, int64_t g);
 } compact_walk;
 
 /* Rows of x by strips of w: compact.c. */

@@ -4,8 +4,6 @@
  * a row of the other. So the two change places: rows of w are packed as rows, eight at a time, and used
  * at once; x, which is smaller, is packed in strips, whose columns are rows of x. What comes out is the
  * result's transpose, turned when it is done. Sums are the same, bit for bit. */
-#include <string.h>
-
 #include "compact_pass.h"
 
 static int64_t strip_columns(const compact_pass *p)
@@ -50,17 +48,22 @@ static packed_operand operand(const compact_pass *p)
                             .bytes = (size_t)(strip_at(p, p->depth[0].blocks, 0) + 1)};
 }
 
-/* What one thread works with: packed rows of w, and the sums of each group over a panel, a row for each
- * column of the result. */
-typedef struct {
-    int64_t panel, block, tile_bytes, tile_stride;
-    const char *packed;
-    char *octets, *tiles;
-} turned_work;
+/* Packed rows of w, then the turned tile; tiles have a row for each column of the result. Whole vectors of
+ * rows are turned, whole octets are multiplied. */
+static void set_sizes(const compact_pass *p, compact_work *work)
+{
+    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
+    const int64_t widest = fd_divide_up(p->widest, FD_MAX_LANES) * FD_MAX_LANES + p->kernels->compact_rows;
+    const int64_t turned = p->group * fd_panel_stride(p->widest, lanes);
+    const int64_t packed = widest * (FD_COMPACT_DEPTH + lanes);
+    work->scratch_bytes = fd_aligned(fd_larger(packed, turned) * size);
+    work->tile_stride = fd_panel_stride(p->group, lanes);
+    work->tile_bytes = widest * work->tile_stride * size;
+}
 
 /* Multiplies one block of w: eight rows are packed, and multiplied by the first strip of x; then all of them
  * by each of the others. */
-static void multiply_block(const compact_pass *p, const turned_work *work, int64_t g)
+static void multiply_block(const compact_pass *p, const compact_work *work, int64_t g)
 {
     const fd_kernels *k = p->kernels;
     const compact_axis *depth = &p->depth[g], *columns = &p->columns[g];
@@ -73,13 +76,13 @@ static void multiply_block(const compact_pass *p, const turned_work *work, int64
     const int64_t turns = fd_divide_up(steps, FD_AHEAD_STEPS) * fd_divide_up(active, unit) *
                           fd_divide_up(vectors, FD_COMPACT_STRIP);
     compact_ahead next, ahead = fd_fetched_by(p, g, work->block, work->panel, turns, &next);
-    char *tile = work->tiles + g * work->tile_bytes;
+    char *tile = fd_tile_of(work, g);
     for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
         const int64_t number = g * strips_of(p) + vector / FD_COMPACT_STRIP;
         const compact_strips strip = {work->packed + strip_at(p, work->block, number),
                                       fd_smaller(vectors - vector, FD_COMPACT_STRIP), strip_columns(p), 0};
         for (int64_t u = 0; u < active; u += unit) {
-            char *octet = work->octets + (vectors > FD_COMPACT_STRIP ? u / unit * octet_bytes : 0);
+            char *octet = work->scratch + (vectors > FD_COMPACT_STRIP ? u / unit * octet_bytes : 0);
             if (vector == 0) {
                 k->compact_pack_rows[p->dtype](&w, columns->numbers, first + u,
                                                fd_smaller(active - u, unit), depth, work->block, octet);
@@ -92,48 +95,15 @@ static void multiply_block(const compact_pass *p, const turned_work *work, int64
 }
 
 /* Sums of group g over a panel, to the result. */
-static void put_tile(const compact_pass *p, const turned_work *work, int64_t g)
+static void put_tile(const compact_pass *p, const compact_work *work, int64_t g)
 {
     const int64_t lanes = p->kernels->lanes[p->dtype];
     const int64_t stride = fd_panel_stride(p->widest, lanes), rows = fd_rows_of_group(p, g);
     const int64_t vectors = fd_vectors_in_block(&p->columns[g], work->panel, lanes);
-    p->kernels->transpose[p->dtype](work->tiles + g * work->tile_bytes, work->tile_stride,
-                                    vectors * lanes, rows, work->octets, stride);
-    p->kernels->compact_put[p->dtype](work->octets, stride, &p->columns[g], work->panel, 0, p->result,
+    p->kernels->transpose[p->dtype](fd_tile_of(work, g), work->tile_stride,
+                                    vectors * lanes, rows, work->scratch, stride);
+    p->kernels->compact_put[p->dtype](work->scratch, stride, &p->columns[g], work->panel, 0, p->result,
                                       NULL, p->row + g * p->group, rows);
 }
 
-static void multiply_panel(const void *context, int64_t panel)
-{
-    compact_pass *p = (compact_pass *)context;
-    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
-    const int64_t unit = p->kernels->compact_rows, blocks = p->depth[0].blocks;
-    /* whole vectors of rows are turned, whole octets are multiplied */
-    const int64_t widest = fd_divide_up(p->widest, FD_MAX_LANES) * FD_MAX_LANES + unit;
-    const int64_t turned = p->group * fd_panel_stride(p->widest, lanes);
-    const int64_t packed = widest * (FD_COMPACT_DEPTH + lanes);
-    const int64_t octets = fd_aligned((packed > turned ? packed : turned) * size);
-    turned_work work = {.panel = panel, .tile_stride = fd_panel_stride(p->group, lanes)};
-    work.tile_bytes = widest * work.tile_stride * size;
-    const int64_t tiles = p->groups * work.tile_bytes;
-    work.octets = fd_workspace(FD_SLOT_PANEL, (size_t)(octets + tiles));
-    work.packed = fd_packed(&p->packed);
-    if (work.octets == NULL || work.packed == NULL) {
-        p->failed = 1;
-        return;
-    }
-    work.tiles = work.octets + octets;
-    if (blocks == 0) {
-        memset(work.tiles, 0, (size_t)tiles);
-    }
-    for (; work.block < blocks; work.block++) {
-        for (int64_t g = 0; g < p->groups; g++) {
-            multiply_block(p, &work, g);
-        }
-    }
-    for (int64_t g = 0; g < p->groups; g++) {
-        put_tile(p, &work, g);
-    }
-}
-
-const compact_walk fd_walk_rows_of_w = {operand, multiply_panel};
+const compact_walk fd_walk_rows_of_w = {operand, set_sizes, multiply_block, put_tile};
