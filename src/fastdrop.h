@@ -105,18 +105,17 @@ typedef struct {
                        int64_t bit, double scale, const void *bias, double bias_scale,
                        int accumulate, void *out);
 
-    /* The parts of a product that skips zeros; see skip_body.h. Panels are up to FD_SKIP_DEPTH deep and 1,
-     * 2, 4 or skip_vectors vectors wide (groups: not 1). Lists are of lists->depth elements from depth
-     * `first` on. Lists of
-     * group_rows rows where rows share them: group g is rows [row_of_group[g], + rows_of_group[g])
+    /* The parts of a product that skips zeros; see skip_body.h. Panels are up to FD_SKIP_DEPTH deep and up
+     * to FD_NARROW_VECTORS or skip_vectors vectors wide (groups: an even number). Lists are of lists->depth elements from depth
+     * `first` on; `copy` has room for rows * FD_SKIP_DEPTH elements. Lists of group_rows rows where rows
+     * share them: group g is rows [row_of_group[g], + rows_of_group[g])
      * of x, and the tile's rows [g * group_rows, + rows_of_group[g]). */
     int64_t skip_vectors, group_rows;
-    void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first,
+    void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first, void *copy,
                           skip_lists *lists);
     void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
                            const int32_t *rows_of_group, int64_t first, skip_lists *lists);
-    void (*skip_pack[3])(const skip_weights *w, int64_t first, int64_t depth, int64_t column,
-                         int vectors, void *panel);
+    void (*skip_pack[3])(const skip_weights *w, const skip_panel *panel);
     void (*skip_rows[3])(const skip_lists *lists, const void *panel, const skip_sums *sums,
                          const skip_prefetch *next);
     void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const int64_t *row_of_group,
@@ -125,7 +124,7 @@ typedef struct {
     /* The whole product of up to FD_FEW_ROWS rows and a strip of columns of w (not transposed), over
      * `blocks` lists from depth `first` on; see few_rows_body.h. sums->tile has room for them. */
     void (*few_rows[3])(const skip_lists *lists, int64_t blocks, int64_t first, int64_t rows,
-                        const skip_weights *w, const skip_sums *sums, int64_t columns);
+                        const skip_weights *w, const skip_sums *sums);
 
     /* The parts of a compact product; see compact_pack_body.h, compact_body.h, compact_put_body.h. x is
      * packed in groups of compact_rows rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of

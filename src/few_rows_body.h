@@ -14,8 +14,8 @@
 
 /* sums[j] += value[t] * (row place[t] of w)[j] for the t < count, ADDED_ROWS or fewer of them. */
 static inline FD_ALWAYS_INLINE void R_(add_rows)(R_(element) *sums, const R_(element) *value,
-                                                 const uint8_t *place, const int count,
-                                                 const uint8_t *next, const int fetched,
+                                                 const uint16_t *place, const int count,
+                                                 const uint16_t *next, const int fetched,
                                                  const R_(element) *w, int64_t stride,
                                                  int64_t columns)
 {
@@ -48,7 +48,7 @@ static inline FD_ALWAYS_INLINE void R_(add_rows)(R_(element) *sums, const R_(ele
     }
 }
 
-static void R_(add_row_of_lists)(R_(element) *sums, const R_(element) *value, const uint8_t *place,
+static void R_(add_row_of_lists)(R_(element) *sums, const R_(element) *value, const uint16_t *place,
                                  int64_t count, const R_(element) *w, int64_t stride,
                                  int64_t columns)
 {
@@ -66,8 +66,9 @@ static void R_(add_row_of_lists)(R_(element) *sums, const R_(element) *value, co
 }
 
 static void R_(few_rows)(const skip_lists *lists, int64_t blocks, int64_t first, int64_t rows,
-                         const skip_weights *w, const skip_sums *sums, int64_t columns)
+                         const skip_weights *w, const skip_sums *sums)
 {
+    const int64_t columns = sums->columns;
     const R_(element) *from = (const R_(element) *)w->data + first * w->stride + sums->column;
     R_(element) *tile = sums->tile;
     const skip_result *result = &sums->result;
@@ -80,13 +81,12 @@ static void R_(few_rows)(const skip_lists *lists, int64_t blocks, int64_t first,
     }
     for (int64_t block = 0; block < blocks; from += lists[block++].depth * w->stride) {
         const skip_lists *l = &lists[block];
-        const uint16_t *order = l->order + l->rows_of_count[0];
+        const uint16_t *order = l->order + l->rows_of_count[0], *place = l->places;
+        const R_(element) *value = l->values;
         for (int count = 1; count <= l->depth; count++) {
-            int64_t place = l->start_of_count[count];
-            for (int32_t r = 0; r < l->rows_of_count[count]; r++, place += count) {
-                R_(add_row_of_lists)(tile + *order++ * columns,
-                                     (const R_(element) *)l->values + place, l->places + place,
-                                     count, from, w->stride, columns);
+            for (int32_t r = 0; r < l->rows_of_count[count]; r++, place += count, value += count) {
+                R_(add_row_of_lists)(tile + *order++ * columns, value, place, count, from, w->stride,
+                                     columns);
             }
         }
     }
@@ -98,7 +98,8 @@ static void R_(few_rows)(const skip_lists *lists, int64_t blocks, int64_t first,
                 memcpy(last, sum, (size_t)(columns - j) * sizeof *sum);
                 sum = last;
             }
-            R_(skip_store)(result, sums->row + r, sums->column + j, 1, sum);
+            R_(skip_store)(result, sums->row + r, sums->column + j, fd_smaller(columns - j, R_(lanes)),
+                           sum);
         }
     }
 }

@@ -2,13 +2,17 @@
  * set. */
 #include "bits.h"
 #include "fastdrop.h"
+#include "integers.h"
 #include "simd.h"
 
-/* A panel of the zero-skipping product, FD_SKIP_DEPTH deep: wide enough that broadcasting a stored
- * element is small beside its multiply-adds; 24 KB or less, to leave a quarter of a 32 KB L1 cache to
- * lists and sums. Two rows at a time, where there are registers for their sums. */
+/* A panel of the zero-skipping product, FD_SKIP_DEPTH / 2 deep or more: wide enough that broadcasting a
+ * stored element is small beside its multiply-adds; 24 KB or less, to leave a quarter of a 32 KB L1 cache
+ * to lists and sums. Two rows at a time, where there are registers for their sums. */
 #define SKIP_VECTORS (f32_lanes == 16 ? 6 : 8)
 #define SKIP_ROWS (FD_VECTOR_REGISTERS == 32 ? 2 : 1)
+/* Places that two rows must have in common, as a rule, to be walked together: below, making the lists and
+ * the end of one more loop take longer than what loads are saved. */
+#define LEAST_SHARED 4
 /* Rows of x between the one that is multiplied and the one whose place in the result is fetched. */
 #define FETCHED_AHEAD (FD_ROWS_AHEAD - SKIP_ROWS)
 

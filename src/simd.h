@@ -24,12 +24,13 @@
  *
  * and for R in f32, f64, for the matrix products:
  *   FD_VECTOR_REGISTERS
+ *   FD_IN_REGISTER(v)      the vector v is loaded once, not where it is used (a hint)
  *   R_load(p), R_one(element), R_multiply(a, b)
  *   R_multiply_add(a, b, c)   a * b + c, fused where there is an fma
  *   R_nonzero(v)           bit i: lane i is not zero (NaN is not)
  *   R_compress(p, v, bits) lanes of set bits side by side from p on; p[0 .. lanes) is overwritten
- *   write_places(p, u64, first)   first and the numbers of the set bits, side by side, as bytes from p
- *                          on; up to 16 bytes more may be overwritten
+ *   write_places(p, u64, first, unit)   first and the numbers of the set bits, times unit, side by side,
+ *                          as u16 from p on; up to 16 more may be overwritten
  *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
  *                          p[0 .. lanes) must be readable
  *   R_order, R_order_of(u8 *)   numbers of lanes of two vectors, 0 to 2 * lanes - 1, made ready for:
@@ -67,6 +68,9 @@
 #endif
 #if !defined(FD_ISA_AVX512)
 #include "simd_some_lanes.h"
+#endif
+#if !defined(FD_IN_REGISTER)
+#define FD_IN_REGISTER(v) ((void)(v))
 #endif
 
 #endif

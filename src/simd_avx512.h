@@ -111,6 +111,7 @@ static inline void f16_stream(uint16_t *p, f16_vector v)
 
 /* For matrix products. */
 #define FD_VECTOR_REGISTERS 32
+#define FD_IN_REGISTER(v) __asm__("" : "+v"(v))
 
 static inline f32_vector f32_load(const float *p) { return _mm512_loadu_ps(p); }
 static inline f32_vector f32_one(float value) { return _mm512_set1_ps(value); }
@@ -145,16 +146,17 @@ static inline f32_vector f32_expand(const float *p, uint64_t bits)
     return _mm512_mask_expand_ps(_mm512_castsi512_ps(fd_zeros()), (__mmask16)bits, v);
 }
 
-static inline void write_places(uint8_t *to, uint64_t word, int first)
+static inline void write_places(uint16_t *to, uint64_t word, int first, int unit)
 {
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __m512i places = _mm512_add_epi32(lanes, _mm512_set1_epi32(first));
+    const __m512i numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(first));
+    __m512i places = _mm512_mullo_epi32(numbers, _mm512_set1_epi32(unit));
     for (int part = 0; part < 64; part += 16) {
         const __mmask16 set = (__mmask16)(word >> part);
         const __m512i chosen = _mm512_mask_compress_epi32(fd_zeros(), set, places);
-        _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(chosen));
+        _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(chosen));
         to += __builtin_popcount(set);
-        places = _mm512_add_epi32(places, _mm512_set1_epi32(16));
+        places = _mm512_add_epi32(places, _mm512_set1_epi32(16 * unit));
     }
 }
 

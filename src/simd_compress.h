@@ -49,9 +49,9 @@ FD_DEFINE_COMPRESS(f64)
 FD_DEFINE_COLLECT(f32)
 FD_DEFINE_COLLECT(f64)
 
-static inline void write_places(uint8_t *to, uint64_t word, int first)
+static inline void write_places(uint16_t *to, uint64_t word, int first, int unit)
 {
     for (; word; word &= word - 1) {
-        *to++ = (uint8_t)(first + __builtin_ctzll(word));
+        *to++ = (uint16_t)((first + __builtin_ctzll(word)) * unit);
     }
 }

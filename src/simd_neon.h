@@ -93,6 +93,7 @@ static inline void f16_stream(uint16_t *p, f16_vector v) { f16_store(p, v); }
 
 /* For matrix products. */
 #define FD_VECTOR_REGISTERS 32
+#define FD_IN_REGISTER(v) __asm__("" : "+w"(v))
 
 static inline f32_vector f32_load(const float *p) { return vld1q_f32(p); }
 static inline f32_vector f32_one(float value) { return vdupq_n_f32(value); }

@@ -45,7 +45,9 @@ typedef struct {
     int64_t groups;
     int64_t wide_panels; /* behind them there are narrow ones */
     int narrow;          /* their vectors */
-    int64_t strip;       /* columns of a strip, of few rows */
+    int64_t lead;        /* columns that the first panel lacks, for the others to begin lines of w */
+    int in_strips;       /* few rows: w is not packed */
+    int64_t strip;       /* columns of a strip */
     int64_t row_of_group[FD_BLOCK_ROWS];
     int32_t rows_of_group[FD_BLOCK_ROWS];
     skip_lists *lists; /* one per block */
@@ -60,7 +62,13 @@ static void make_lists(const void *context, int64_t block)
         p->kernels->group_lists[p->dtype](p->x, p->groups, p->row_of_group, p->rows_of_group,
                                           first, &p->lists[block]);
     } else {
-        p->kernels->skip_lists[p->dtype](p->x, p->row, p->rows, first, &p->lists[block]);
+        const int64_t copied = p->rows * FD_SKIP_DEPTH * fd_element_bytes(p->dtype);
+        void *copy = fd_workspace(FD_SLOT_PANEL, (size_t)copied);
+        if (copy == NULL) {
+            *p->failed = 1;
+            return;
+        }
+        p->kernels->skip_lists[p->dtype](p->x, p->row, p->rows, first, copy, &p->lists[block]);
     }
 }
 
@@ -69,25 +77,33 @@ static int64_t lanes_of(const skip_pass *p)
     return p->kernels->lanes[p->dtype];
 }
 
+/* From row to row of a panel: also of the narrow ones, as lists say where rows begin. */
+static int64_t row_bytes(const skip_pass *p)
+{
+    return p->wide * lanes_of(p) * fd_element_bytes(p->dtype);
+}
+
 /* Sums travel between registers and the L2 cache once a block of depth, which for few stored elements
- * takes longer than multiplying: blocks are as deep as their panel leaves some of the L1 cache to lists
- * and sums. Panels of LEAST_VECTORS may be deepest, which is best where the sums stay in registers
- * from begin to end, or where a load serves several rows. */
+ * takes longer than multiplying: blocks are as deep as the L1 cache has room for a panel and some lists
+ * and sums. Panels of LEAST_VECTORS may be deepest where the sums stay in registers from begin to end, or
+ * where a load serves several rows; else they must have nearly the most. */
 static void choose_blocks(skip_pass *p)
 {
     const int64_t vector = lanes_of(p) * fd_element_bytes(p->dtype), depth = p->x->depth;
-    const int64_t vectors = fd_first_level_cache_bytes() * 2 / 3 / (FD_SKIP_DEPTH * vector);
+    const int64_t room = fd_first_level_cache_bytes() * 5 / 6 / vector, vectors = room / FD_SKIP_DEPTH;
+    const int64_t most = p->kernels->skip_vectors;
+    const int64_t least = p->shared || depth <= FD_SKIP_DEPTH ? LEAST_VECTORS : most - 1;
     p->block_depth = FD_SKIP_DEPTH / 2;
-    p->wide = (int)p->kernels->skip_vectors;
-    if (vectors < LEAST_VECTORS || depth <= p->block_depth) {
+    p->wide = (int)most;
+    if (depth <= p->block_depth) {
         return;
     }
-    if (vectors >= p->wide) {
+    if (vectors >= least) {
         p->block_depth = FD_SKIP_DEPTH;
-    } else if (p->shared || depth <= FD_SKIP_DEPTH) {
-        p->block_depth = FD_SKIP_DEPTH;
-        p->wide = LEAST_VECTORS;
-    } else {
+        if (vectors < most) {
+            p->wide = p->shared ? LEAST_VECTORS : (int)fd_smaller(vectors, FD_NARROW_VECTORS);
+        }
+    } else if (room >= FD_SKIP_DEPTH * 3 / 4 * most) {
         p->block_depth = FD_SKIP_DEPTH * 3 / 4;
     }
 }
@@ -95,11 +111,21 @@ static void choose_blocks(skip_pass *p)
 /* The narrowest panel, in vectors, that holds `vectors` of them, or the widest one there is. */
 static int panel_vectors(const skip_pass *p, int64_t vectors)
 {
-    int enough = p->shared ? 2 : 1;
-    while (enough < 8 && enough < vectors) {
-        enough *= 2;
+    if (vectors > FD_NARROW_VECTORS) {
+        return p->wide;
     }
+    const int64_t enough = fd_larger(p->shared ? (vectors + 1) / 2 * 2 : vectors, 1);
     return (int)fd_smaller(enough, p->wide);
+}
+
+/* Columns by which rows of w are behind the begin of a cache line: a vector across two lines takes two
+ * loads, and a line of two panels comes from memory for each of them. 0 where rows differ. */
+static int64_t columns_before_line(const skip_pass *p)
+{
+    const skip_weights *w = p->w;
+    const int64_t size = fd_element_bytes(p->dtype);
+    const int64_t behind = (int64_t)((uintptr_t)w->data % FD_CACHE_LINE);
+    return w->transposed || w->stride * size % FD_CACHE_LINE || behind % size ? 0 : behind / size;
 }
 
 /* Cuts the columns into panels, equally many wide ones for each thread and an equal share of what is
@@ -107,15 +133,30 @@ static int panel_vectors(const skip_pass *p, int64_t vectors)
 static int64_t cut_panels(skip_pass *p, int threads)
 {
     const int64_t lanes = lanes_of(p), wide = p->wide;
-    const int64_t vectors = fd_divide_up(p->w->columns, lanes);
+    p->lead = p->w->columns >= wide * threads * lanes ? columns_before_line(p) : 0;
+    const int64_t vectors = fd_divide_up(p->lead + p->w->columns, lanes);
     p->wide_panels = vectors / (wide * threads) * threads;
     const int64_t left = vectors - p->wide_panels * wide;
     p->narrow = panel_vectors(p, fd_divide_up(left, threads));
     return p->wide_panels + (left + p->narrow - 1) / p->narrow;
 }
 
+/* The columns of a panel. */
+static skip_panel panel_at(const skip_pass *p, int64_t number)
+{
+    const int64_t lanes = lanes_of(p), wide = fd_smaller(number, p->wide_panels);
+    const int64_t before = (wide * p->wide + (number - wide) * p->narrow) * lanes - p->lead;
+    const int64_t left = p->w->columns - before;
+    skip_panel panel = {.row_bytes = row_bytes(p), .column = fd_larger(before, 0)};
+    panel.vectors = number < p->wide_panels
+                        ? p->wide
+                        : (int)fd_smaller(p->narrow, panel_vectors(p, fd_divide_up(left, lanes)));
+    panel.columns = fd_smaller(left, panel.vectors * lanes) - (panel.column - before);
+    return panel;
+}
+
 /* Where block number `block` of this panel's columns lies in w, for fetching ahead. */
-static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t column, int vectors)
+static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, const skip_panel *panel)
 {
     skip_prefetch next = {.rows = 0};
     const skip_weights *w = p->w;
@@ -124,7 +165,7 @@ static skip_prefetch prefetch_of(const skip_pass *p, int64_t block, int64_t colu
         return next;
     }
     const int64_t depth = fd_smaller(w->depth - first, p->block_depth);
-    const int64_t columns = fd_smaller(w->columns - column, vectors * lanes_of(p));
+    const int64_t column = panel->column, columns = panel->columns;
     next.row = (const char *)w->data +
                (w->transposed ? column * w->stride + first : first * w->stride + column) * size;
     next.stride = w->stride * size;
@@ -151,33 +192,27 @@ static void set_ends(const skip_pass *p, int64_t block, skip_sums *sums)
 static void multiply_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
-    const int64_t size = fd_element_bytes(p->dtype);
-    const int64_t lanes = lanes_of(p), wide = fd_smaller(panel_number, p->wide_panels);
-    const int64_t before = wide * p->wide + (panel_number - wide) * p->narrow;
-    const int64_t column = before * lanes;
-    const int64_t left = fd_divide_up(p->w->columns - column, lanes);
-    const int vectors = panel_number < p->wide_panels
-                            ? p->wide
-                            : (int)fd_smaller(p->narrow, panel_vectors(p, left));
-    const int64_t row_bytes = vectors * lanes * size;
-    const int64_t panel_bytes = p->block_depth * row_bytes;
-    char *panel = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + p->tile_rows * row_bytes));
-    if (panel == NULL) {
+    skip_panel panel = panel_at(p, panel_number);
+    const int64_t tile_bytes = p->tile_rows * panel.vectors * lanes_of(p) * fd_element_bytes(p->dtype);
+    const int64_t panel_bytes = p->block_depth * panel.row_bytes;
+    panel.data = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + tile_bytes));
+    if (panel.data == NULL) {
         *p->failed = 1;
         return;
     }
-    skip_sums sums = {.tile = panel + panel_bytes, .vectors = vectors, .row = p->row,
-                      .column = column};
+    skip_sums sums = {.tile = (char *)panel.data + panel_bytes, .vectors = panel.vectors, .row = p->row,
+                      .column = panel.column, .columns = panel.columns};
     for (int64_t block = 0; block < p->blocks; block++) {
-        const skip_prefetch next = prefetch_of(p, block + 1, column, vectors);
+        const skip_prefetch next = prefetch_of(p, block + 1, &panel);
         set_ends(p, block, &sums);
-        p->kernels->skip_pack[p->dtype](p->w, p->first + block * p->block_depth, p->lists[block].depth,
-                                        column, vectors, panel);
+        panel.first = p->first + block * p->block_depth;
+        panel.depth = p->lists[block].depth;
+        p->kernels->skip_pack[p->dtype](p->w, &panel);
         if (p->shared) {
             p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, p->row_of_group,
-                                              p->rows_of_group, panel, &sums, &next);
+                                              p->rows_of_group, panel.data, &sums, &next);
         } else {
-            p->kernels->skip_rows[p->dtype](&p->lists[block], panel, &sums, &next);
+            p->kernels->skip_rows[p->dtype](&p->lists[block], panel.data, &sums, &next);
         }
     }
 }
@@ -193,11 +228,11 @@ static void multiply_strip(const void *context, int64_t strip)
         *p->failed = 1;
         return;
     }
-    skip_sums sums = {.tile = tile, .row = p->row, .column = column};
+    const int64_t columns = fd_smaller(p->strip, p->w->columns - column);
+    skip_sums sums = {.tile = tile, .row = p->row, .column = column, .columns = columns};
     set_ends(p, p->blocks - 1, &sums);
     sums.from = p->first > 0 ? FD_FROM_RESULT : FD_FROM_ZERO;
-    p->kernels->few_rows[p->dtype](p->lists, p->blocks, p->first, p->rows, p->w, &sums,
-                                   fd_smaller(p->strip, p->w->columns - column));
+    p->kernels->few_rows[p->dtype](p->lists, p->blocks, p->first, p->rows, p->w, &sums);
 }
 
 /* Columns of a strip: one for each thread, if that makes them long enough for the processor to see that
@@ -216,7 +251,7 @@ static int64_t strip_columns(const skip_pass *p, int threads)
 static void multiply(skip_pass *p, int64_t stored)
 {
     const int64_t work = (stored + p->rows) * p->w->columns;
-    if (p->x->rows <= FD_FEW_ROWS && !p->shared && !p->w->transposed) {
+    if (p->in_strips) {
         const int threads = fd_threads_for(work, MINIMUM_STREAMED);
         p->strip = strip_columns(p, threads);
         fd_parallel(threads, (p->w->columns + p->strip - 1) / p->strip, multiply_strip, p);
@@ -229,15 +264,15 @@ static void multiply(skip_pass *p, int64_t stored)
 /* Lays out the lists of all blocks in one buffer; returns 0, or -1 without memory. */
 static int place_lists(skip_pass *p)
 {
-    /* and a vector of room behind the lists of every length */
-    const int64_t capacity = p->tile_rows * p->block_depth + (p->block_depth + 1) * FD_MAX_LANES;
+    const int64_t capacity = p->tile_rows * p->block_depth + FD_MAX_LANES; /* the last vector's rest */
     const int64_t values = fd_aligned(capacity * fd_element_bytes(p->dtype));
-    const int64_t places = fd_aligned(capacity);
+    const int64_t places = fd_aligned(capacity * (int64_t)sizeof(uint16_t));
     const int64_t words = fd_aligned(p->rows * FD_SKIP_WORDS * (int64_t)sizeof(uint64_t));
     const int64_t order = fd_aligned((p->rows + FD_ROWS_AHEAD) * (int64_t)sizeof(uint16_t));
+    const int64_t shared = fd_aligned(p->rows);
     const int64_t counts = fd_aligned(p->groups * (int64_t)sizeof(int32_t));
     const int64_t heads = fd_aligned(p->blocks * (int64_t)sizeof(skip_lists));
-    const int64_t one = values + places + words + order + counts;
+    const int64_t one = values + places + words + order + shared + counts;
     char *memory = fd_workspace(FD_SLOT_LISTS, (size_t)(heads + p->blocks * one));
     if (memory == NULL) {
         return -1;
@@ -247,10 +282,13 @@ static int place_lists(skip_pass *p)
     for (int64_t block = 0; block < p->blocks; block++, memory += one) {
         skip_lists *l = &p->lists[block];
         l->values = memory;
-        l->places = (uint8_t *)(memory + values);
+        l->places = (uint16_t *)(memory + values);
         l->words = (uint64_t *)(memory + values + places);
         l->order = (uint16_t *)(memory + values + places + words);
-        l->count_of_group = (int32_t *)(memory + values + places + words + order);
+        l->shared = (uint8_t *)(memory + values + places + words + order);
+        l->count_of_group = (int32_t *)(memory + values + places + words + order + shared);
+        l->unit = p->in_strips ? 1 : (int32_t)row_bytes(p);
+        l->sharing = !p->in_strips;
         l->total = 0;
         l->depth = fd_smaller(p->depth - block * p->block_depth, p->block_depth);
     }
@@ -289,6 +327,7 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
                    .result = result, .failed = &failed};
     /* Shared lists multiply zeros too, at the multipliers' full speed. */
     p.shared = x->bits && !x->transposed && !x->skip_zeros && x->rows_per_mask >= 4;
+    p.in_strips = x->rows <= FD_FEW_ROWS && !p.shared && !w->transposed;
     choose_blocks(&p);
     int64_t total = 0;
     for (p.row = 0; p.row < x->rows; p.row += p.rows) {

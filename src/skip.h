@@ -20,6 +20,8 @@ static inline int64_t fd_aligned(int64_t bytes)
 #define FD_SKIP_WORDS 2
 #define FD_SKIP_DEPTH (64 * FD_SKIP_WORDS)
 #define FD_ROWS_AHEAD 8
+/* Panels may have so many vectors or fewer, or the most that an instruction set has. */
+#define FD_NARROW_VECTORS 5
 
 /* The sparse side, (rows, depth). Plain: element (i, k) at data[i * stride + k], its mask bit
  * number i / rows_per_mask * depth + k. Transposed: at data[k * stride + i], bit number
@@ -51,18 +53,30 @@ typedef struct {
     int64_t rows_per_mask;
 } skip_result;
 
-/* The stored elements of a block of rows over one block of depth. */
+/* The stored elements of a block of rows over one block of depth: row after row in their order, or two rows
+ * of the same length after the other: places that both have, the first row's values there, the second's, and
+ * then what each has for itself. */
 typedef struct {
-    void *values;   /* the lists, those of the same length side by side */
-    uint8_t *places; /* rows of the panel; places[i] is values[i]'s */
-    uint64_t *words; /* scratch: FD_SKIP_WORDS a row */
-    int64_t depth;   /* of the block */
-    uint16_t *order; /* rows, by the length of their lists, then FD_ROWS_AHEAD zeros */
+    void *values;
+    uint16_t *places; /* rows of the panel, as bytes from its begin; or, `unit` 1, as numbers */
+    int32_t unit;     /* bytes of a row of the panel */
+    int32_t sharing;  /* two rows may have places in common */
+    uint64_t *words;  /* scratch: FD_SKIP_WORDS a row */
+    int64_t depth;    /* of the block */
+    uint16_t *order;  /* rows, by the length of their lists, then FD_ROWS_AHEAD zeros */
+    uint8_t *shared;  /* of each two rows: how many places they have in common in the lists */
     int32_t rows_of_count[FD_SKIP_DEPTH + 1]; /* how many rows have lists of each length */
-    int32_t start_of_count[FD_SKIP_DEPTH + 1]; /* where the first of them begins */
     int32_t *count_of_group;
     int64_t total; /* stored elements */
 } skip_lists;
+
+/* A piece of w, packed to `data`: rows [first, + depth), columns [column, + columns), zeros up to `vectors`
+ * vectors. */
+typedef struct {
+    void *data;
+    int64_t row_bytes, first, depth, column, columns;
+    int vectors;
+} skip_panel;
 
 /* The sums of a block of rows over a panel, begun by the first block of depth, finished by the last.
  * In between they are kept in a tile, rows of `vectors` vectors. */
@@ -72,6 +86,7 @@ typedef struct {
     void *tile;
     int vectors;
     int64_t row, column; /* of the result, where the tile begins */
+    int64_t columns;     /* of the result that it holds */
     skip_result result;
 } skip_sums;
 

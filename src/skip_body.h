@@ -12,55 +12,51 @@
  * Rows are walked in the order of their counts: a loop whose length changes from row to row ends in
  * a mispredicted branch each time, which would cost as much as two stored elements. Two rows of the
  * same count are walked in one loop: twice as many sums for the latency of the multipliers, and half
- * as many ends of loops.
+ * as many ends of loops. Where they have enough places in common, those come first: a load of the panel
+ * then serves both, 8 loads for 12 multiply-adds.
  *
  * Rows that share one list (a unit mask for a group of rows) are walked GROUP_ROWS at a time: each
  * load of the panel then serves all of them.
  */
 #include "join.h"
 
-/* Packs w[first .. first + depth) x [column .. column + vectors * lanes) into the panel, zeros
- * beyond w's edge. */
-static void R_(skip_pack)(const skip_weights *w, int64_t first, int64_t depth, int64_t column,
-                          int vectors, void *to)
+static void R_(skip_pack)(const skip_weights *w, const skip_panel *panel)
 {
     const R_(element) *from = w->data;
-    R_(element) *panel = to;
-    const int64_t width = vectors * R_(lanes);
-    const int64_t columns = w->columns - column < width ? w->columns - column : width;
-    if (columns < width) {
-        memset(panel, 0, (size_t)(depth * width) * sizeof *panel);
+    R_(element) *to = panel->data;
+    const int64_t stride = panel->row_bytes / (int64_t)sizeof *to;
+    const int64_t columns = panel->columns, whole = columns / R_(lanes) * R_(lanes);
+    if (whole < panel->vectors * R_(lanes)) {
+        for (int64_t k = 0; k < panel->depth; k++) {
+            memset(to + k * stride + whole, 0, (size_t)(panel->vectors * R_(lanes) - whole) * sizeof *to);
+        }
     }
     if (w->transposed) { /* w[k][j] is from[j * stride + k] */
-        R_(transpose_block)(from + column * w->stride + first, w->stride, columns, depth, panel,
-                            width);
+        R_(transpose_block)(from + panel->column * w->stride + panel->first, w->stride, columns,
+                            panel->depth, to, stride);
         return;
     }
-    for (int64_t k = 0; k < depth; k++) {
-        const R_(element) *row = from + (first + k) * w->stride + column;
-        if (columns == width) {
-            for (int64_t j = 0; j < width; j += R_(lanes)) {
-                R_(store)(panel + k * width + j, R_(load)(row + j));
-            }
-        } else {
-            memcpy(panel + k * width, row, (size_t)columns * sizeof *panel);
+    for (int64_t k = 0; k < panel->depth; k++, to += stride) {
+        const R_(element) *row = from + (panel->first + k) * w->stride + panel->column;
+        for (int64_t j = 0; j < whole; j += R_(lanes)) {
+            R_(store)(to + j, R_(load)(row + j));
+        }
+        if (whole < columns) {
+            memcpy(to + whole, row + whole, (size_t)(columns - whole) * sizeof *to);
         }
     }
 }
 
-/* One row of sums to out[row][column ..]: scale, bias, output mask. */
-static void R_(skip_store)(const skip_result *result, int64_t row, int64_t column, int vectors,
+/* `columns` sums of a row to out[row][column ..]: scale, bias, output mask. */
+static void R_(skip_store)(const skip_result *result, int64_t row, int64_t column, int64_t columns,
                            const void *from)
 {
-    const int64_t width = vectors * R_(lanes);
-    const int64_t left = result->columns - column;
-    const int64_t columns = left < width ? left : width;
     const R_(element) *sum = from, *bias = result->bias;
     R_(element) *out = (R_(element) *)result->data + row * result->stride + column;
     const R_(element) scale = (R_(element))result->scale, t = (R_(element))result->bias_scale;
-    if (columns == width && !bias) {
+    if (columns % R_(lanes) == 0 && !bias) {
         const R_(vector) s = R_(one)(scale);
-        for (int64_t j = 0; j < width; j += R_(lanes)) {
+        for (int64_t j = 0; j < columns; j += R_(lanes)) {
             R_(store)(out + j, R_(multiply)(R_(load)(sum + j), s));
         }
     } else {
@@ -90,7 +86,7 @@ R_(load_sums)(const skip_sums *s, int64_t tile_row, int64_t row, int64_t column,
     }
     from += column;
     if (s->from == FD_FROM_RESULT) {
-        const int64_t first = s->column + column, left = s->result.columns - first;
+        const int64_t first = s->column + column, left = s->columns - column;
         from = (const R_(element) *)s->result.data + row * s->result.stride + first;
         if (left < vectors * R_(lanes)) {
             memset(edge, 0, sizeof edge);
@@ -117,8 +113,9 @@ R_(store_sums)(const skip_sums *s, int64_t tile_row, int64_t row, int64_t column
     for (int q = 0; q < vectors; q++) {
         R_(store)(to + q * R_(lanes), v[q]);
     }
-    if (s->to == FD_TO_RESULT && s->column + column < s->result.columns) {
-        R_(skip_store)(&s->result, row, s->column + column, vectors, to);
+    if (s->to == FD_TO_RESULT && column < s->columns) {
+        const int64_t columns = fd_smaller(s->columns - column, vectors * R_(lanes));
+        R_(skip_store)(&s->result, row, s->column + column, columns, to);
     }
 }
 
@@ -133,24 +130,43 @@ static inline void R_(fetch_result)(const skip_sums *s, int64_t row)
     }
 }
 
-/* One block's products of `rows` rows whose lists, side by side, have the same length. Inlined with
- * constant numbers of rows and vectors, which then are registers. */
+/* One block's products of `rows` rows whose lists have the same length, of it `shared` places that they
+ * have in common. Inlined with constant numbers of rows and vectors, which then are registers. */
 static inline __attribute__((always_inline)) void
-R_(walk)(const R_(element) *value, const uint8_t *place, int64_t count, const uint16_t *order,
-         const R_(element) *panel, const int rows, const int vectors, const skip_sums *sums)
+R_(walk)(const R_(element) *value, const uint16_t *place, int64_t shared, int64_t count,
+         const uint16_t *order, const char *panel, const int rows, const int vectors,
+         const skip_sums *sums)
 {
-    int64_t row_bytes = vectors * (int64_t)sizeof(R_(vector));
     R_(vector) v[SKIP_ROWS][SKIP_VECTORS];
-    /* Unknown, it is multiplied by; known, it would be shifted by, where multiply-adds are executed. */
-    __asm__("" : "+r"(row_bytes));
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++) {
         R_(load_sums)(sums, order[r], sums->row + order[r], 0, vectors, v[r]);
     }
+    for (int64_t t = 0; t < shared; t++) {
+        const char *p = panel + place[t];
+        R_(vector) factor[SKIP_ROWS];
+        __asm__("" : "+r"(p));
+#pragma GCC unroll 2
+        for (int r = 0; r < rows; r++) {
+            factor[r] = R_(one)(value[r * shared + t]);
+        }
+#pragma GCC unroll 8
+        for (int q = 0; q < vectors; q++) {
+            R_(vector) line = R_(load)((const R_(element) *)p + q * R_(lanes));
+            FD_IN_REGISTER(line); /* instead of loading it for each row */
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++) {
+                v[r][q] = R_(multiply_add)(factor[r], line, v[r][q]);
+            }
+        }
+    }
+    value += rows * shared;
+    place += shared;
+    count -= shared;
     for (int64_t t = 0; t < count; t++) {
 #pragma GCC unroll 2
         for (int r = 0; r < rows; r++) {
-            const char *p = (const char *)panel + place[r * count + t] * row_bytes;
+            const char *p = panel + place[r * count + t];
             /* One register: a load by two counts as an instruction beside its multiply-add. */
             __asm__("" : "+r"(p));
             const R_(vector) factor = R_(one)(value[r * count + t]);
@@ -169,19 +185,20 @@ R_(walk)(const R_(element) *value, const uint8_t *place, int64_t count, const ui
 
 /* One block's products, of all rows. */
 static inline __attribute__((always_inline)) void
-R_(skip_rows_of)(const skip_lists *lists, const R_(element) *panel, const int vectors,
+R_(skip_rows_of)(const skip_lists *lists, const char *panel, const int vectors,
                  const skip_sums *sums, const skip_prefetch *next)
 {
-    const uint16_t *order = lists->order;
+    const uint16_t *order = lists->order, *place = lists->places;
+    const uint8_t *shared = lists->shared;
+    const R_(element) *value = lists->values;
     skip_prefetch ahead = *next;
     /* Rows without a stored element have nothing to do but to begin or to finish. */
     const int idle = sums->from == FD_FROM_TILE && sums->to == FD_TO_TILE;
     for (int count = 0; count <= lists->depth; count++) {
-        const R_(element) *value = (const R_(element) *)lists->values + lists->start_of_count[count];
-        const uint8_t *place = lists->places + lists->start_of_count[count];
         int32_t rows = lists->rows_of_count[count];
         if (count == 0 && idle) {
             order += rows;
+            shared += (rows + SKIP_ROWS - 1) / SKIP_ROWS;
             continue;
         }
         for (; rows >= SKIP_ROWS; rows -= SKIP_ROWS) {
@@ -191,14 +208,21 @@ R_(skip_rows_of)(const skip_lists *lists, const R_(element) *panel, const int ve
                     R_(fetch_result)(sums, order[FETCHED_AHEAD + r]);
                 }
             }
-            R_(walk)(value, place, count, order, panel, SKIP_ROWS, vectors, sums);
+            if (SKIP_ROWS > 1 && *shared > 0) {
+                R_(walk)(value, place, *shared, count, order, panel, SKIP_ROWS, vectors, sums);
+            } else {
+                R_(walk)(value, place, 0, count, order, panel, SKIP_ROWS, vectors, sums);
+            }
             value += SKIP_ROWS * count;
-            place += SKIP_ROWS * count;
+            place += SKIP_ROWS * count - *shared++;
             order += SKIP_ROWS;
         }
         if (SKIP_ROWS > 1 && rows > 0) {
             skip_fetch_ahead(&ahead, 1);
-            R_(walk)(value, place, count, order++, panel, 1, vectors, sums);
+            R_(walk)(value, place, 0, count, order++, panel, 1, vectors, sums);
+            value += count;
+            place += count;
+            shared++;
         }
     }
 }
@@ -213,8 +237,14 @@ static void R_(skip_rows)(const skip_lists *lists, const void *panel, const skip
     case 2:
         R_(skip_rows_of)(lists, panel, 2, sums, next);
         break;
+    case 3:
+        R_(skip_rows_of)(lists, panel, 3, sums, next);
+        break;
     case 4:
         R_(skip_rows_of)(lists, panel, 4, sums, next);
+        break;
+    case 5:
+        R_(skip_rows_of)(lists, panel, 5, sums, next);
         break;
     default:
         R_(skip_rows_of)(lists, panel, SKIP_VECTORS, sums, next);
@@ -226,8 +256,9 @@ static void R_(skip_groups)(const skip_lists *lists, int64_t groups, const int64
                             const int32_t *rows_of_group, const void *packed,
                             const skip_sums *sums, const skip_prefetch *next)
 {
-    const R_(element) *panel = packed, *values = lists->values;
-    const uint8_t *places = lists->places;
+    const char *panel = packed;
+    const R_(element) *values = lists->values;
+    const uint16_t *places = lists->places;
     const int64_t width = sums->vectors * R_(lanes);
     skip_prefetch ahead = *next;
     for (int64_t g = 0; g < groups; g++) {
@@ -242,7 +273,7 @@ static void R_(skip_groups)(const skip_lists *lists, int64_t groups, const int64
             }
             const R_(element) *value = values;
             for (int64_t t = 0; t < count; t++) {
-                const R_(element) *p = panel + column + places[t] * width;
+                const R_(element) *p = (const R_(element) *)(panel + places[t]) + column;
                 const R_(vector) w0 = R_(load)(p), w1 = R_(load)(p + R_(lanes));
 #pragma GCC unroll 8
                 for (int r = 0; r < GROUP_ROWS; r++) {

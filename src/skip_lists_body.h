@@ -1,9 +1,8 @@
 /* skip_lists_body.h: lists of stored elements, for one element type R (f32, f64); see skip_body.h.
  *
- * Every row of a block has words, a bit for each element that is stored. The rows are counted by
- * the length of their lists first. Then every list has its place, and is written to it while the
- * rows are read in their own order. Lists are written in whole vectors: between those of one length
- * and those of the next there is room for the vector that reaches beyond the last.
+ * Every row of a block has words, a bit for each element that is stored. The rows are ordered by the length
+ * of their lists first, then the lists are written in that order, in whole vectors: what reaches beyond a
+ * list is overwritten by the next one.
  */
 #include "join.h"
 
@@ -96,19 +95,25 @@ static void R_(skip_words)(const skip_operand *x, int64_t row, int64_t rows, int
     }
 }
 
-/* Part of a row's list: elements [first, end) of its block, up to 64 of them, in whole vectors. Returns how
- * many are stored. */
-static inline int R_(write_list)(const R_(element) *row, uint64_t word, int first, int end,
-                                 R_(element) *values, uint8_t *places)
+/* The values of a row whose bits are set, in whole vectors. Returns where the next one goes. */
+static inline R_(element) *R_(write_values)(const R_(element) *row, const uint64_t *words, int64_t depth,
+                                            R_(element) *to)
 {
-    const R_(element) *begin = values;
-    write_places(places, word, first);
-    for (int k = first; k < end; k += R_(lanes)) {
-        const uint64_t stored = word >> (k - first) & (((uint64_t)1 << R_(lanes)) - 1);
-        R_(compress)(values, R_(load)(row + k), stored);
-        values += __builtin_popcountll(stored);
+    for (int64_t k = 0; k < depth; k += R_(lanes)) {
+        const uint64_t stored = words[k / 64] >> k % 64 & (((uint64_t)1 << R_(lanes)) - 1);
+        R_(compress)(to, R_(load)(row + k), stored);
+        to += fd_count_lanes(stored);
     }
-    return (int)(values - begin);
+    return to;
+}
+
+static inline uint16_t *R_(write_places_of)(const uint64_t *words, int unit, uint16_t *to)
+{
+    for (int i = 0; i < FD_SKIP_WORDS; i++) {
+        write_places(to, words[i], 64 * i, unit);
+        to += __builtin_popcountll(words[i]);
+    }
+    return to;
 }
 
 static inline int R_(count_stored)(const uint64_t *words)
@@ -120,70 +125,110 @@ static inline int R_(count_stored)(const uint64_t *words)
     return count;
 }
 
-/* Counts the rows by the length of their lists, and begins the lists of each length. */
-static void R_(count_lists)(int64_t rows, const uint64_t *words, skip_lists *lists)
+/* Counts the rows by the length of their lists, and puts them in that order. */
+static void R_(order_rows)(int64_t rows, skip_lists *lists)
 {
+    int32_t rank[FD_SKIP_DEPTH + 1], before = 0;
     memset(lists->rows_of_count, 0, sizeof lists->rows_of_count);
     for (int64_t i = 0; i < rows; i++) {
-        lists->rows_of_count[R_(count_stored)(words + i * FD_SKIP_WORDS)]++;
+        lists->rows_of_count[R_(count_stored)(lists->words + i * FD_SKIP_WORDS)]++;
     }
-    int32_t start = 0;
     lists->total = 0;
     for (int count = 0; count <= lists->depth; count++) {
-        const int32_t with_count = lists->rows_of_count[count];
-        lists->start_of_count[count] = start;
-        lists->total += count * with_count;
-        start += count * with_count + (with_count ? FD_MAX_LANES : 0);
+        rank[count] = before;
+        before += lists->rows_of_count[count];
+        lists->total += (int64_t)count * lists->rows_of_count[count];
     }
+    for (int64_t i = 0; i < rows; i++) {
+        const int count = R_(count_stored)(lists->words + i * FD_SKIP_WORDS);
+        lists->order[rank[count]++] = (uint16_t)i;
+    }
+    memset(lists->order + rows, 0, FD_ROWS_AHEAD * sizeof *lists->order);
 }
 
-/* Lists of rows [row, row + rows) over one block of depth, in the order of their lengths. */
-static void R_(skip_lists)(const skip_operand *x, int64_t row, int64_t rows, int64_t first,
+/* Where the rows are read from, `stride` apart: x, or a copy of those that are not contiguous, or end
+ * within a vector. */
+static const R_(element) *R_(contiguous_rows)(const skip_operand *x, int64_t row, int64_t rows,
+                                              int64_t first, int64_t depth, R_(element) *copy,
+                                              int64_t *stride)
+{
+    const R_(element) *from = x->data;
+    *stride = FD_SKIP_DEPTH;
+    if (x->transposed) {
+        R_(transpose_block)(from + first * x->stride + row, x->stride, depth, rows, copy, *stride);
+        return copy;
+    }
+    from += row * x->stride + first;
+    if (depth % R_(lanes) == 0) {
+        *stride = x->stride;
+        return from;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(copy + i * *stride, from + i * x->stride, (size_t)depth * sizeof *from);
+    }
+    return copy;
+}
+
+/* Lists of two rows of the same length. Returns how many places they share. */
+static inline uint8_t R_(write_pair)(const R_(element) *const *row, const uint64_t *const *words,
+                                     const skip_lists *lists, R_(element) **values, uint16_t **places)
+{
+    uint64_t shared[FD_SKIP_WORDS], own[2][FD_SKIP_WORDS];
+    for (int i = 0; i < FD_SKIP_WORDS; i++) {
+        shared[i] = words[0][i] & words[1][i];
+        own[0][i] = words[0][i] & ~shared[i];
+        own[1][i] = words[1][i] & ~shared[i];
+    }
+    *places = R_(write_places_of)(shared, lists->unit, *places);
+    for (int r = 0; r < 2; r++) {
+        *values = R_(write_values)(row[r], shared, lists->depth, *values);
+    }
+    for (int r = 0; r < 2; r++) {
+        *places = R_(write_places_of)(own[r], lists->unit, *places);
+        *values = R_(write_values)(row[r], own[r], lists->depth, *values);
+    }
+    return (uint8_t)R_(count_stored)(shared);
+}
+
+/* Lists of rows [row, row + rows) over one block of depth. */
+static void R_(skip_lists)(const skip_operand *x, int64_t row, int64_t rows, int64_t first, void *copy,
                            skip_lists *lists)
 {
     const int64_t depth = lists->depth;
-    R_(element) copy[64 * FD_SKIP_DEPTH]; /* of rows that are not whole, or not contiguous */
-    int32_t next[FD_SKIP_DEPTH + 1], rank[FD_SKIP_DEPTH + 1], rows_before = 0;
     memset(lists->words, 0, (size_t)rows * FD_SKIP_WORDS * sizeof *lists->words);
     for (int64_t k = 0; k < depth; k += 64) {
         R_(skip_words)(x, row, rows, first + k, depth - k < 64 ? depth - k : 64,
                        lists->words + k / 64);
     }
-    R_(count_lists)(rows, lists->words, lists);
-    memcpy(next, lists->start_of_count, sizeof next);
-    memset(lists->order + rows, 0, FD_ROWS_AHEAD * sizeof *lists->order);
+    R_(order_rows)(rows, lists);
+    int64_t stride;
+    const R_(element) *from = R_(contiguous_rows)(x, row, rows, first, depth, copy, &stride);
+    const uint16_t *order = lists->order;
+    uint8_t *shared = lists->shared;
+    R_(element) *values = lists->values;
+    uint16_t *places = lists->places;
     for (int count = 0; count <= depth; count++) {
-        rank[count] = rows_before;
-        rows_before += lists->rows_of_count[count];
-    }
-    if (depth % R_(lanes)) {
-        memset(copy, 0, sizeof copy);
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        const R_(element) *a = copy;
-        if (x->transposed) {
-            if (i % 64 == 0) {
-                R_(transpose_block)((const R_(element) *)x->data + first * x->stride + row + i,
-                                    x->stride, depth, rows - i < 64 ? rows - i : 64, copy,
-                                    FD_SKIP_DEPTH);
+        const int sharing = lists->sharing && count * count >= LEAST_SHARED * depth;
+        for (int32_t left = lists->rows_of_count[count]; left > 0;) {
+            const int together = left < SKIP_ROWS ? 1 : SKIP_ROWS;
+            const R_(element) *data[SKIP_ROWS];
+            const uint64_t *words[SKIP_ROWS];
+            for (int r = 0; r < together; r++) {
+                data[r] = from + order[r] * stride;
+                words[r] = lists->words + order[r] * FD_SKIP_WORDS;
             }
-            a += i % 64 * FD_SKIP_DEPTH;
-        } else {
-            const R_(element) *from = (const R_(element) *)x->data + (row + i) * x->stride + first;
-            if (depth % R_(lanes) == 0) {
-                a = from;
+            if (sharing && together == 2) {
+                *shared++ = R_(write_pair)(data, words, lists, &values, &places);
             } else {
-                memcpy(copy, from, (size_t)depth * sizeof *from);
+                for (int r = 0; r < together; r++) {
+                    places = R_(write_places_of)(words[r], lists->unit, places);
+                    values = R_(write_values)(data[r], words[r], depth, values);
+                }
+                *shared++ = 0;
             }
+            order += together;
+            left -= together;
         }
-        const uint64_t *words = lists->words + i * FD_SKIP_WORDS;
-        const int count = R_(count_stored)(words);
-        for (int k = 0; k < depth; k += 64) {
-            next[count] += R_(write_list)(a, words[k / 64], k, depth - k < 64 ? (int)depth : k + 64,
-                                          (R_(element) *)lists->values + next[count],
-                                          lists->places + next[count]);
-        }
-        lists->order[rank[count]++] = (uint16_t)i;
     }
 }
 
@@ -193,18 +238,18 @@ static void R_(group_lists)(const skip_operand *x, int64_t groups, const int64_t
                             const int32_t *rows_of_group, int64_t first, skip_lists *lists)
 {
     R_(element) *values = lists->values;
-    uint8_t *places = lists->places;
+    uint16_t *places = lists->places;
     lists->total = 0;
     for (int64_t g = 0; g < groups; g++) {
         const int64_t row = row_of_group[g], rows = rows_of_group[g];
         const R_(element) *a = (const R_(element) *)x->data + row * x->stride + first;
         const int64_t bit = row / x->rows_per_mask * x->depth + first;
-        const uint8_t *begin = places;
+        const uint16_t *begin = places;
         for (int64_t part = 0; part < lists->depth; part += 64) {
             uint64_t word = fd_load_bits_part(x->bits, bit + part, lists->depth - part);
             for (; word; word &= word - 1) {
                 const int64_t k = part + __builtin_ctzll(word);
-                *places++ = (uint8_t)k;
+                *places++ = (uint16_t)(k * lists->unit);
                 for (int64_t r = 0; r < GROUP_ROWS; r++) {
                     values[r] = r < rows ? a[r * x->stride + k] : 0;
                 }
