@@ -256,7 +256,8 @@ def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t row
 
 
 def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
-                 keep_prob, bint skip_zeros, int64_t small, int64_t most, cheapest, dense, out):
+                 keep_prob, bint skip_zeros, int64_t small, int64_t most, cheapest, sampled_share,
+                 dense, out):
     cdef cnp.npy_intp shape[2]
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2):
         return None
@@ -288,12 +289,13 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     elif columns < NARROW and rows > NARROW and not skip_zeros and kept_enough(keep_prob):
         method = "dense"
     elif work >= small:
-        if skip_zeros or keep_prob is None:
+        if keep_prob is None:
             return None
+        stored = keep_prob * sampled_share(a) if skip_zeros else keep_prob
         kept = (keep_prob, 1.0, share) if share == rows else (None, None, 0)
         method = cheapest(
-            isa_used(), (rows, depth, columns), a.dtype, keep_prob, share >= 4, *kept, False,
-            direct_is_near(a, b),
+            isa_used(), (rows, depth, columns), a.dtype, stored, share >= 4 and not skip_zeros,
+            *kept, False, direct_is_near(a, b),
         )
     if out is None:
         shape[0], shape[1] = rows, columns

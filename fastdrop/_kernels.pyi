@@ -13,6 +13,7 @@ _Shape: TypeAlias = tuple[int, ...]
 _Objects: TypeAlias = tuple[object, ...]
 _Chooser: TypeAlias = Callable[..., str]
 _Dense: TypeAlias = Callable[..., bool]
+_Share: TypeAlias = Callable[[_Matrix], float]
 
 class _BuildInfo(TypedDict):
     isa_available: tuple[str, ...]
@@ -163,6 +164,7 @@ def small_matmul(
     small: int,
     most: int,
     cheapest: _Chooser,
+    sampled_share: _Share,
     dense: _Dense,
     out: object,
 ) -> _Matrix | None: ...

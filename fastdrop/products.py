@@ -27,7 +27,14 @@ from fastdrop.cost import (
 )
 from fastdrop.operands import one_axis_contiguous, rows_contiguous, share_of_nonzeros
 
-__all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed", "small_dense"]
+__all__ = [
+    "METHODS",
+    "cheapest",
+    "multiply",
+    "multiply_transposed",
+    "sampled_share",
+    "small_dense",
+]
 
 METHODS = ("auto", "compact", "skip", "dense")
 # Groups of fewer rows have nothing to share: every one would pack its weights for itself.
@@ -35,10 +42,11 @@ SMALLEST_GROUP = 4
 # Multiply-adds of a product not worth a second thought.
 SMALL_PRODUCT = 1 << 17
 # Beyond this the checks of a product do not matter.
-MIDDLE_PRODUCT = 1 << 24
+MIDDLE_PRODUCT = 1 << 28
 # Elements of x that are looked at for its share of zeros: of a large x, rows at equal distances.
-COUNTED_ELEMENTS = 1 << 15
-# Choices that are remembered: a network has few shapes, but zeros may be counted anew every time.
+COUNTED_ELEMENTS = 1 << 13
+# Shares of zeros that are told apart, for few choices to be remembered.
+SHARES = 256
 REMEMBERED = 1024
 # A buffer above this is given back at the end of its call.
 KEPT_BYTES = 1 << 26
@@ -78,11 +86,14 @@ class Product:
     def density(self):
         """Share of the elements of x that are multiplied."""
         share = 1.0 if self.mask_in is None else self.mask_in.density()
-        if self.skip_zeros and self.x.size:
-            rows, depth = self.x.shape
-            every = max(1, rows * depth // COUNTED_ELEMENTS)
-            share *= share_of_nonzeros(self.x[:: min(every, rows)])
-        return share
+        return share * sampled_share(self.x) if self.skip_zeros and self.x.size else share
+
+
+def sampled_share(x):
+    """Share of the elements of a matrix that are not zero, as some rows of it have it."""
+    rows, depth = x.shape
+    every = max(1, rows * depth // COUNTED_ELEMENTS)
+    return round(share_of_nonzeros(x[:: min(every, rows)]) * SHARES) / SHARES
 
 
 def multiply(product, method):

@@ -140,8 +140,8 @@ def test_skip_matmul_shapes(each_isa, each_thread_count, calls, dtype, transpose
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_sizes_of_the_cache(each_isa, calls, dtype, transposed):
-    """A block's depth and a panel's width follow the cache. Sums are made in order of the depth, but for
-    the places of a block that two rows have in common, where there are registers for both."""
+    """A block's depth and a panel's width follow the cache. Sums are made in order of the depth,
+    but for the places of a block that two rows have in common, where registers hold both."""
     two_rows = each_isa in ("avx512", "neon")
     for number, shape in enumerate([(33, 129, 200), (130, 95, 70), (8, 300, 129), (200, 128, 33)]):
         for rows_per_mask in (1, 8):

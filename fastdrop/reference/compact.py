@@ -284,19 +284,20 @@ def direct_matmul(x, bits, rows_per_mask, w, scale, out):
 
 def small_matmul(
     x, w, bits, mask_shape, rows_per_mask, scale, keep_prob, skip_zeros, small, most, cheapest,
-    dense, out,
+    sampled_share, dense, out,
 ):  # fmt: skip
     """Return None: the way around the checks of a smaller product that the kernels have.
 
     Where everything is as it should be (two C-contiguous matrices of one dtype, a mask of all rows
     or of each, less than `most` multiply-adds), the compiled module computes ``direct_matmul`` or
-    ``skip_matmul`` at once, or from `small` multiply-adds on what `cheapest` says, with `dense` for
-    NumPy's BLAS, and returns the result, in `out` if that is an array. Else it returns None as
-    well, and the caller finds out what is different.
+    ``skip_matmul`` at once, or from `small` multiply-adds on what `cheapest` says, where zeros are
+    skipped of the share that `sampled_share` finds, with `dense` for NumPy's BLAS, and returns the
+    result, in `out` if that is an array. Else it returns None as well, and the caller finds out
+    what is different.
 
     Examples
     --------
     >>> x, bits = numpy.ones((1, 2)), numpy.array([3], numpy.uint8)
-    >>> small_matmul(x, x.T, bits, (1, 2), 1, 1.0, 1.0, False, 100, 1000, max, max, None)
+    >>> small_matmul(x, x.T, bits, (1, 2), 1, 1.0, 1.0, False, 100, 1000, max, max, max, None)
     """
     return None
