@@ -68,6 +68,8 @@ STREAMED = 0.066
 UNHIDDEN_READ = 0.30
 # Rows of x that are multiplied together.
 GROUP_ROWS = 8
+# Sums of several groups go to a row of a gradient together: this part of finishing each alone.
+SPREAD = 0.6
 # Sums over columns that do not fill a vector cost as if they did.
 VECTOR_COLUMNS = 16
 
@@ -144,7 +146,7 @@ def gradient_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     c = COSTS[kernels.isa_used()]
     groups = -(-rows // group)
     active = depth * kept_in * columns * kept_out
-    moved = groups * depth * kept_in * columns * c.finish + depth * columns * 0.05
+    moved = groups * depth * kept_in * columns * c.finish * SPREAD + depth * columns * 0.05
     products = active * (rows * c.compact + groups * group * c.sums)
     packed = rows * (depth * kept_in * c.lists * 2 + columns * c.gather)
     return dtype.itemsize / 4 * (products + moved + packed) + CALL_COMPACT + groups * GROUP

@@ -50,17 +50,25 @@ typedef struct {
     uint8_t order[FD_MAX_LANES];
 } compact_window;
 
+/* A vector of an axis: the units of its lanes that are set are active, and go side by side to `place`. */
+typedef struct {
+    int32_t place;
+    uint32_t lanes;
+} compact_vector;
+
 /* An axis as one group of rows has it and the kernels walk it, cut into blocks: block b is units
  * [cuts[b], cuts[b + 1]), with active units number ranks[b] to ranks[b + 1]. numbers: the active
  * units, in order. pieces[starts[b] .. starts[b + 1]): the vectors of block b that hold any,
  * counted from its cut. Strip s of block b are FD_COMPACT_STRIP vectors of its active units, collected by
  * windows[strip_starts[b * strips + s] .. strip_starts[b * strips + s + 1]). All lists are NULL where all
- * units are active, windows also where the axis is shorter than one. */
+ * units are active, windows also where the axis is shorter than one. vectors, if the layout wants them,
+ * are those of the whole axis, also where none or all of their units are active. */
 typedef struct {
     int64_t length, blocks, strips;
     const int64_t *cuts, *ranks, *numbers, *starts, *strip_starts;
     const compact_piece *pieces;
     const compact_window *windows;
+    const compact_vector *vectors;
 } compact_axis;
 
 /* One dense matrix as a kernel packs it; transposed: element (i, j) at data[j * stride + i]. */
@@ -88,6 +96,13 @@ typedef struct {
     const void *bias;
     atomic_int *infinite;
 } compact_result;
+
+/* What a group of rows adds to a row of a gradient: sums of its active columns, followed by a vector that
+ * may be read, and where they go. */
+typedef struct {
+    const void *sums;
+    const compact_vector *vectors;
+} compact_share;
 
 /* Memory that will be used soon, fetched while something else is multiplied: `row_bytes` bytes from
  * data + number * stride bytes on, of rows number numbers[i] (or first + i), i from `row` on. Each

@@ -68,6 +68,11 @@ static int64_t bytes_of_windows(int64_t length, int64_t strips, int lanes)
     return most * (int64_t)sizeof(compact_window);
 }
 
+static int64_t bytes_of_vectors(int64_t length, int lanes)
+{
+    return (length / lanes + 1) * (int64_t)sizeof(compact_vector);
+}
+
 static int64_t bytes_of(const compact_layout *l, int lanes)
 {
     const int64_t length = l->mask->units.length, blocks = most_blocks(l, lanes);
@@ -76,7 +81,8 @@ static int64_t bytes_of(const compact_layout *l, int lanes)
     const int64_t group = fd_aligned((blocks + 1) * word) * 3 + fd_aligned((strips + 1) * word) +
                           fd_aligned(length * word) +
                           fd_aligned(bytes_of_pieces(length, blocks, lanes)) +
-                          fd_aligned(bytes_of_windows(length, strips, lanes));
+                          fd_aligned(bytes_of_windows(length, strips, lanes)) +
+                          fd_aligned(bytes_of_vectors(length, lanes));
     return l->groups * group + fd_aligned((length / lanes + 1) * word);
 }
 
@@ -257,6 +263,19 @@ static void list_windows(const compact_axis *axis, int lanes, int64_t phase, int
     *starts = next - windows;
 }
 
+static void list_vectors(const fd_units *units, int lanes, compact_vector *vectors)
+{
+    int32_t place = 0;
+    for (int64_t i = 0; i < units->length; i += 64) {
+        const uint64_t word = load_word(units, i, units->length);
+        for (int part = 0; part < 64 && i + part < units->length; part += lanes) {
+            const uint32_t bits = (uint32_t)(word >> part & (((uint64_t)1 << lanes) - 1));
+            *vectors++ = (compact_vector){place, bits};
+            place += __builtin_popcount(bits);
+        }
+    }
+}
+
 static void lay_out(const compact_layout *l, int lanes, memory *m)
 {
     const int64_t length = l->mask->units.length, word = (int64_t)sizeof(int64_t);
@@ -275,6 +294,11 @@ static void lay_out(const compact_layout *l, int lanes, memory *m)
         axis->blocks = blocks;
         axis->strips = strips_of(l, lanes);
         axis->cuts = axis->ranks = cuts;
+        if (l->vectors) {
+            compact_vector *vectors = take(m, bytes_of_vectors(length, lanes));
+            list_vectors(&units, lanes, vectors);
+            axis->vectors = vectors;
+        }
         if (units.bits == NULL) {
             continue;
         }

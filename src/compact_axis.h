@@ -14,6 +14,7 @@ typedef struct {
     const compact_mask *mask;
     int64_t row, group, groups;
     int common;
+    int vectors; /* are listed */
     int64_t most, parts, unit;
     /* Elements from the begin of a cache line to unit 0 of the rows that are collected along the axis:
      * windows begin with lines where they can, as a load across two lines costs two. */

@@ -154,4 +154,56 @@ static void R_(compact_put)(const void *from, int64_t stride, const compact_axis
     }
 }
 
+/* What `count` shares bring to `vectors` vectors of a row, a constant, from vector number `first` on, added
+ * to `v` one share after the other. */
+static inline __attribute__((always_inline)) void
+R_(add_shares)(const compact_share *shares, int64_t count, int64_t first, R_(vector) scale,
+               const int vectors, R_(vector) *v)
+{
+    for (int64_t s = 0; s < count; s++) {
+        const compact_vector *vector = shares[s].vectors + first;
+#pragma GCC unroll 4
+        for (int q = 0; q < vectors; q++) {
+            const R_(element) *sums = (const R_(element) *)shares[s].sums + vector[q].place;
+            v[q] = R_(multiply_add)(R_(expand)(sums, vector[q].lanes), scale, v[q]);
+        }
+    }
+}
+
+/* A row of a gradient, from the shares of groups of rows: each element is written once. */
+static void R_(compact_put_row)(const compact_share *shares, int64_t count, int64_t length, double scale,
+                                int accumulate, void *to)
+{
+    R_(element) *out = to, last[R_(lanes)] = {0};
+    const R_(vector) scales = R_(one)((R_(element))scale);
+    R_(vector) v[4];
+    int64_t j = 0;
+    for (; j + 4 * R_(lanes) <= length; j += 4 * R_(lanes)) {
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++) {
+            v[q] = accumulate ? R_(load)(out + j + q * R_(lanes)) : R_(one)(0);
+        }
+        R_(add_shares)(shares, count, j / R_(lanes), scales, 4, v);
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++) {
+            R_(store)(out + j + q * R_(lanes), v[q]);
+        }
+    }
+    for (; j + R_(lanes) <= length; j += R_(lanes)) {
+        v[0] = accumulate ? R_(load)(out + j) : R_(one)(0);
+        R_(add_shares)(shares, count, j / R_(lanes), scales, 1, v);
+        R_(store)(out + j, v[0]);
+    }
+    if (j < length) {
+        const size_t bytes = (size_t)(length - j) * sizeof *out;
+        if (accumulate) {
+            memcpy(last, out + j, bytes);
+        }
+        v[0] = R_(load)(last);
+        R_(add_shares)(shares, count, j / R_(lanes), scales, 1, v);
+        R_(store)(last, v[0]);
+        memcpy(out + j, last, bytes);
+    }
+}
+
 #include "unjoin.h"

@@ -150,6 +150,11 @@ typedef struct {
                            int64_t block, int accumulate, const compact_result *result,
                            const int64_t *numbers, int64_t first, int64_t rows);
 
+    /* A row of a gradient, `length` long, at `out`: the sum of the shares, in their order, times scale,
+     * with accumulate added to what is there. */
+    void (*compact_put_row[3])(const compact_share *shares, int64_t count, int64_t length, double scale,
+                               int accumulate, void *out);
+
     /* to[k * to_stride + j] = from[j * stride + k] for j < rows, k < columns. */
     void (*transpose[3])(const void *from, int64_t stride, int64_t rows, int64_t columns, void *to,
                          int64_t to_stride);

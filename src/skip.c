@@ -51,7 +51,7 @@ typedef struct {
     int64_t row_of_group[FD_BLOCK_ROWS];
     int32_t rows_of_group[FD_BLOCK_ROWS];
     skip_lists *lists; /* one per block */
-    atomic_int *failed; /* a thread had no memory for its panel */
+    atomic_int *failed; /* a thread had no memory */
 } skip_pass;
 
 static void make_lists(const void *context, int64_t block)
@@ -340,6 +340,9 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
                 return -1;
             }
             fd_parallel(fd_threads_for(p.rows * p.depth, MINIMUM_LISTS), p.blocks, make_lists, &p);
+            if (failed) {
+                return -1;
+            }
             int64_t stored = 0;
             for (int64_t block = 0; block < p.blocks; block++) {
                 stored += p.lists[block].total;
