@@ -3,9 +3,10 @@
  *
  * dw = x' @ dy, added up over groups of rows. The active columns of dy are packed for all groups,
  * up to FD_BLOCK_ROWS rows; then threads share the rows of dw. The depth is the batch, so that products
- * are short and dw, which has to be written whole, is what takes time: one group writes a panel's columns
- * as soon as it has their sums; of several groups, whose units differ, the sums of whole rows are kept in
- * the L2 cache, and each row of dw is written once, from what all of them have for it. */
+ * are short and dw, which has to be written whole, is what takes time. The sums of whole rows are kept in
+ * the L2 cache, and each row of dw is written once and in one piece, from what all groups have for it. One
+ * group of whose sums the cache would not hold enough, or that makes them in several blocks of depth,
+ * writes a panel's columns as soon as it has them. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -20,8 +21,9 @@
 #define TASK_UNITS 64
 #define TASK_BYTES (1 << 18)
 
-/* The part of the L2 cache that the sums of several groups may take. */
+/* The part of the L2 cache that the sums of several groups may take, and of one that need not. */
 #define SUMS_SHARE 2
+#define WHOLE_SHARE 6
 
 typedef struct {
     const fd_kernels *kernels;
@@ -32,6 +34,7 @@ typedef struct {
     int64_t row, rows, groups, group; /* groups of rows, all but the last `group` rows long */
     compact_axis units[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
     int64_t blocks, depth; /* of a group's rows; of the longest */
+    int whole; /* rows are written whole, of several panels */
     int64_t most_panels, tile_stride;
     int64_t tile_bytes, together; /* of a group's sums; groups whose sums are kept at a time */
     int64_t strip_bytes, panel_bytes; /* of dy, packed */
@@ -70,7 +73,7 @@ static void pack_grad(const void *context, int64_t task, char *packed)
     }
 }
 
-/* The part of dw that the sums of one panel of the only group go to. */
+/* The part of dw that the sums of a panel of the only group go to. */
 static compact_ahead rows_to_write(const gradient_pass *p, int64_t task, int64_t panel)
 {
     const compact_axis *units = &p->units[0], *columns = &p->columns[0];
@@ -221,7 +224,7 @@ static void multiply_groups(const gradient_pass *p, int64_t first, int64_t count
 static void put_groups(const gradient_pass *p, int64_t first, int64_t count, int64_t task, const char *tiles)
 {
     const int64_t size = fd_element_bytes(p->dtype), *cuts = p->units[0].cuts + task;
-    const int64_t row_bytes = p->tile_stride * size;
+    const int64_t row_bytes = p->tile_stride * size, length = p->c->mask_out.units.length;
     const int accumulate = p->row > 0 || first > 0;
     const compact_result *r = p->result;
     fd_units units[FD_COMPACT_GROUPS];
@@ -239,9 +242,11 @@ static void put_groups(const gradient_pass *p, int64_t first, int64_t count, int
                 sums[s] += row_bytes;
             }
         }
-        if (found > 0 || !accumulate) {
-            p->kernels->compact_put_row[p->dtype](shares, found, p->c->mask_out.units.length, r->scale,
-                                                  accumulate, (char *)r->data + i * r->stride * size);
+        char *out = (char *)r->data + i * r->stride * size;
+        if (found > 0) {
+            p->kernels->compact_put_row[p->dtype](shares, found, length, r->scale, accumulate, out);
+        } else if (!accumulate) {
+            memset(out, 0, (size_t)(length * size));
         }
     }
 }
@@ -257,7 +262,7 @@ static void add_groups(const void *context, int64_t task)
         p->failed = 1;
         return;
     }
-    if (p->groups == 1) {
+    if (!p->whole) {
         add_group(p, task, grad, memory, memory + packed);
         return;
     }
@@ -280,7 +285,7 @@ static int lay_out(gradient_pass *p, int threads)
     const compact_layout layouts[] = {
         {&c->mask_in, p->row, p->group, p->groups, 1, 0, alone ? TASK_UNITS : FD_COMPACT_UNITS,
          fd_divide_up(parts, threads) * threads, unit, fd_phase(c->x, size), p->units},
-        {&c->mask_out, p->row, p->group, p->groups, 0, !alone, FD_COMPACT_VECTORS * lanes, 1, lanes,
+        {&c->mask_out, p->row, p->group, p->groups, 0, 1, FD_COMPACT_VECTORS * lanes, 1, lanes,
          fd_phase(c->grad, size), p->columns},
     };
     return fd_lay_out_axes(layouts, 2, (int)lanes);
@@ -292,22 +297,29 @@ static void set_sizes(gradient_pass *p)
     const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype);
     const int64_t unit = p->kernels->compact_rows;
     const int64_t widest = fd_widest_block(p->columns, p->groups);
-    int64_t columns = widest;
+    int64_t columns = 0;
     p->depth = fd_smaller(p->group, FD_COMPACT_DEPTH);
     p->blocks = fd_divide_up(p->group, FD_COMPACT_DEPTH);
     p->most_panels = 0;
     for (int64_t g = 0; g < p->groups; g++) {
         p->most_panels = fd_larger(p->most_panels, p->columns[g].blocks);
-        columns = p->groups > 1 ? fd_larger(columns, active_columns(p, g)) : columns;
+        columns = fd_larger(columns, active_columns(p, g));
     }
     p->strip_bytes = p->depth * FD_COMPACT_STRIP * lanes * size;
     /* The last row of a strip may be followed by a vector's rest: not in what another thread packs. */
     const int64_t rest = fd_aligned(lanes * size);
     p->panel_bytes = fd_divide_up(widest, FD_COMPACT_STRIP * lanes) * p->strip_bytes + rest;
     const int64_t rows = fd_divide_up(fd_widest_block(p->units, p->groups), unit) * unit;
+    const int64_t cache = fd_second_level_cache_bytes(), room = FD_MAX_LANES;
     p->tile_stride = fd_panel_stride(columns, lanes);
-    p->tile_bytes = (rows * p->tile_stride + FD_MAX_LANES) * size;
-    p->together = fd_second_level_cache_bytes() / SUMS_SHARE / fd_larger(p->tile_bytes, 1);
+    p->tile_bytes = (rows * p->tile_stride + room) * size;
+    p->whole = p->groups > 1 ||
+               (p->blocks == 1 && p->most_panels > 1 && p->tile_bytes <= cache / WHOLE_SHARE);
+    if (!p->whole) {
+        p->tile_stride = fd_panel_stride(widest, lanes);
+        p->tile_bytes = (rows * p->tile_stride + room) * size;
+    }
+    p->together = cache / SUMS_SHARE / fd_larger(p->tile_bytes, 1);
     p->together = fd_larger(fd_smaller(p->together, p->groups), 1);
 }
 
