@@ -313,8 +313,9 @@ static void set_sizes(gradient_pass *p)
     const int64_t cache = fd_second_level_cache_bytes(), room = FD_MAX_LANES;
     p->tile_stride = fd_panel_stride(columns, lanes);
     p->tile_bytes = (rows * p->tile_stride + room) * size;
-    p->whole = p->groups > 1 ||
-               (p->blocks == 1 && p->most_panels > 1 && p->tile_bytes <= cache / WHOLE_SHARE);
+    /* not by p->tile_bytes, which may depend on the number of threads */
+    const int kept = TASK_UNITS * p->tile_stride * size <= cache / WHOLE_SHARE;
+    p->whole = p->groups > 1 || (p->blocks == 1 && p->most_panels > 1 && kept);
     if (!p->whole) {
         p->tile_stride = fd_panel_stride(widest, lanes);
         p->tile_bytes = (rows * p->tile_stride + room) * size;

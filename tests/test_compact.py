@@ -145,6 +145,8 @@ def test_gradients(each_isa, each_thread_count, calls, dtype):
         ((330, 200, 270), 8),  # groups in more than one pass
         ((75, 700, 450), 32),
         ((37, 900, 1100), 2048),
+        ((130, 150, 1500), 2),  # gradients of more groups than the cache holds
+        ((37, 90, 5000), 2048),  # and of longer rows
     ],
 )
 def test_bits_do_not_depend_on_the_number_of_threads(
