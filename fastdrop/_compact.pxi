@@ -56,6 +56,8 @@ cdef extern from "fastdrop.h" nogil:
     void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
                         const compact_mask *mask, double scale, void *out)
     int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
+    int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes,
+                              int64_t column_bytes, int64_t rows, int64_t columns, int64_t every)
 
 
 cdef inline compact_mask mask_of(cnp.ndarray bits, int64_t rows_per_mask, int64_t width):
@@ -165,6 +167,23 @@ def all_finite(cnp.ndarray x not None):
     return finite
 
 
+cdef double share_found(cnp.ndarray x, int64_t counted, int64_t shares):
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1), every, looked_at
+    if rows == 0 or columns == 0:
+        return 0
+    every = min(max(rows * columns // counted, 1), rows)
+    looked_at = (rows + every - 1) // every * columns
+    cdef int64_t found = fd_count_nonzeros(
+        dtype_of(x), cnp.PyArray_DATA(x), cnp.PyArray_STRIDE(x, 0), cnp.PyArray_STRIDE(x, 1), rows,
+        columns, every,
+    )
+    return rint(<double>found / looked_at * shares) / shares
+
+
+def sampled_share(cnp.ndarray x not None, int64_t counted, int64_t shares):
+    return share_found(x if cnp.PyArray_ISALIGNED(x) else x.copy(), counted, shares)
+
+
 cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
     """Whether two contiguous arrays do not overlap."""
     cdef const char *first = cnp.PyArray_BYTES(a)
@@ -256,8 +275,8 @@ def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t row
 
 
 def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
-                 keep_prob, bint skip_zeros, int64_t small, int64_t most, cheapest, sampled_share,
-                 dense, out):
+                 keep_prob, bint skip_zeros, int64_t small, int64_t most, int64_t counted,
+                 int64_t shares, cheapest, dense, out):
     cdef cnp.npy_intp shape[2]
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2):
         return None
@@ -291,7 +310,7 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     elif work >= small:
         if keep_prob is None:
             return None
-        stored = keep_prob * sampled_share(a) if skip_zeros else keep_prob
+        stored = keep_prob * share_found(a, counted, shares) if skip_zeros else keep_prob
         kept = (keep_prob, 1.0, share) if share == rows else (None, None, 0)
         method = cheapest(
             isa_used(), (rows, depth, columns), a.dtype, stored, share >= 4 and not skip_zeros,

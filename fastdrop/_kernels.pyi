@@ -13,7 +13,6 @@ _Shape: TypeAlias = tuple[int, ...]
 _Objects: TypeAlias = tuple[object, ...]
 _Chooser: TypeAlias = Callable[..., str]
 _Dense: TypeAlias = Callable[..., bool]
-_Share: TypeAlias = Callable[[_Matrix], float]
 
 class _BuildInfo(TypedDict):
     isa_available: tuple[str, ...]
@@ -136,6 +135,7 @@ def masked_sums(
     out: _Matrix,
 ) -> None: ...
 def all_finite(x: _Matrix) -> bool: ...
+def sampled_share(x: _Matrix, counted: int, shares: int) -> float: ...
 def surely_apart(results: _Objects, operands: _Objects) -> bool: ...
 def plain_matmul(
     x: _Matrix,
@@ -163,8 +163,9 @@ def small_matmul(
     skip_zeros: bool,
     small: int,
     most: int,
+    counted: int,
+    shares: int,
     cheapest: _Chooser,
-    sampled_share: _Share,
     dense: _Dense,
     out: object,
 ) -> _Matrix | None: ...

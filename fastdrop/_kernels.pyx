@@ -4,6 +4,7 @@ The functions are the twins of those in ``fastdrop.reference`` and take the same
 are not public: callers have checked types, shapes, overlaps and alignment.
 """
 
+from libc.math cimport rint
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cimport numpy as cnp

@@ -10,14 +10,15 @@ from fastdrop.functional import check_output, overlap
 from fastdrop.mask import Mask
 from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
 from fastdrop.products import (
+    COUNTED_ELEMENTS,
     METHODS,
     MIDDLE_PRODUCT,
+    SHARES,
     SMALL_PRODUCT,
     Product,
     cheapest,
     multiply,
     multiply_transposed,
-    sampled_share,
     small_dense,
 )
 
@@ -93,8 +94,8 @@ def masked_matmul(
     if mask_out is None and bias is None and method == "auto" and type(mask_in) is Mask:
         small = kernels.small_matmul(
             x, w, mask_in._bits, mask_in._shape, mask_in._rows_per_mask, mask_in._scale,
-            mask_in._keep_prob, skip_zeros, SMALL_PRODUCT, MIDDLE_PRODUCT, cheapest, sampled_share,
-            small_dense, out,
+            mask_in._keep_prob, skip_zeros, SMALL_PRODUCT, MIDDLE_PRODUCT, COUNTED_ELEMENTS, SHARES,
+            cheapest, small_dense, out,
         )  # fmt: skip
         if small is not None:
             return small

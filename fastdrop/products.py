@@ -25,16 +25,9 @@ from fastdrop.cost import (
     masks_cost,
     skip_cost,
 )
-from fastdrop.operands import one_axis_contiguous, rows_contiguous, share_of_nonzeros
+from fastdrop.operands import one_axis_contiguous, rows_contiguous
 
-__all__ = [
-    "METHODS",
-    "cheapest",
-    "multiply",
-    "multiply_transposed",
-    "sampled_share",
-    "small_dense",
-]
+__all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed", "small_dense"]
 
 METHODS = ("auto", "compact", "skip", "dense")
 # Groups of fewer rows have nothing to share: every one would pack its weights for itself.
@@ -86,14 +79,9 @@ class Product:
     def density(self):
         """Share of the elements of x that are multiplied."""
         share = 1.0 if self.mask_in is None else self.mask_in.density()
-        return share * sampled_share(self.x) if self.skip_zeros and self.x.size else share
-
-
-def sampled_share(x):
-    """Share of the elements of a matrix that are not zero, as some rows of it have it."""
-    rows, depth = x.shape
-    every = max(1, rows * depth // COUNTED_ELEMENTS)
-    return round(share_of_nonzeros(x[:: min(every, rows)]) * SHARES) / SHARES
+        if self.skip_zeros:
+            share *= kernels.sampled_share(self.x, COUNTED_ELEMENTS, SHARES)
+        return share
 
 
 def multiply(product, method):

@@ -320,6 +320,11 @@ void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
 /* Whether n contiguous elements, float32 or float64, are all finite. (sums.c) */
 int fd_all_finite(fd_dtype dtype, const void *x, int64_t n);
 
+/* How many elements of every `every`th row of x are not zero, from the first one on; float32 or float64,
+ * fewer than 2^31 columns. Element (i, j) is at i * row_bytes + j * column_bytes, aligned. (sums.c) */
+int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes, int64_t column_bytes,
+                          int64_t rows, int64_t columns, int64_t every);
+
 /* ------------------------------------------------------------------------------------------
  * Updates (update.c), multi-threaded; float32 and float64. All arrays are C-contiguous and do not
  * overlap. What is not active is not changed: value, first and second, and counts.

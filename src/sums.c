@@ -73,3 +73,31 @@ int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
     }
     return finite && wide;
 }
+
+#define ADD_NONZEROS(type)                                                                       \
+    for (int64_t i = 0; i < rows; i += every) {                                                  \
+        const char *row = (const char *)x + i * row_bytes;                                       \
+        int32_t found = 0;                                                                       \
+        if (column_bytes == (int64_t)sizeof(type)) {                                             \
+            for (int64_t j = 0; j < columns; j++) {                                              \
+                found += ((const type *)row)[j] != 0;                                            \
+            }                                                                                    \
+        } else {                                                                                 \
+            for (int64_t j = 0; j < columns; j++) {                                              \
+                found += *(const type *)(row + j * column_bytes) != 0;                           \
+            }                                                                                    \
+        }                                                                                        \
+        count += found;                                                                          \
+    }
+
+int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes, int64_t column_bytes,
+                          int64_t rows, int64_t columns, int64_t every)
+{
+    int64_t count = 0;
+    if (dtype == FD_FLOAT32) {
+        ADD_NONZEROS(float)
+    } else {
+        ADD_NONZEROS(double)
+    }
+    return count;
+}

@@ -27,6 +27,26 @@ def test_all_finite_finds_one_among_many(kernels, dtype):
                 assert kernels.all_finite(changed) is False
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sampled_share(dtype):
+    rng = numpy.random.default_rng(5)
+    for shape in [(0, 3), (3, 0), (1, 1), (7, 5), (40, 33), (129, 64), (3000, 7), (2, 9000)]:
+        x = rng.standard_normal(shape).astype(dtype)
+        x[rng.random(shape) < 0.7] = 0
+        x[:1, :1] = -0.0  # a zero
+        x[1:2, :1] = numpy.nan
+        wide = numpy.zeros((shape[0], 2 * shape[1] + 1), dtype)
+        wide[:, 1::2] = x
+        odd = numpy.zeros(x.nbytes + 1, numpy.uint8)[1:].view(dtype).reshape(shape)
+        odd[...] = x
+        for matrix in (x, x.T, x[::-1], wide[:, 1::2], odd):
+            for counted, shares in [(1, 4), (100, 256), (1 << 13, 256), (1 << 20, 1 << 20)]:
+                found = _kernels.sampled_share(matrix, counted, shares)
+                assert found == reference.sampled_share(matrix, counted, shares)
+        exact = numpy.count_nonzero(x) / max(x.size, 1)
+        assert abs(_kernels.sampled_share(x, 1 << 20, 1 << 20) - exact) <= 2.0**-20
+
+
 @pytest.mark.parametrize("kernels", [_kernels, reference])
 def test_surely_apart(kernels):
     x = numpy.zeros((6, 4))

@@ -47,6 +47,7 @@ from fastdrop.reference.compact import (
     direct_matmul,
     masked_sums,
     plain_matmul,
+    sampled_share,
     small_matmul,
     surely_apart,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "philox4x32",
     "plain_matmul",
     "rectify",
+    "sampled_share",
     "scatter",
     "set_num_threads",
     "skip_matmul",

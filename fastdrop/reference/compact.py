@@ -25,6 +25,7 @@ __all__ = [
     "direct_matmul",
     "masked_sums",
     "plain_matmul",
+    "sampled_share",
     "small_matmul",
     "surely_apart",
 ]
@@ -282,22 +283,39 @@ def direct_matmul(x, bits, rows_per_mask, w, scale, out):
     return plain_matmul(x, bits, rows_per_mask, w, scale, None, 1.0, out)
 
 
+def sampled_share(x, counted, shares):
+    """Share of the elements of a matrix that are not zero, in steps of 1 / `shares`; 0 of none.
+
+    Looks at about `counted` elements: of a larger matrix, at rows at equal distances.
+
+    Examples
+    --------
+    >>> sampled_share(numpy.array([[1.0, 0.0, 0.0], [9.0, 9.0, 9.0]]), 3, 4)
+    0.25
+    """
+    if x.size == 0:
+        return 0.0
+    every = min(max(x.size // counted, 1), len(x))
+    found = x[::every]
+    return round(numpy.count_nonzero(found) / found.size * shares) / shares
+
+
 def small_matmul(
-    x, w, bits, mask_shape, rows_per_mask, scale, keep_prob, skip_zeros, small, most, cheapest,
-    sampled_share, dense, out,
+    x, w, bits, mask_shape, rows_per_mask, scale, keep_prob, skip_zeros, small, most, counted,
+    shares, cheapest, dense, out,
 ):  # fmt: skip
     """Return None: the way around the checks of a smaller product that the kernels have.
 
     Where everything is as it should be (two C-contiguous matrices of one dtype, a mask of all rows
     or of each, less than `most` multiply-adds), the compiled module computes ``direct_matmul`` or
     ``skip_matmul`` at once, or from `small` multiply-adds on what `cheapest` says, where zeros are
-    skipped of the share that `sampled_share` finds, with `dense` for NumPy's BLAS, and returns the
-    result, in `out` if that is an array. Else it returns None as well, and the caller finds out
-    what is different.
+    skipped of the share that ``sampled_share`` finds, with `dense` for NumPy's BLAS, and returns
+    the result, in `out` if that is an array. Else it returns None as well, and the caller finds
+    out what is different.
 
     Examples
     --------
     >>> x, bits = numpy.ones((1, 2)), numpy.array([3], numpy.uint8)
-    >>> small_matmul(x, x.T, bits, (1, 2), 1, 1.0, 1.0, False, 100, 1000, max, max, max, None)
+    >>> small_matmul(x, x.T, bits, (1, 2), 1, 1.0, 1.0, False, 100, 1000, 9, 9, max, max, None)
     """
     return None
