@@ -81,10 +81,11 @@ static void R_(few_rows)(const skip_lists *lists, int64_t blocks, int64_t first,
     }
     for (int64_t block = 0; block < blocks; from += lists[block++].depth * w->stride) {
         const skip_lists *l = &lists[block];
-        const uint16_t *order = l->order + l->rows_of_count[0], *place = l->places;
+        const uint16_t *order = l->order, *place = l->places;
         const R_(element) *value = l->values;
-        for (int count = 1; count <= l->depth; count++) {
-            for (int32_t r = 0; r < l->rows_of_count[count]; r++, place += count, value += count) {
+        for (int32_t walk = 0; walk < l->pairs + l->singles; walk++) {
+            const int64_t count = l->counts[walk];
+            for (int r = 0; r < (walk < l->pairs ? 2 : 1); r++, place += count, value += count) {
                 R_(add_row_of_lists)(tile + *order++ * columns, value, place, count, from, w->stride,
                                      columns);
             }

@@ -269,10 +269,10 @@ static int place_lists(skip_pass *p)
     const int64_t places = fd_aligned(capacity * (int64_t)sizeof(uint16_t));
     const int64_t words = fd_aligned(p->rows * FD_SKIP_WORDS * (int64_t)sizeof(uint64_t));
     const int64_t order = fd_aligned((p->rows + FD_ROWS_AHEAD) * (int64_t)sizeof(uint16_t));
-    const int64_t shared = fd_aligned(p->rows);
+    const int64_t walks = fd_aligned(p->rows); /* a byte each */
     const int64_t counts = fd_aligned(p->groups * (int64_t)sizeof(int32_t));
     const int64_t heads = fd_aligned(p->blocks * (int64_t)sizeof(skip_lists));
-    const int64_t one = values + places + words + order + shared + counts;
+    const int64_t one = values + places + words + order + 2 * walks + counts;
     char *memory = fd_workspace(FD_SLOT_LISTS, (size_t)(heads + p->blocks * one));
     if (memory == NULL) {
         return -1;
@@ -285,8 +285,9 @@ static int place_lists(skip_pass *p)
         l->places = (uint16_t *)(memory + values);
         l->words = (uint64_t *)(memory + values + places);
         l->order = (uint16_t *)(memory + values + places + words);
-        l->shared = (uint8_t *)(memory + values + places + words + order);
-        l->count_of_group = (int32_t *)(memory + values + places + words + order + shared);
+        l->counts = (uint8_t *)(memory + values + places + words + order);
+        l->shared = l->counts + walks;
+        l->count_of_group = (int32_t *)(l->shared + walks);
         l->unit = p->in_strips ? 1 : (int32_t)row_bytes(p);
         l->sharing = !p->in_strips;
         l->total = 0;

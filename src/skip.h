@@ -53,9 +53,10 @@ typedef struct {
     int64_t rows_per_mask;
 } skip_result;
 
-/* The stored elements of a block of rows over one block of depth: row after row in their order, or two rows
- * of the same length after the other: places that both have, the first row's values there, the second's, and
- * then what each has for itself. */
+/* The stored elements of a block of rows over one block of depth, in the order in which they are walked: first
+ * two rows at a time whose lists have the same length, then rows alone, both by the length of their lists. Of
+ * two rows: places that both have, the first row's values there, the second's, and then what each has for
+ * itself. */
 typedef struct {
     void *values;
     uint16_t *places; /* rows of the panel, as bytes from its begin; or, `unit` 1, as numbers */
@@ -63,9 +64,10 @@ typedef struct {
     int32_t sharing;  /* two rows may have places in common */
     uint64_t *words;  /* scratch: FD_SKIP_WORDS a row */
     int64_t depth;    /* of the block */
-    uint16_t *order;  /* rows, by the length of their lists, then FD_ROWS_AHEAD zeros */
+    uint16_t *order;  /* rows as they are walked, then FD_ROWS_AHEAD zeros */
+    uint8_t *counts;  /* the length of the lists of each walk */
     uint8_t *shared;  /* of each two rows: how many places they have in common in the lists */
-    int32_t rows_of_count[FD_SKIP_DEPTH + 1]; /* how many rows have lists of each length */
+    int32_t pairs, singles;
     int32_t *count_of_group;
     int64_t total; /* stored elements */
 } skip_lists;

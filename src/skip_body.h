@@ -189,41 +189,41 @@ R_(skip_rows_of)(const skip_lists *lists, const char *panel, const int vectors,
                  const skip_sums *sums, const skip_prefetch *next)
 {
     const uint16_t *order = lists->order, *place = lists->places;
-    const uint8_t *shared = lists->shared;
     const R_(element) *value = lists->values;
     skip_prefetch ahead = *next;
     /* Rows without a stored element have nothing to do but to begin or to finish. */
     const int idle = sums->from == FD_FROM_TILE && sums->to == FD_TO_TILE;
-    for (int count = 0; count <= lists->depth; count++) {
-        int32_t rows = lists->rows_of_count[count];
+    for (int32_t pair = 0; pair < lists->pairs; pair++, order += SKIP_ROWS) {
+        const int64_t count = lists->counts[pair], shared = lists->shared[pair];
         if (count == 0 && idle) {
-            order += rows;
-            shared += (rows + SKIP_ROWS - 1) / SKIP_ROWS;
             continue;
         }
-        for (; rows >= SKIP_ROWS; rows -= SKIP_ROWS) {
-            skip_fetch_ahead(&ahead, SKIP_ROWS);
-            if (sums->to == FD_TO_RESULT) {
-                for (int r = 0; r < SKIP_ROWS; r++) {
-                    R_(fetch_result)(sums, order[FETCHED_AHEAD + r]);
-                }
+        skip_fetch_ahead(&ahead, SKIP_ROWS);
+        if (sums->to == FD_TO_RESULT) {
+            for (int r = 0; r < SKIP_ROWS; r++) {
+                R_(fetch_result)(sums, order[FETCHED_AHEAD + r]);
             }
-            if (SKIP_ROWS > 1 && *shared > 0) {
-                R_(walk)(value, place, *shared, count, order, panel, SKIP_ROWS, vectors, sums);
-            } else {
-                R_(walk)(value, place, 0, count, order, panel, SKIP_ROWS, vectors, sums);
-            }
-            value += SKIP_ROWS * count;
-            place += SKIP_ROWS * count - *shared++;
-            order += SKIP_ROWS;
         }
-        if (SKIP_ROWS > 1 && rows > 0) {
-            skip_fetch_ahead(&ahead, 1);
-            R_(walk)(value, place, 0, count, order++, panel, 1, vectors, sums);
-            value += count;
-            place += count;
-            shared++;
+        if (SKIP_ROWS > 1 && shared > 0) {
+            R_(walk)(value, place, shared, count, order, panel, SKIP_ROWS, vectors, sums);
+        } else {
+            R_(walk)(value, place, 0, count, order, panel, SKIP_ROWS, vectors, sums);
         }
+        value += SKIP_ROWS * count;
+        place += SKIP_ROWS * count - shared;
+    }
+    for (int32_t single = 0; single < lists->singles; single++, order++) {
+        const int64_t count = lists->counts[lists->pairs + single];
+        if (count == 0 && idle) {
+            continue;
+        }
+        skip_fetch_ahead(&ahead, 1);
+        if (sums->to == FD_TO_RESULT) {
+            R_(fetch_result)(sums, order[FETCHED_AHEAD]);
+        }
+        R_(walk)(value, place, 0, count, order, panel, 1, vectors, sums);
+        value += count;
+        place += count;
     }
 }
 

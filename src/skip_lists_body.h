@@ -125,23 +125,35 @@ static inline int R_(count_stored)(const uint64_t *words)
     return count;
 }
 
-/* Counts the rows by the length of their lists, and puts them in that order. */
+/* Puts the rows in the order in which they are walked. */
 static void R_(order_rows)(int64_t rows, skip_lists *lists)
 {
-    int32_t rank[FD_SKIP_DEPTH + 1], before = 0;
-    memset(lists->rows_of_count, 0, sizeof lists->rows_of_count);
+    int32_t rows_of_count[FD_SKIP_DEPTH + 1] = {0}, pair[FD_SKIP_DEPTH + 1], single[FD_SKIP_DEPTH + 1];
     for (int64_t i = 0; i < rows; i++) {
-        lists->rows_of_count[R_(count_stored)(lists->words + i * FD_SKIP_WORDS)]++;
+        rows_of_count[R_(count_stored)(lists->words + i * FD_SKIP_WORDS)]++;
     }
+    lists->pairs = 0;
+    for (int count = 0; SKIP_ROWS > 1 && count <= lists->depth; count++) {
+        pair[count] = 2 * lists->pairs;
+        for (int n = 0; n < rows_of_count[count] / 2; n++) {
+            lists->counts[lists->pairs++] = (uint8_t)count;
+        }
+    }
+    lists->singles = 0;
     lists->total = 0;
     for (int count = 0; count <= lists->depth; count++) {
-        rank[count] = before;
-        before += lists->rows_of_count[count];
-        lists->total += (int64_t)count * lists->rows_of_count[count];
+        single[count] = 2 * lists->pairs + lists->singles;
+        for (int n = 0; n < (SKIP_ROWS > 1 ? rows_of_count[count] % 2 : rows_of_count[count]); n++) {
+            lists->counts[lists->pairs + lists->singles++] = (uint8_t)count;
+        }
+        lists->total += (int64_t)count * rows_of_count[count];
     }
     for (int64_t i = 0; i < rows; i++) {
         const int count = R_(count_stored)(lists->words + i * FD_SKIP_WORDS);
-        lists->order[rank[count]++] = (uint16_t)i;
+        const int paired = SKIP_ROWS > 1 && rows_of_count[count] > 0 &&
+                           (pair[count] % 2 == 1 || rows_of_count[count] > 1);
+        lists->order[paired ? pair[count]++ : single[count]++] = (uint16_t)i;
+        rows_of_count[count]--;
     }
     memset(lists->order + rows, 0, FD_ROWS_AHEAD * sizeof *lists->order);
 }
@@ -204,30 +216,25 @@ static void R_(skip_lists)(const skip_operand *x, int64_t row, int64_t rows, int
     int64_t stride;
     const R_(element) *from = R_(contiguous_rows)(x, row, rows, first, depth, copy, &stride);
     const uint16_t *order = lists->order;
-    uint8_t *shared = lists->shared;
     R_(element) *values = lists->values;
     uint16_t *places = lists->places;
-    for (int count = 0; count <= depth; count++) {
-        const int sharing = lists->sharing && count * count >= LEAST_SHARED * depth;
-        for (int32_t left = lists->rows_of_count[count]; left > 0;) {
-            const int together = left < SKIP_ROWS ? 1 : SKIP_ROWS;
-            const R_(element) *data[SKIP_ROWS];
-            const uint64_t *words[SKIP_ROWS];
-            for (int r = 0; r < together; r++) {
-                data[r] = from + order[r] * stride;
-                words[r] = lists->words + order[r] * FD_SKIP_WORDS;
-            }
-            if (sharing && together == 2) {
-                *shared++ = R_(write_pair)(data, words, lists, &values, &places);
-            } else {
-                for (int r = 0; r < together; r++) {
-                    places = R_(write_places_of)(words[r], lists->unit, places);
-                    values = R_(write_values)(data[r], words[r], depth, values);
-                }
-                *shared++ = 0;
-            }
-            order += together;
-            left -= together;
+    for (int32_t walk = 0; walk < lists->pairs + lists->singles; walk++) {
+        const int together = walk < lists->pairs ? 2 : 1, count = lists->counts[walk];
+        const R_(element) *data[2];
+        const uint64_t *words[2];
+        for (int r = 0; r < together; r++) {
+            data[r] = from + order[r] * stride;
+            words[r] = lists->words + order[r] * FD_SKIP_WORDS;
+        }
+        order += together;
+        if (together == 2 && lists->sharing && count * count >= LEAST_SHARED * depth) {
+            lists->shared[walk] = R_(write_pair)(data, words, lists, &values, &places);
+            continue;
+        }
+        lists->shared[walk] = 0;
+        for (int r = 0; r < together; r++) {
+            places = R_(write_places_of)(words[r], lists->unit, places);
+            values = R_(write_values)(data[r], words[r], depth, values);
         }
     }
 }
