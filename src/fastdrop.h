@@ -106,10 +106,10 @@ typedef struct {
                        int accumulate, void *out);
 
     /* The parts of a product that skips zeros; see skip_body.h. Panels are up to FD_SKIP_DEPTH deep and up
-     * to FD_NARROW_VECTORS or skip_vectors vectors wide (groups: an even number). Lists are of lists->depth elements from depth
-     * `first` on; `copy` has room for rows * FD_SKIP_DEPTH elements. Lists of group_rows rows where rows
-     * share them: group g is rows [row_of_group[g], + rows_of_group[g])
-     * of x, and the tile's rows [g * group_rows, + rows_of_group[g]). */
+     * to FD_NARROW_VECTORS or skip_vectors vectors wide (groups: an even number). Lists are of
+     * lists->depth elements from depth `first` on; `copy` has room for rows * FD_SKIP_DEPTH elements. Lists
+     * of group_rows rows where rows share them: group g is rows [row_of_group[g], + rows_of_group[g]) of x,
+     * and the tile's rows [g * group_rows, + rows_of_group[g]). */
     int64_t skip_vectors, group_rows;
     void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first, void *copy,
                           skip_lists *lists);
