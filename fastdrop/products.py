@@ -38,8 +38,9 @@ SMALL_PRODUCT = 1 << 17
 MIDDLE_PRODUCT = 1 << 28
 # Elements of x that are looked at for its share of zeros: of a large x, rows at equal distances.
 COUNTED_ELEMENTS = 1 << 13
-# Shares of zeros that are told apart, for few choices to be remembered.
+# Shares of zeros that are told apart: few, for the same choice to be found again.
 SHARES = 256
+# Choices that are remembered: a network has few shapes.
 REMEMBERED = 1024
 # A buffer above this is given back at the end of its call.
 KEPT_BYTES = 1 << 26

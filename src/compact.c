@@ -206,9 +206,11 @@ static int lay_out(compact_pass *p)
     const int64_t phase = fd_phase(c->w.data, fd_element_bytes(p->dtype));
     const int64_t vectors = p->groups > 1 ? FD_COMPACT_GROUP_VECTORS : FD_COMPACT_VECTORS;
     const compact_layout layouts[] = {
-        {&c->mask_in, p->row, p->group, p->groups, 1, 0, FD_COMPACT_DEPTH, 1, 1, phase, p->depth},
-        {&c->mask_out, p->row, p->group, p->groups, 1, 0, vectors * lanes, p->threads, lanes, phase,
-         p->columns},
+        {.mask = &c->mask_in, .row = p->row, .group = p->group, .groups = p->groups, .common = 1,
+         .most = FD_COMPACT_DEPTH, .parts = 1, .unit = 1, .phase = phase, .axes = p->depth},
+        {.mask = &c->mask_out, .row = p->row, .group = p->group, .groups = p->groups, .common = 1,
+         .most = vectors * lanes, .parts = p->threads, .unit = lanes, .phase = phase,
+         .axes = p->columns},
     };
     return fd_lay_out_axes(layouts, 2, (int)lanes);
 }

@@ -277,16 +277,17 @@ static void add_groups(const void *context, int64_t task)
 static int lay_out(gradient_pass *p, int threads)
 {
     const compact_batch *c = p->c;
-    const int64_t lanes = p->kernels->lanes[p->dtype], unit = p->kernels->compact_rows;
-    const int64_t size = fd_element_bytes(p->dtype);
+    const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype);
     const int64_t bytes = c->mask_in.units.length * c->mask_out.units.length * size;
     const int alone = p->groups == 1;
     const int64_t parts = alone ? 1 : fd_larger(bytes / TASK_BYTES, 1);
     const compact_layout layouts[] = {
-        {&c->mask_in, p->row, p->group, p->groups, 1, 0, alone ? TASK_UNITS : FD_COMPACT_UNITS,
-         fd_divide_up(parts, threads) * threads, unit, fd_phase(c->x, size), p->units},
-        {&c->mask_out, p->row, p->group, p->groups, 0, 1, FD_COMPACT_VECTORS * lanes, 1, lanes,
-         fd_phase(c->grad, size), p->columns},
+        {.mask = &c->mask_in, .row = p->row, .group = p->group, .groups = p->groups, .common = 1,
+         .most = alone ? TASK_UNITS : FD_COMPACT_UNITS, .parts = fd_divide_up(parts, threads) * threads,
+         .unit = p->kernels->compact_rows, .phase = fd_phase(c->x, size), .axes = p->units},
+        {.mask = &c->mask_out, .row = p->row, .group = p->group, .groups = p->groups, .vectors = 1,
+         .most = FD_COMPACT_VECTORS * lanes, .parts = 1, .unit = lanes,
+         .phase = fd_phase(c->grad, size), .axes = p->columns},
     };
     return fd_lay_out_axes(layouts, 2, (int)lanes);
 }
@@ -310,16 +311,12 @@ static void set_sizes(gradient_pass *p)
     const int64_t rest = fd_aligned(lanes * size);
     p->panel_bytes = fd_divide_up(widest, FD_COMPACT_STRIP * lanes) * p->strip_bytes + rest;
     const int64_t rows = fd_divide_up(fd_widest_block(p->units, p->groups), unit) * unit;
-    const int64_t cache = fd_second_level_cache_bytes(), room = FD_MAX_LANES;
-    p->tile_stride = fd_panel_stride(columns, lanes);
-    p->tile_bytes = (rows * p->tile_stride + room) * size;
-    /* not by p->tile_bytes, which may depend on the number of threads */
-    const int kept = TASK_UNITS * p->tile_stride * size <= cache / WHOLE_SHARE;
+    const int64_t cache = fd_second_level_cache_bytes(), row = fd_panel_stride(columns, lanes);
+    /* not by `rows`, which may depend on the number of threads */
+    const int kept = TASK_UNITS * row * size <= cache / WHOLE_SHARE;
     p->whole = p->groups > 1 || (p->blocks == 1 && p->most_panels > 1 && kept);
-    if (!p->whole) {
-        p->tile_stride = fd_panel_stride(widest, lanes);
-        p->tile_bytes = (rows * p->tile_stride + room) * size;
-    }
+    p->tile_stride = p->whole ? row : fd_panel_stride(widest, lanes);
+    p->tile_bytes = (rows * p->tile_stride + FD_MAX_LANES) * size;
     p->together = cache / SUMS_SHARE / fd_larger(p->tile_bytes, 1);
     p->together = fd_larger(fd_smaller(p->together, p->groups), 1);
 }
@@ -373,7 +370,7 @@ int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compac
         p.groups = 1;
         if (p.group == c->group) {
             p.groups = fd_smaller(fd_smaller(FD_COMPACT_GROUPS, FD_BLOCK_ROWS / p.group),
-                               fd_divide_up(left, c->group));
+                                  fd_divide_up(left, c->group));
         }
         p.rows = fd_smaller(p.groups * p.group, left);
         const int64_t products = add_pass(&p);
