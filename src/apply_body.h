@@ -50,12 +50,24 @@ static inline void R_(apply_vectors)(const R_(element) *x, R_(element) *out, int
                                      const uint8_t *bits, int64_t bit, double scale,
                                      const int streaming)
 {
+    if (n < R_(lanes)) {
+        R_(apply_rest)(x, out, n, bits, bit, scale);
+        return;
+    }
     const R_(vector) s = R_(splat)(scale);
+    const int64_t tail = n % R_(lanes), end = n - R_(lanes);
+    /* What is left over ends the last whole vector there is, which overlaps the one before: in time, for
+     * out may be x. */
+    const uint64_t word = fd_load_bits_part(bits, bit + end, R_(lanes));
+    const R_(vector) last = R_(keep)(R_(product)(x + end, s), word);
     int64_t i = 0;
     for (; i + 64 <= n; i += 64) {
         R_(apply_word)(x + i, out + i, fd_load_bits(bits, bit + i), s, streaming);
     }
-    R_(apply_rest)(x + i, out + i, n - i, bits, bit + i, scale);
+    R_(apply_rest)(x + i, out + i, n - i - tail, bits, bit + i, scale);
+    if (tail) {
+        R_(store)(out + end, last);
+    }
 }
 
 /* Not fenced. */

@@ -17,6 +17,22 @@ static inline uint64_t fd_load_bits(const uint8_t *bits, int64_t bit)
     return word;
 }
 
+/* The first `count` <= 8 bytes, the lowest first: from both ends, whose loads may overlap. */
+static inline uint64_t fd_load_bytes(const uint8_t *bytes, int64_t count)
+{
+    if (count >= 4) {
+        uint32_t first, last;
+        memcpy(&first, bytes, 4);
+        memcpy(&last, bytes + count - 4, 4);
+        return first | (uint64_t)last << (8 * (count - 4));
+    }
+    if (count <= 0) {
+        return 0;
+    }
+    const uint64_t middle = (uint64_t)bytes[count >> 1] << (8 * (count >> 1));
+    return bytes[0] | middle | (uint64_t)bytes[count - 1] << (8 * (count - 1));
+}
+
 /* The `count` <= 64 bits from bit `bit` on; reads no byte that holds none of them. The bits above
  * are zero. */
 static inline uint64_t fd_load_bits_part(const uint8_t *bits, int64_t bit, int64_t count)
@@ -24,14 +40,10 @@ static inline uint64_t fd_load_bits_part(const uint8_t *bits, int64_t bit, int64
     if (count >= 64) {
         return fd_load_bits(bits, bit);
     }
-    uint64_t word = 0;
     const unsigned shift = (unsigned)(bit & 7);
     const int64_t bytes = (shift + count + 7) >> 3; /* up to 9 */
     bits += bit >> 3;
-    for (int64_t i = 0; i < bytes && i < 8; i++) {
-        word |= (uint64_t)bits[i] << (8 * i);
-    }
-    word >>= shift;
+    uint64_t word = fd_load_bytes(bits, bytes < 8 ? bytes : 8) >> shift;
     if (bytes == 9) {
         word |= (uint64_t)bits[8] << (64 - shift);
     }

@@ -159,7 +159,7 @@ typedef struct {
     const direct_operands *c;
     char *out;
     int64_t rows; /* of a task */
-    atomic_int failed;
+    atomic_int failed, infinite;
 } direct_pass;
 
 static void multiply_task(const void *context, int64_t task)
@@ -167,8 +167,11 @@ static void multiply_task(const void *context, int64_t task)
     direct_pass *p = (direct_pass *)context;
     const int64_t row = task * p->rows, row_bytes = p->c->columns * fd_element_bytes(p->dtype);
     const int64_t rows = fd_smaller(p->c->rows - row, p->rows);
-    if (multiply_rows(p->dtype, p->c, row, rows, p->out + row * row_bytes) != 0) {
+    char *out = p->out + row * row_bytes;
+    if (multiply_rows(p->dtype, p->c, row, rows, out) != 0) {
         p->failed = 1;
+    } else if (!fd_active_kernels()->all_finite[p->dtype](out, rows * p->c->columns)) {
+        p->infinite = 1;
     }
 }
 
@@ -183,5 +186,5 @@ int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
         return 1;
     }
     fd_parallel(threads, fd_divide_up(c->rows, p.rows), multiply_task, &p);
-    return p.failed ? -1 : fd_all_finite(dtype, out, c->rows * c->columns);
+    return p.failed ? -1 : !p.infinite;
 }

@@ -9,6 +9,11 @@
 /* Elements of one task along the innermost axis: a multiple of 128, and enough that the fence
  * behind streaming stores does not matter. */
 #define TASK (1 << 16)
+/* Rows that are so short that a call for each would take longer than what it does, and so many that their
+ * bits are worth repeating; and how many bits of them, 512 bytes. */
+#define LONGEST_REPEATED 256
+#define FEWEST_REPEATED 8
+#define REPEATED_BITS (1 << 12)
 /* The same for activations, which are as small as a batch: they come from a cache. */
 #define SMALL_TASK (1 << 14)
 #define MINIMUM_RECTIFIED (1 << 16)
@@ -165,31 +170,108 @@ static void run_inner(const inner_loop *loop, const char *x, char *out, int64_t 
     }
 }
 
+/* Where a run, along the innermost axis, begins in x, out and mask. */
+typedef struct {
+    int64_t index[FD_MAX_DIMENSIONS];
+    int64_t x, out, bit;
+} run_place;
+
+static run_place place_of_run(const layout *l, int64_t run, int64_t bit)
+{
+    run_place place = {.x = 0, .out = 0, .bit = bit};
+    for (int axis = l->axes - 2; axis >= 0; axis--) {
+        const int64_t index = run % l->shape[axis];
+        run /= l->shape[axis];
+        place.index[axis] = index;
+        place.x += index * l->x[axis];
+        place.out += index * l->out[axis];
+        place.bit += index * l->mask[axis];
+    }
+    return place;
+}
+
+static void to_next_run(const layout *l, run_place *place)
+{
+    for (int axis = l->axes - 2; axis >= 0; axis--) {
+        int64_t steps = 1;
+        if (++place->index[axis] == l->shape[axis]) {
+            place->index[axis] = 0;
+            steps = 1 - l->shape[axis];
+        }
+        place->x += steps * l->x[axis];
+        place->out += steps * l->out[axis];
+        place->bit += steps * l->mask[axis];
+        if (steps == 1) {
+            return;
+        }
+    }
+}
+
 typedef struct {
     const layout *l;
     const inner_loop *loop;
     const char *x;
     char *out;
     int64_t bit;
-    int64_t length, pieces; /* of the innermost axis */
+    int64_t length, pieces; /* of a run */
+    int64_t runs, together; /* runs of a task; there is one if it has pieces */
 } layout_pass;
 
 static void layout_part(const void *context, int64_t task)
 {
     const layout_pass *p = context;
-    const layout *l = p->l;
     const inner_loop *loop = p->loop;
-    int64_t run = task / p->pieces;
-    const int64_t from = task % p->pieces * TASK, left = p->length - from;
-    int64_t x = from * loop->x, out = from * loop->out, bit = p->bit + from * loop->mask;
-    for (int axis = l->axes - 2; axis >= 0; axis--) {
-        const int64_t index = run % l->shape[axis];
-        run /= l->shape[axis];
-        x += index * l->x[axis];
-        out += index * l->out[axis];
-        bit += index * l->mask[axis];
+    const int64_t piece = task % p->pieces, from = piece * TASK;
+    const int64_t length = p->length - from < TASK ? p->length - from : TASK;
+    const int64_t first = task / p->pieces * p->together, left = p->runs - first;
+    run_place place = place_of_run(p->l, first, p->bit);
+    for (int64_t run = 0; run < p->together && run < left; run++) {
+        run_inner(loop, p->x + place.x + from * loop->x, p->out + place.out + from * loop->out, length,
+                  place.bit + from * loop->mask);
+        to_next_run(p->l, &place);
     }
-    run_inner(loop, p->x + x, p->out + out, left < TASK ? left : TASK, bit);
+}
+
+/* Short rows that share their bits and follow each other in memory: as long runs, by bits repeated. */
+typedef struct {
+    inner_loop loop; /* its bits are the repeated ones */
+    const char *x;
+    char *out;
+    int64_t total, length; /* elements of all, and of a run */
+} repeated_pass;
+
+static void repeated_part(const void *context, int64_t task)
+{
+    const repeated_pass *p = context;
+    const int64_t from = task * p->length, left = p->total - from;
+    run_inner(&p->loop, p->x + from * p->loop.x, p->out + from * p->loop.out,
+              left < p->length ? left : p->length, 0);
+}
+
+static int repeats(const layout *l, const inner_loop *loop)
+{
+    const int64_t size = fd_element_bytes(loop->dtype);
+    return l->axes == 2 && l->shape[0] >= FEWEST_REPEATED && l->shape[1] <= LONGEST_REPEATED &&
+           l->mask[0] == 0 && l->mask[1] == 1 && loop->x == size && loop->out == size &&
+           l->x[0] == l->shape[1] * size && l->out[0] == l->shape[1] * size;
+}
+
+static void apply_repeated(const layout *l, const inner_loop *loop, const char *x, char *out, int64_t bit)
+{
+    const int64_t length = l->shape[1], most = REPEATED_BITS / length;
+    const int64_t together = l->shape[0] < most ? l->shape[0] : most;
+    uint8_t row[LONGEST_REPEATED / 8 + 16], bits[REPEATED_BITS / 8 + 16]; /* fd_copy_bits reads on */
+    for (int64_t i = 0; i < length; i += 64) {
+        const uint64_t word = fd_load_bits_part(loop->bits, bit + i, length - i);
+        memcpy(row + i / 8, &word, 8);
+    }
+    for (int64_t r = 0; r < together; r++) {
+        fd_copy_bits(row, 0, bits, r * length, length);
+    }
+    repeated_pass p = {*loop, x, out, l->shape[0] * length, together * length};
+    p.loop.bits = bits;
+    fd_parallel(fd_threads_for(p.total, MINIMUM_PER_THREAD), (p.total + p.length - 1) / p.length,
+                repeated_part, &p);
 }
 
 static void apply_layout(const layout *l, const inner_loop *loop, const char *x, char *out,
@@ -200,9 +282,11 @@ static void apply_layout(const layout *l, const inner_loop *loop, const char *x,
     for (int axis = 0; axis < l->axes - 1; axis++) {
         runs *= l->shape[axis];
     }
-    const layout_pass p = {l, loop, x, out, bit, length, (length + TASK - 1) / TASK};
-    fd_parallel(fd_threads_for(runs * length, MINIMUM_PER_THREAD), runs * p.pieces, layout_part,
-                &p);
+    const int64_t together = length < TASK ? TASK / length : 1;
+    const layout_pass p = {l,    loop, x,       out, bit, length, (length + TASK - 1) / TASK,
+                           runs, together};
+    const int64_t tasks = (runs + together - 1) / together * p.pieces;
+    fd_parallel(fd_threads_for(runs * length, MINIMUM_PER_THREAD), tasks, layout_part, &p);
 }
 
 void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,
@@ -250,7 +334,12 @@ void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const c
             .scale = scale,
             .streaming = worth_streaming(x, out, total * size),
         };
-        apply_layout(&l, &loop, x + (dimensions ? first_row * x_strides[0] : 0),
-                     out + (dimensions ? first_row * out_strides[0] : 0), bit);
+        const char *from = x + (dimensions ? first_row * x_strides[0] : 0);
+        char *to = out + (dimensions ? first_row * out_strides[0] : 0);
+        if (repeats(&l, &loop)) {
+            apply_repeated(&l, &loop, from, to, bit);
+        } else {
+            apply_layout(&l, &loop, from, to, bit);
+        }
     }
 }

@@ -163,6 +163,9 @@ typedef struct {
     void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,
                         void *sums);
 
+    /* Whether n contiguous elements are all finite. */
+    int (*all_finite[3])(const void *x, int64_t n);
+
     /* Moves a row of weights, and what the rule remembers of them, by one step; see the twin for
      * the formulas. Every element that is not active is rewritten as it was, bit for bit, or not
      * written. Arrays are aligned to their element and do not overlap. */

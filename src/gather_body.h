@@ -100,4 +100,29 @@ static void R_(add_kept)(const void *from, int64_t columns, const uint8_t *bits,
     }
 }
 
+/* Whether all elements are finite: only of such ones is zero times their sum zero. Four sums, that loads are
+ * the limit and not the latency of a sum. */
+static int R_(all_finite)(const void *from, int64_t n)
+{
+    const R_(element) *x = from;
+    const R_(vector) zero = R_(one)(0);
+    R_(vector) sums[4] = {zero, zero, zero, zero};
+    R_(element) rest = 0;
+    int64_t j = 0;
+    for (; j + 4 * R_(lanes) <= n; j += 4 * R_(lanes)) {
+#pragma GCC unroll 4
+        for (int q = 0; q < 4; q++) {
+            sums[q] = R_(multiply_add)(R_(load)(x + j + q * R_(lanes)), zero, sums[q]);
+        }
+    }
+    for (; j + R_(lanes) <= n; j += R_(lanes)) {
+        sums[0] = R_(multiply_add)(R_(load)(x + j), zero, sums[0]);
+    }
+    for (; j < n; j++) {
+        rest += x[j] * 0;
+    }
+    const R_(vector) sum = R_(add)(R_(add)(sums[0], sums[1]), R_(add)(sums[2], sums[3]));
+    return R_(nonzero)(sum) == 0 && rest == 0; /* NaN is not zero */
+}
+
 #include "unjoin.h"

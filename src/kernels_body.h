@@ -47,6 +47,7 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .compact_put_row = {NULL, f32_compact_put_row, f64_compact_put_row},
     .transpose = {NULL, f32_turn, f64_turn},
     .add_kept = {NULL, f32_add_kept, f64_add_kept},
+    .all_finite = {NULL, f32_all_finite, f64_all_finite},
     .update_row = {NULL, f32_update_row, f64_update_row},
     .add_squares = {NULL, f32_add_squares, f64_add_squares},
     .bound_norms = {NULL, f32_bound_norms, f64_bound_norms},

@@ -1,5 +1,5 @@
-/* sums.c: sums of columns, of what a mask keeps: the gradient of a bias; and whether a result is
- * finite. */
+/* sums.c: sums of columns, of what a mask keeps: the gradient of a bias; and what elements are: finite, or
+ * not zero. */
 #include <string.h>
 
 #include "compact_axis.h"
@@ -54,24 +54,9 @@ void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
                 (columns + TASK_COLUMNS - 1) / TASK_COLUMNS, sum_columns, &s);
 }
 
-/* Of a number that is not finite the difference from itself is none. Without a way out of the loop the
- * compiler compares whole vectors. */
-#define ALL_FINITE(type, same)                                                       \
-    for (int64_t i = 0; i < n; i++) {                                                \
-        const type value = ((const type *)x)[i], difference = value - value;         \
-        same &= -(difference == 0);                                                  \
-    }
-
 int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
 {
-    int32_t finite = -1;
-    int64_t wide = -1;
-    if (dtype == FD_FLOAT32) {
-        ALL_FINITE(float, finite)
-    } else {
-        ALL_FINITE(double, wide)
-    }
-    return finite && wide;
+    return fd_active_kernels()->all_finite[dtype](x, n);
 }
 
 #define ADD_NONZEROS(type)                                                                       \
