@@ -12,7 +12,6 @@ _Matrix: TypeAlias = NDArray[numpy.float32] | NDArray[numpy.float64]
 _Shape: TypeAlias = tuple[int, ...]
 _Objects: TypeAlias = tuple[object, ...]
 _Chooser: TypeAlias = Callable[..., str]
-_Dense: TypeAlias = Callable[..., bool]
 
 class _BuildInfo(TypedDict):
     isa_available: tuple[str, ...]
@@ -147,8 +146,18 @@ def plain_matmul(
     bias_scale: float,
     out: _Matrix,
 ) -> bool: ...
-def direct_fits(x: _Matrix, w: _Matrix, keep_prob: float | None) -> bool: ...
-def direct_is_near(x: _Matrix, w: _Matrix) -> bool: ...
+def dense_matmul(
+    x: _Matrix,
+    transposed: bool,
+    bits: _Bits,
+    mask_shape: _Shape,
+    rows_per_mask: int,
+    scale: float,
+    w: _Matrix,
+    out: _Matrix,
+) -> bool: ...
+def direct_fits(x: _Matrix, w: _Matrix) -> bool: ...
+def every_bit(bits: _Bits, n: int) -> bool: ...
 def direct_matmul(
     x: _Matrix, bits: _Bits, rows_per_mask: int, w: _Matrix, scale: float, out: _Matrix
 ) -> bool: ...
@@ -161,12 +170,10 @@ def small_matmul(
     scale: float,
     keep_prob: float | None,
     skip_zeros: bool,
-    small: int,
     most: int,
     counted: int,
     shares: int,
     cheapest: _Chooser,
-    dense: _Dense,
     out: object,
 ) -> _Matrix | None: ...
 def get_num_threads() -> int: ...

@@ -4,8 +4,13 @@ The functions are the twins of those in ``fastdrop.reference`` and take the same
 are not public: callers have checked types, shapes, overlaps and alignment.
 """
 
+import contextvars
+
+import numpy
+
 from libc.math cimport rint
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 cimport numpy as cnp
 
@@ -30,6 +35,8 @@ cdef extern from "fastdrop.h" nogil:
     ctypedef struct fd_kernels:
         const char *name
     const fd_kernels *fd_active_kernels()
+    enum: FD_SLOT_MASKED
+    void *fd_workspace(int slot, size_t bytes)
     int fd_has_threads()
     int fd_get_num_threads()
     void fd_set_num_threads(int threads)
@@ -383,4 +390,5 @@ def build_info():
 
 
 include "_compact.pxi"
+include "_everything.pxi"
 include "_update.pxi"

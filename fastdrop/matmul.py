@@ -14,12 +14,10 @@ from fastdrop.products import (
     METHODS,
     MIDDLE_PRODUCT,
     SHARES,
-    SMALL_PRODUCT,
     Product,
     cheapest,
     multiply,
     multiply_transposed,
-    small_dense,
 )
 
 __all__ = ["masked_matmul", "masked_matmul_backward"]
@@ -94,8 +92,7 @@ def masked_matmul(
     if mask_out is None and bias is None and method == "auto" and type(mask_in) is Mask:
         small = kernels.small_matmul(
             x, w, mask_in._bits, mask_in._shape, mask_in._rows_per_mask, mask_in._scale,
-            mask_in._keep_prob, skip_zeros, SMALL_PRODUCT, MIDDLE_PRODUCT, COUNTED_ELEMENTS, SHARES,
-            cheapest, small_dense, out,
+            mask_in._keep_prob, skip_zeros, MIDDLE_PRODUCT, COUNTED_ELEMENTS, SHARES, cheapest, out,
         )  # fmt: skip
         if small is not None:
             return small
@@ -114,8 +111,8 @@ def masked_matmul(
     scale_out = 1.0 if mask_out is None else mask_out.scale
     flat = rows_contiguous(_matrix(result))
     product = Product(
-        _matrix(x), w, flat, mask_in, mask_out, scale_in * scale_out, bias, scale_out,
-        bool(skip_zeros),
+        _matrix(x), w, flat, _that_drops(mask_in), _that_drops(mask_out), scale_in * scale_out, bias,
+        scale_out, bool(skip_zeros),
     )  # fmt: skip
     multiply(product, method)
     if not numpy.may_share_memory(flat, result):
@@ -179,6 +176,7 @@ def masked_matmul_backward(
     mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
     scale_out = 1.0 if mask_out is None else mask_out.scale
     scale = scale_out * (1.0 if mask_in is None else mask_in.scale)
+    mask_in, mask_out = _that_drops(mask_in), _that_drops(mask_out)
     skip_zeros = bool(skip_zeros)
     rows, grad = _matrix(x), _matrix(grad_y)
     shapes = (x.shape, w.shape, (w.shape[1],))
@@ -213,6 +211,11 @@ def _gradients(out, shapes, dtype, operands):
         if any(overlap(array, other) for other in (*operands, *arrays[:number])):
             raise ValueError("out must hold arrays that overlap neither operands nor each other")
     return arrays
+
+
+def _that_drops(mask):
+    """The mask, or None in place of one that keeps everything, which need not be applied."""
+    return None if mask is None or mask.keeps_all() else mask
 
 
 def _matrix(x):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy
 
+from fastdrop._backend import kernels
 from fastdrop.arguments import as_array
 from fastdrop.mask import Mask
 
@@ -43,6 +44,10 @@ class RowMask(NamedTuple):
             return self.keep_prob
         size = self.groups * self.width
         return int(numpy.bitwise_count(self.bits).sum(dtype=numpy.int64)) / size if size else 0.0
+
+    def keeps_all(self):
+        """Whether nothing is dropped, if that is what the probability to keep says, too."""
+        return self.keep_prob == 1 and kernels.every_bit(self.bits, self.groups * self.width)
 
     @property
     def shape(self):

@@ -9,7 +9,6 @@ of the sparse operand only. Every function computes
 for matrices x (rows, depth), w (depth, columns), with `RowMask` masks or None.
 """
 
-import contextvars
 import functools
 import math
 import threading
@@ -28,13 +27,11 @@ from fastdrop.cost import (
 )
 from fastdrop.operands import one_axis_contiguous, rows_contiguous
 
-__all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed", "small_dense"]
+__all__ = ["METHODS", "cheapest", "multiply", "multiply_transposed"]
 
 METHODS = ("auto", "compact", "skip", "dense")
 # Groups of fewer rows have nothing to share: every one would pack its weights for itself.
 SMALLEST_GROUP = 4
-# Multiply-adds of a product not worth a second thought.
-SMALL_PRODUCT = 1 << 17
 # Beyond this the checks of a product do not matter.
 MIDDLE_PRODUCT = 1 << 28
 # Elements of x that are looked at for its share of zeros: of a large x, rows at equal distances.
@@ -47,9 +44,6 @@ REMEMBERED = 1024
 KEPT_BYTES = 1 << 26
 
 _local = threading.local()
-# Where no error of arithmetic is told. To enter a copy of it takes a fifth of `numpy.errstate`.
-_quiet = contextvars.Context()
-_quiet.run(numpy.seterr, all="ignore")
 
 
 def buffer(name, shape, dtype):
@@ -133,17 +127,12 @@ def choose(product):
     if mask_in is None and mask_out is None and not product.skip_zeros:
         return "dense"
     shape = (*product.x.shape, product.w.shape[1])
-    if mask_in is not None and kernels.direct_fits(product.x, product.w, mask_in.keep_prob):
-        return "direct"
-    if mask_in is not None and shape[0] * product.w.size < SMALL_PRODUCT:
-        return "skip"  # by the time the others' costs are worked out it is done
     share = product.density() if mask_in is not None or product.skip_zeros else None
     shared = mask_in is not None and mask_in.rows_per_mask >= 4 and not product.skip_zeros
     standing = not product.w.flags.c_contiguous
-    dtype = product.x.dtype
-    near = mask_in is not None and kernels.direct_is_near(product.x, product.w)
+    fits = mask_in is not None and kernels.direct_fits(product.x, product.w)
     return cheapest(
-        kernels.isa_used(), shape, dtype, share, shared, *_kept(product), standing, near
+        kernels.isa_used(), shape, product.x.dtype, share, shared, *_kept(product), standing, fits
     )
 
 
@@ -162,7 +151,7 @@ def _kept(product):
 
 @functools.lru_cache(REMEMBERED)
 def cheapest(
-    isa, shape, dtype, share, shared, kept_in, kept_out, group, standing=False, near=False
+    isa, shape, dtype, share, shared, kept_in, kept_out, group, standing=False, direct=False
 ):
     """The method of a product of this shape; `isa` is for the table of costs."""
     plain = compact_cost(*shape, dtype, 1.0, 1.0, max(shape[0], 1)) + masks_cost(*shape, dtype)
@@ -171,7 +160,7 @@ def cheapest(
         costs["skip"] = skip_cost(*shape, dtype, share, shared, standing)
     if group:
         costs["compact"] = compact_cost(*shape, dtype, kept_in, kept_out, group)
-    if near:
+    if direct:
         costs["direct"] = direct_cost(*shape, dtype)
     return min(costs, key=costs.get)
 
@@ -188,8 +177,13 @@ def _skip(p):
     )  # fmt: skip
 
 
+def _layout(mask):
+    """Bits, shape and rows per mask, as a matrix is masked by them."""
+    return mask.bits, mask.shape, mask.rows_per_mask
+
+
 def _masked(array, mask, scale, out):
-    kernels.apply_mask(array, mask.bits, mask.shape, mask.rows_per_mask, scale, out)
+    kernels.apply_mask(array, *_layout(mask), scale, out)
     return out
 
 
@@ -206,37 +200,30 @@ def _none_leaked(operand, out):
     return _finite(operand if operand.size < out.size else out)
 
 
-def _matmul(x, w, out):
-    """``numpy.matmul`` without a warning: of dropped numbers nobody wants to hear."""
-    _quiet.copy().run(numpy.matmul, x, w, out)
-
-
-def small_dense(x, bits, shape, rows_per_mask, scale, w, out):
-    """As `_dense`, of a mask of x alone, with the least Python; False if infinity may leak."""
-    masked = buffer("masked", x.shape, x.dtype)
-    kernels.apply_mask(x, bits, shape, rows_per_mask, scale, masked)
-    _matmul(masked, w, out)
-    return _none_leaked(w, out)
-
-
 @numpy.errstate(all="ignore")
-def _dense(p):
-    x = p.x
-    scaled = p.mask_in is not None
-    if scaled:
-        x = _masked(x, p.mask_in, p.scale, buffer("masked", x.shape, x.dtype))
+def _bare(x, p):
+    """A product without a mask, x or its transpose by w."""
     numpy.matmul(x, p.w, out=p.out)
-    if scaled and not _none_leaked(p.w, p.out):
+    if p.scale != 1:
+        numpy.multiply(p.out, p.out.dtype.type(p.scale), out=p.out)
+
+
+def _dense(p):
+    if p.mask_in is None:
+        _bare(p.x, p)
+    elif not kernels.dense_matmul(p.x, False, *_layout(p.mask_in), p.scale, p.w, p.out):
         # Infinity or NaN in w may have met a dropped element's zero, which is no product at all.
         _skip(p)
         return
-    one = p.out.dtype.type
-    if p.scale != 1 and not scaled:
-        numpy.multiply(p.out, one(p.scale), out=p.out)
-    if p.bias is not None:
-        numpy.add(p.out, p.bias * one(p.bias_scale), out=p.out)
+    _add_bias(p, p.out)
     if p.mask_out is not None:
         _masked(p.out, p.mask_out, 1.0, p.out)
+
+
+@numpy.errstate(all="ignore")
+def _add_bias(p, out):
+    if p.bias is not None:
+        numpy.add(out, p.bias * out.dtype.type(p.bias_scale), out=out)
 
 
 def _contiguous_out(p):
@@ -262,15 +249,13 @@ def _plain(p):
     _deliver(p, out)
 
 
-@numpy.errstate(all="ignore")
 def _direct(p):
     """As `_dense`, by a kernel that packs nothing of w; there is a mask of x."""
     out = _contiguous_out(p)
     if not kernels.direct_matmul(p.x, *_bits(p.mask_in), p.w, p.scale, out):
         _skip(p)  # infinity or NaN in w may have met a dropped element's zero
         return
-    if p.bias is not None:
-        numpy.add(out, p.bias * out.dtype.type(p.bias_scale), out=out)
+    _add_bias(p, out)
     _deliver(p, out)
 
 
@@ -304,27 +289,30 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
         p.w = _masked(grad, mask_out, 1.0, buffer("masked_grad", grad.shape, grad.dtype))
     if method == "skip":
         _skip_transposed(p)
+    elif method == "plain":
+        _plain_transposed(p)
     else:
-        _dense_transposed(p, method == "plain")
+        _dense_transposed(p)
     if mask_out is not None and not _none_leaked(x, out):
         p.w = grad
         _compact_transposed(p, 1)  # sample by sample: dropped outputs have no part in it at all
 
 
-@numpy.errstate(all="ignore")
-def _dense_transposed(p, plain):
-    x = p.x
-    if p.mask_in is not None:
-        x = _masked(x, p.mask_in, 1.0, buffer("masked", x.shape, x.dtype))
-    if plain:
-        rows = max(x.shape[0], 1)
-        kernels.compact_gradient(x, None, 1, rows, rows_contiguous(p.w), None, 1, 1.0, p.out)
-    else:
-        numpy.matmul(x.T, p.w, out=p.out)
-    if p.mask_in is not None and not _none_leaked(p.w, p.out):
+def _dense_transposed(p):
+    if p.mask_in is None:
+        _bare(p.x.T, p)
+    elif not kernels.dense_matmul(p.x, True, *_layout(p.mask_in), p.scale, p.w, p.out):
         _skip_transposed(p)  # a dropped element's zero may have met infinity
-    elif p.scale != 1:
-        numpy.multiply(p.out, p.out.dtype.type(p.scale), out=p.out)
+
+
+def _plain_transposed(p):
+    x, mask = p.x, p.mask_in
+    if mask is not None:
+        x = _masked(x, mask, 1.0, buffer("masked", x.shape, x.dtype))
+    grad = rows_contiguous(p.w)
+    kernels.compact_gradient(x, None, 1, max(len(x), 1), grad, None, 1, p.scale, p.out)
+    if mask is not None and not _none_leaked(grad, p.out):
+        _skip_transposed(p)
 
 
 def _skip_transposed(p):

@@ -10,15 +10,16 @@
 /* Rows of w that few rows of x are multiplied by together: their factors stay in registers. */
 #define LINES (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
 
-/* `depth` steps of COMPACT_ROWS packed rows and `vectors` vectors of the panel, into the sums. */
+/* `depth` steps of `count` packed rows and `vectors` vectors of the panel, constants, into the sums. */
 static inline __attribute__((always_inline)) void R_(compact_sums)(
     const R_(element) *x, const R_(element) *panel, int64_t panel_stride, int64_t depth,
-    R_(element) *sums, int64_t sums_stride, int clear, compact_ahead *ahead, const int vectors)
+    R_(element) *sums, int64_t sums_stride, int clear, compact_ahead *ahead, const int count,
+    const int vectors)
 {
-    R_(vector) v[COMPACT_ROWS][2];
+    R_(vector) v[COMPACT_ROWS][4];
 #pragma GCC unroll 8
-    for (int r = 0; r < COMPACT_ROWS; r++) {
-#pragma GCC unroll 2
+    for (int r = 0; r < count; r++) {
+#pragma GCC unroll 4
         for (int i = 0; i < vectors; i++) {
             v[r][i] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + i * R_(lanes));
         }
@@ -28,16 +29,16 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
         int64_t line_step;
         const char *line = next_lines(ahead, panel, steps, &line_step);
         for (int64_t t = 0; t < steps; t++, panel += panel_stride, x++, line += line_step) {
-            R_(vector) w[2];
+            R_(vector) w[4];
             __builtin_prefetch(line, 0, 2);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
             for (int i = 0; i < vectors; i++) {
                 w[i] = R_(load)(panel + i * R_(lanes));
             }
 #pragma GCC unroll 8
-            for (int r = 0; r < COMPACT_ROWS; r++) {
+            for (int r = 0; r < count; r++) {
                 const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
                 for (int i = 0; i < vectors; i++) {
                     v[r][i] = R_(multiply_add)(factor, w[i], v[r][i]);
                 }
@@ -45,8 +46,8 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < COMPACT_ROWS; r++) {
-#pragma GCC unroll 2
+    for (int r = 0; r < count; r++) {
+#pragma GCC unroll 4
         for (int i = 0; i < vectors; i++) {
             R_(store)(sums + r * sums_stride + i * R_(lanes), v[r][i]);
         }
@@ -67,10 +68,10 @@ static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t dep
             R_(element) *place = sums + g * COMPACT_ROWS * tile_stride + vector * R_(lanes);
             if (vector + 1 < strips->vectors) {
                 R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
-                                 ahead, 2);
+                                 ahead, COMPACT_ROWS, 2);
             } else {
                 R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
-                                 ahead, 1);
+                                 ahead, COMPACT_ROWS, 1);
             }
         }
         strip += strips->next;
@@ -131,16 +132,54 @@ R_(multiply_lines)(const R_(element) *x, int64_t depth, const compact_strips *st
     }
 }
 
-/* The same of one or two rows, by rows of w from begin to end: they come from the L2 cache, which is fast
- * where it is read in order, and the sums stay in the L1 cache. Several rows of w at a time: a load and a
- * store of sums for all of them. */
+/* The same of `rows` rows, a constant, by four vectors: as many sums as of COMPACT_ROWS by two, or more. */
+static inline __attribute__((always_inline)) void
+R_(multiply_wide)(const R_(element) *x, int64_t depth, const compact_strips *strips, R_(element) *sums,
+                  int64_t sums_stride, int clear, const int rows)
+{
+    const R_(element) *w = strips->data;
+    compact_ahead none = {.rows = 0};
+    int64_t left = strips->vectors;
+    while (left > 0) {
+        if (left >= 4) {
+            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 4);
+        } else if (left >= 2) {
+            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 2);
+        } else {
+            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 1);
+        }
+        const int64_t done = left >= 4 ? 4 : left >= 2 ? 2 : 1;
+        w += done * R_(lanes);
+        sums += done * R_(lanes);
+        left -= done;
+    }
+}
+
+/* The same of few rows, of a w that is not packed: its strips lie side by side. One or two by rows of w from
+ * begin to end: they come from the L2 cache, which is fast where it is read in order, and the sums stay in
+ * the L1 cache. Several rows of w at a time: a load and a store of sums for all of them. */
 static void R_(multiply_few)(const void *packed, int64_t rows, int64_t depth,
                              const compact_strips *strips, void *tile, int64_t tile_stride, int clear)
 {
-    if (rows == 1) {
+    switch (rows) {
+    case 1:
         R_(multiply_lines)(packed, depth, strips, tile, tile_stride, clear, 1);
-    } else {
+        break;
+    case 2:
         R_(multiply_lines)(packed, depth, strips, tile, tile_stride, clear, 2);
+        break;
+#if FD_VECTOR_REGISTERS == 32
+    case 3:
+    case 4:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 4);
+        break;
+    case 5:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 5);
+        break;
+    case 6:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 6);
+        break;
+#endif
     }
 }
 

@@ -11,33 +11,14 @@
 #include "integers.h"
 #include "packed.h"
 
-/* The smallest products, for which nothing else need be thought of: bytes of w, multiply-adds. */
-#define SMALL_BYTES (1 << 16)
-#define SMALL_PRODUCTS (1 << 20)
-/* Rows that packing w would not pay for, if it takes half of the L2 cache at most. */
-#define NEAR_ROWS 64
 /* What a thread must have to do to be worth waking. */
 #define MINIMUM_PRODUCTS (1 << 19)
-/* Columns below which packing a row of x takes longer than multiplying it, and rows that do not matter. */
-#define LEAST_COLUMNS 8
-#define FEW_ENOUGH 128
-
-static int is_small(fd_dtype dtype, int64_t depth, int64_t columns, int64_t bytes)
-{
-    return depth > 0 && columns > 0 && depth <= bytes && columns <= bytes &&
-           depth * columns * fd_element_bytes(dtype) <= bytes;
-}
 
 int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
 {
-    return rows >= 1 && (columns >= LEAST_COLUMNS || rows <= FEW_ENOUGH) &&
-           is_small(dtype, depth, columns, SMALL_BYTES) && rows <= SMALL_PRODUCTS / (depth * columns);
-}
-
-int fd_direct_is_near(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
-{
-    return rows >= 1 && rows <= NEAR_ROWS && columns >= LEAST_COLUMNS &&
-           is_small(dtype, depth, columns, fd_second_level_cache_bytes() / 2);
+    const int64_t bytes = fd_second_level_cache_bytes() / 2;
+    return rows > 0 && depth > 0 && columns > 0 && depth <= bytes && columns <= bytes &&
+           depth * columns * fd_element_bytes(dtype) <= bytes;
 }
 
 /* Groups of packed rows of x, `rows` in the last one, and a block of depth of w. `whole` of its rows are
@@ -57,7 +38,7 @@ static void multiply_strips(const direct_block *b, int64_t first, int64_t depth,
     const fd_kernels *k = fd_active_kernels();
     const char *packed = b->packed + first * fd_element_bytes(b->dtype);
     compact_ahead none = {.rows = 0};
-    if (b->groups == 1 && b->rows <= 2) {
+    if (b->groups == 1 && b->rows <= k->compact_rows - 2) {
         k->multiply_few[b->dtype](packed, b->rows, depth, strips, sums, stride, clear);
     } else {
         k->compact_multiply[b->dtype](packed, b->groups, depth, strips, sums, stride, clear, &none);

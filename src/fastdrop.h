@@ -303,10 +303,8 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
  * the result holds nothing of use). (compact.c) */
 int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
 
-/* Whether fd_direct_matmul is the best there is for matrices of these shapes, of which most is kept; and
- * whether it is for a product of everything. */
+/* Whether fd_direct_matmul is one of those to choose from: w takes half of the L2 cache at most. */
 int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
-int fd_direct_is_near(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
 
 /* out (rows, columns), contiguous, = the product; nothing overlaps. Returns whether it holds no infinity
  * and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
@@ -356,7 +354,7 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights);
 
 /* Scratch memory of the calling thread, kept until the thread ends; NULL when there is none. Each
  * slot is one buffer, overwritten by the next request for it. */
-enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOT_CUTS, FD_SLOTS };
+enum { FD_SLOT_LISTS, FD_SLOT_PANEL, FD_SLOT_CUTS, FD_SLOT_MASKED, FD_SLOTS };
 void *fd_workspace(int slot, size_t bytes);
 
 #endif

@@ -20,9 +20,10 @@ __all__ = [
     "all_finite",
     "compact_gradient",
     "compact_matmul",
+    "dense_matmul",
     "direct_fits",
-    "direct_is_near",
     "direct_matmul",
+    "every_bit",
     "masked_sums",
     "plain_matmul",
     "sampled_share",
@@ -234,33 +235,62 @@ def plain_matmul(x, bits, rows_per_mask, w, scale, bias, bias_scale, out):
     return bits is None or all_finite(out)
 
 
-def direct_fits(x, w, keep_prob):
+def dense_matmul(x, transposed, bits, mask_shape, rows_per_mask, scale, w, out):
+    """Apply a mask to a matrix and multiply everything by NumPy's BLAS, without a warning.
+
+    Parameters
+    ----------
+    x, bits, mask_shape, rows_per_mask, scale
+        As for `apply_mask`.
+    transposed : bool
+        Whether the masked matrix is transposed before it is multiplied.
+    w, out : numpy.ndarray, matrices
+
+    Returns
+    -------
+    bool
+        Whether the result is that of `skip_matmul`, as `plain_matmul` says it.
+
+    Examples
+    --------
+    >>> x, w, y = numpy.ones((1, 2)), numpy.array([[1.0], [2.0]]), numpy.empty((1, 1))
+    >>> dense_matmul(x, False, numpy.array([2], numpy.uint8), (1, 2), 1, 0.5, w, y), y
+    (True, array([[1.]]))
+    """
+    masked = numpy.empty(x.shape, x.dtype)
+    apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
+    with numpy.errstate(all="ignore"):
+        numpy.matmul(masked.T if transposed else masked, w, out=out)
+    return all_finite(w if w.size < out.size else out)
+
+
+def direct_fits(x, w):
     """Whether a product is one for `direct_matmul`: of the twin's none.
 
     Examples
     --------
-    >>> direct_fits(numpy.ones((8, 64)), numpy.ones((64, 64)), 0.9)
+    >>> direct_fits(numpy.ones((8, 64)), numpy.ones((64, 64)))
     False
     """
     return False
 
 
-def direct_is_near(x, w):
-    """Whether `direct_matmul` is best for a product of everything: of the twin's none.
+def every_bit(bits, n):
+    """Whether the first `n` packed bits are all set.
 
     Examples
     --------
-    >>> direct_is_near(numpy.ones((8, 64)), numpy.ones((64, 64)))
-    False
+    >>> every_bit(numpy.array([7], numpy.uint8), 3), every_bit(numpy.array([7], numpy.uint8), 4)
+    (True, False)
     """
-    return False
+    return bool(unpacked(bits, n).all())
 
 
 def direct_matmul(x, bits, rows_per_mask, w, scale, out):
     """Apply a mask to a small matrix and multiply everything.
 
-    The compiled module does not pack `w`, and takes shapes only that it is made for: some rows,
-    columns that fill a vector, a `w` that the nearest caches hold. `direct_fits` knows.
+    The compiled module does not pack `w`, which has to be contiguous and is best in the L2 cache:
+    `direct_fits` knows.
 
     Parameters
     ----------
@@ -301,21 +331,20 @@ def sampled_share(x, counted, shares):
 
 
 def small_matmul(
-    x, w, bits, mask_shape, rows_per_mask, scale, keep_prob, skip_zeros, small, most, counted,
-    shares, cheapest, dense, out,
+    x, w, bits, mask_shape, rows_per_mask, scale, keep_prob, skip_zeros, most, counted, shares,
+    cheapest, out,
 ):  # fmt: skip
     """Return None: the way around the checks of a smaller product that the kernels have.
 
     Where everything is as it should be (two C-contiguous matrices of one dtype, a mask of all rows
-    or of each, less than `most` multiply-adds), the compiled module computes ``direct_matmul`` or
-    ``skip_matmul`` at once, or from `small` multiply-adds on what `cheapest` says, where zeros are
-    skipped of the share that ``sampled_share`` finds, with `dense` for NumPy's BLAS, and returns
-    the result, in `out` if that is an array. Else it returns None as well, and the caller finds
-    out what is different.
+    or of each whose `keep_prob` is known, less than `most` multiply-adds), the compiled module
+    takes the method at once that `cheapest` says, where zeros are skipped of the share that
+    ``sampled_share`` finds, and returns the result, in `out` if that is an array. Else it returns
+    None as well, and the caller finds out what is different.
 
     Examples
     --------
     >>> x, bits = numpy.ones((1, 2)), numpy.array([3], numpy.uint8)
-    >>> small_matmul(x, x.T, bits, (1, 2), 1, 1.0, 1.0, False, 100, 1000, 9, 9, max, max, None)
+    >>> small_matmul(x, x.T, bits, (1, 2), 1, 1.0, 1.0, False, 100, 9, 9, max, None)
     """
     return None
