@@ -127,6 +127,8 @@ def choose(product):
     if mask_in is None and mask_out is None and not product.skip_zeros:
         return "dense"
     shape = (*product.x.shape, product.w.shape[1])
+    if 0 in shape:
+        return "skip"  # of nothing: sums are zero
     share = product.density() if mask_in is not None or product.skip_zeros else None
     shared = mask_in is not None and mask_in.rows_per_mask >= 4 and not product.skip_zeros
     standing = not product.w.flags.c_contiguous

@@ -7,18 +7,23 @@
  * each, is then one operation in ten multiply-adds at most. */
 #include "join.h"
 
-/* Rows of w that few rows of x are multiplied by together: their factors stay in registers. */
+/* Rows of w that one row of x is multiplied by together: its factors stay in registers. */
 #define LINES (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
 
-/* `depth` steps of `count` packed rows and `vectors` vectors of the panel, constants, into the sums. */
+/* From what is multiplied to what is fetched into the L1 cache, where w is not packed: rows of w, which the
+ * processor does not fetch by itself so soon, or vectors of a row. */
+#define FETCHED_STEPS 4
+#define FETCHED_VECTORS 4
+
+/* `depth` steps of `rows` packed rows and `vectors` vectors of the panel, constants, into the sums. */
 static inline __attribute__((always_inline)) void R_(compact_sums)(
     const R_(element) *x, const R_(element) *panel, int64_t panel_stride, int64_t depth,
-    R_(element) *sums, int64_t sums_stride, int clear, compact_ahead *ahead, const int count,
-    const int vectors)
+    R_(element) *sums, int64_t sums_stride, int clear, compact_ahead *ahead, const int rows,
+    const int vectors, const int unpacked)
 {
     R_(vector) v[COMPACT_ROWS][4];
 #pragma GCC unroll 8
-    for (int r = 0; r < count; r++) {
+    for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (int i = 0; i < vectors; i++) {
             v[r][i] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + i * R_(lanes));
@@ -30,13 +35,22 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
         const char *line = next_lines(ahead, panel, steps, &line_step);
         for (int64_t t = 0; t < steps; t++, panel += panel_stride, x++, line += line_step) {
             R_(vector) w[4];
-            __builtin_prefetch(line, 0, 2);
+            if (!unpacked) {
+                __builtin_prefetch(line, 0, 2);
+            }
+#pragma GCC unroll 4
+            for (int i = 0; i < vectors && unpacked; i++) {
+                __builtin_prefetch(panel + FETCHED_STEPS * panel_stride + i * R_(lanes));
+            }
 #pragma GCC unroll 4
             for (int i = 0; i < vectors; i++) {
                 w[i] = R_(load)(panel + i * R_(lanes));
+                if (rows <= 3) {
+                    FD_IN_REGISTER(w[i]); /* instead of loading it for each row */
+                }
             }
 #pragma GCC unroll 8
-            for (int r = 0; r < count; r++) {
+            for (int r = 0; r < rows; r++) {
                 const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
 #pragma GCC unroll 4
                 for (int i = 0; i < vectors; i++) {
@@ -46,7 +60,7 @@ static inline __attribute__((always_inline)) void R_(compact_sums)(
         }
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < count; r++) {
+    for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (int i = 0; i < vectors; i++) {
             R_(store)(sums + r * sums_stride + i * R_(lanes), v[r][i]);
@@ -68,120 +82,124 @@ static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t dep
             R_(element) *place = sums + g * COMPACT_ROWS * tile_stride + vector * R_(lanes);
             if (vector + 1 < strips->vectors) {
                 R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
-                                 ahead, COMPACT_ROWS, 2);
+                                 ahead, COMPACT_ROWS, 2, 0);
             } else {
                 R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
-                                 ahead, COMPACT_ROWS, 1);
+                                 ahead, COMPACT_ROWS, 1, 0);
             }
         }
         strip += strips->next;
     }
 }
 
-/* Adds products of `rows` rows of x with `steps` rows of w, constants, to the sums. */
+/* Adds products of a row of x with `steps` rows of w, a constant, to the sums. */
 static inline __attribute__((always_inline)) void
 R_(add_lines)(const R_(element) *x, const R_(element) *w, int64_t stride, int64_t vectors,
-              R_(element) *sums, int64_t sums_stride, int clear, const int rows, const int steps)
+              R_(element) *sums, int clear, const int steps)
 {
-    R_(vector) factor[2][LINES];
-#pragma GCC unroll 2
-    for (int r = 0; r < rows; r++) {
+    R_(vector) factor[LINES];
 #pragma GCC unroll 8
-        for (int t = 0; t < steps; t++) {
-            factor[r][t] = R_(one)(x[r * X_STRIDE + t]);
-        }
+    for (int t = 0; t < steps; t++) {
+        factor[t] = R_(one)(x[t]);
     }
     for (int64_t j = 0; j < vectors * R_(lanes); j += R_(lanes)) {
-        R_(vector) v[2];
-#pragma GCC unroll 2
-        for (int r = 0; r < rows; r++) {
-            v[r] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + j);
-        }
+        R_(vector) v = clear ? R_(one)(0) : R_(load)(sums + j);
 #pragma GCC unroll 8
         for (int t = 0; t < steps; t++) {
-            const R_(vector) line = R_(load)(w + t * stride + j);
-#pragma GCC unroll 2
-            for (int r = 0; r < rows; r++) {
-                v[r] = R_(multiply_add)(factor[r][t], line, v[r]);
-            }
+            const R_(element) *place = w + t * stride + j;
+            __builtin_prefetch(place + FETCHED_VECTORS * R_(lanes));
+            v = R_(multiply_add)(factor[t], R_(load)(place), v);
         }
-#pragma GCC unroll 2
-        for (int r = 0; r < rows; r++) {
-            R_(store)(sums + r * sums_stride + j, v[r]);
-        }
+        R_(store)(sums + j, v);
     }
 }
 
-static inline __attribute__((always_inline)) void
-R_(multiply_lines)(const R_(element) *x, int64_t depth, const compact_strips *strips,
-                   R_(element) *sums, int64_t sums_stride, int clear, const int rows)
+/* The same of one row of x, by rows of w from begin to end: they come from the L2 cache or from behind it,
+ * which is fast where it is read in order, and the sums stay in the L1 cache. Several rows of w at a time: a
+ * load and a store of sums for all of them. */
+static void R_(multiply_lines)(const R_(element) *x, int64_t depth, const compact_strips *strips,
+                               R_(element) *sums, int clear)
 {
     const R_(element) *w = strips->data;
     const int64_t stride = strips->stride, vectors = strips->vectors;
     int64_t k = 0;
     for (; k + LINES <= depth; k += LINES, clear = 0) {
-        R_(add_lines)(x + k, w + k * stride, stride, vectors, sums, sums_stride, clear, rows, LINES);
+        R_(add_lines)(x + k, w + k * stride, stride, vectors, sums, clear, LINES);
     }
     for (; k < depth; k++, clear = 0) {
-        R_(add_lines)(x + k, w + k * stride, stride, vectors, sums, sums_stride, clear, rows, 1);
+        R_(add_lines)(x + k, w + k * stride, stride, vectors, sums, clear, 1);
     }
     if (clear) { /* no depth at all */
-        for (int r = 0; r < rows; r++) {
-            memset(sums + r * sums_stride, 0, (size_t)vectors * sizeof(R_(vector)));
-        }
+        memset(sums, 0, (size_t)vectors * sizeof(R_(vector)));
     }
 }
 
-/* The same of `rows` rows, a constant, by four vectors: as many sums as of COMPACT_ROWS by two, or more. */
+/* The same of `rows` rows by up to `wide` vectors at once, constants: about as many sums in registers as of
+ * COMPACT_ROWS by two. */
 static inline __attribute__((always_inline)) void
 R_(multiply_wide)(const R_(element) *x, int64_t depth, const compact_strips *strips, R_(element) *sums,
-                  int64_t sums_stride, int clear, const int rows)
+                  int64_t sums_stride, int clear, const int rows, const int wide)
 {
     const R_(element) *w = strips->data;
     compact_ahead none = {.rows = 0};
     int64_t left = strips->vectors;
     while (left > 0) {
-        if (left >= 4) {
-            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 4);
-        } else if (left >= 2) {
-            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 2);
+        const int64_t done = left >= wide ? wide : left >= 2 ? 2 : 1;
+        if (done == wide) {
+            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, wide, 1);
+        } else if (done == 2) {
+            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 2, 1);
         } else {
-            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 1);
+            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 1, 1);
         }
-        const int64_t done = left >= 4 ? 4 : left >= 2 ? 2 : 1;
         w += done * R_(lanes);
         sums += done * R_(lanes);
         left -= done;
     }
 }
 
-/* The same of few rows, of a w that is not packed: its strips lie side by side. One or two by rows of w from
- * begin to end: they come from the L2 cache, which is fast where it is read in order, and the sums stay in
- * the L1 cache. Several rows of w at a time: a load and a store of sums for all of them. */
+/* The same of up to COMPACT_ROWS rows, of a w that is not packed: its strips lie side by side. */
 static void R_(multiply_few)(const void *packed, int64_t rows, int64_t depth,
                              const compact_strips *strips, void *tile, int64_t tile_stride, int clear)
 {
     switch (rows) {
     case 1:
-        R_(multiply_lines)(packed, depth, strips, tile, tile_stride, clear, 1);
+        R_(multiply_lines)(packed, depth, strips, tile, clear);
         break;
     case 2:
-        R_(multiply_lines)(packed, depth, strips, tile, tile_stride, clear, 2);
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 2, 4);
         break;
 #if FD_VECTOR_REGISTERS == 32
     case 3:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 3, 4);
+        break;
     case 4:
-        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 4);
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 4, 4);
         break;
     case 5:
-        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 5);
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 5, 4);
         break;
     case 6:
-        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 6);
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 6, 4);
+        break;
+    case 7:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 7, 2);
+        break;
+    case 8:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 8, 2);
+        break;
+#else
+    case 3:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 3, 2);
+        break;
+    case 4:
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 4, 2);
         break;
 #endif
     }
 }
 
 #undef LINES
+#undef FETCHED_STEPS
+#undef FETCHED_VECTORS
 #include "unjoin.h"

@@ -1,9 +1,10 @@
-/* direct.c: a product for which w need not be packed.
+/* direct.c: a product for which w is not packed.
  *
- * w lies in the L1 or L2 cache as it is: the compact multiplication takes it for a packed panel. Only x
- * is packed, and masked on the way. Where rows of w end within a vector, the rest of the vector is of
- * the next rows, whose products go to columns that nobody looks at; the last rows, behind which w ends, are
- * copied. Threads share the rows of x. */
+ * The compact multiplication takes w, as it is, for a packed panel: where it lies in a cache of the core, or
+ * where there are so few rows of x that to read it once is all there is to do. Only x is packed, and masked
+ * on the way. Where rows of w end within a vector, the rest of the vector is of the next rows, whose products
+ * go to columns that nobody looks at; the last rows, behind which w ends, are copied. Threads share the rows
+ * of x, or the columns, of which there are more. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -11,14 +12,20 @@
 #include "integers.h"
 #include "packed.h"
 
+/* A w that may be read anew for every few rows: in the L1 cache, or almost. */
+#define SMALL_BYTES (1 << 16)
+/* Rows that packing w would not pay for, wherever it lies. */
+#define FEW_ROWS 64
 /* What a thread must have to do to be worth waking. */
 #define MINIMUM_PRODUCTS (1 << 19)
+/* Vectors of columns that threads share: what the multiplication of few rows takes at once. */
+#define SHARED_VECTORS 4
 
 int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
 {
-    const int64_t bytes = fd_second_level_cache_bytes() / 2;
-    return rows > 0 && depth > 0 && columns > 0 && depth <= bytes && columns <= bytes &&
-           depth * columns * fd_element_bytes(dtype) <= bytes;
+    const int64_t most = SMALL_BYTES / fd_element_bytes(dtype);
+    return rows > 0 && depth > 0 && columns > 0 &&
+           (rows <= FEW_ROWS || (depth <= most && columns <= most && depth * columns <= most));
 }
 
 /* Groups of packed rows of x, `rows` in the last one, and a block of depth of w. `whole` of its rows are
@@ -38,7 +45,7 @@ static void multiply_strips(const direct_block *b, int64_t first, int64_t depth,
     const fd_kernels *k = fd_active_kernels();
     const char *packed = b->packed + first * fd_element_bytes(b->dtype);
     compact_ahead none = {.rows = 0};
-    if (b->groups == 1 && b->rows <= k->compact_rows - 2) {
+    if (b->groups == 1) {
         k->multiply_few[b->dtype](packed, b->rows, depth, strips, sums, stride, clear);
     } else {
         k->compact_multiply[b->dtype](packed, b->groups, depth, strips, sums, stride, clear, &none);
@@ -68,70 +75,60 @@ static void multiply_columns(const direct_block *b, int64_t first, int64_t vecto
     }
 }
 
-/* Columns [first, columns) of the first rows of sums, to the result. */
-static void copy_columns(const direct_operands *c, int64_t size, const char *sums, int64_t stride,
-                         int64_t first, int64_t rows, char *out)
-{
-    for (int64_t i = 0; i < rows; i++) {
-        memcpy(out + (i * c->columns + first) * size, sums + i * stride * size,
-               (size_t)((c->columns - first) * size));
-    }
-}
+/* Part of a product: rows [row, row + rows), columns [first, first + columns), which begin with a vector. */
+typedef struct {
+    int64_t row, rows, first, columns;
+} direct_part;
 
-/* `rows` rows from row `row` on; returns 0, or -1 without memory. */
-static int multiply_rows(fd_dtype dtype, const direct_operands *c, int64_t row, int64_t rows, char *out)
+/* Returns 0, or -1 without memory. */
+static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_part *part, char *out)
 {
     const fd_kernels *k = fd_active_kernels();
     const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype], unit = k->compact_rows;
-    const int64_t vectors = fd_divide_up(c->columns, lanes), inside = c->columns / lanes;
+    const int64_t first = part->first, rows = part->rows, inside = part->columns / lanes;
+    const int64_t beyond = part->columns - inside * lanes; /* columns of a vector that reaches beyond all */
     const int64_t groups = fd_divide_up(rows, unit), whole_groups = rows / unit;
-    const int64_t done = whole_groups * unit;
     const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
-    /* Sums of whole groups are where the result is, but for the vector that reaches beyond it; of the last
-     * rows none are. */
-    const int64_t edge_bytes = fd_aligned(done * lanes * size);
-    const int64_t sums_bytes = fd_aligned(unit * vectors * lanes * size);
+    const int64_t edge_bytes = fd_aligned(rows * lanes * size);
     /* Rows of w behind which there is less than the rest of a vector. */
-    const int64_t last_rows = (vectors * lanes - 1) / c->columns;
+    const int64_t last_rows = (fd_divide_up(c->columns, lanes) * lanes - 1) / c->columns;
     const int64_t whole_rows = c->x.depth > last_rows ? c->x.depth - last_rows : 0;
-    char *packed = fd_workspace(FD_SLOT_PANEL, (size_t)(groups * group_bytes + edge_bytes + sums_bytes +
-                                                        last_rows * vectors * lanes * size));
+    const int64_t last_bytes = last_rows * (inside + 1) * lanes * size;
+    char *packed = fd_workspace(FD_SLOT_PANEL, (size_t)(groups * group_bytes + edge_bytes + last_bytes));
     if (packed == NULL) {
         return -1;
     }
-    char *edge = packed + groups * group_bytes, *sums = edge + edge_bytes;
-    for (int64_t first = 0; first < c->x.depth; first += FD_COMPACT_DEPTH) {
-        const int64_t depth = fd_smaller(c->x.depth - first, FD_COMPACT_DEPTH);
+    char *edge = packed + groups * group_bytes;
+    for (int64_t step = 0; step < c->x.depth; step += FD_COMPACT_DEPTH) {
+        const int64_t depth = fd_smaller(c->x.depth - step, FD_COMPACT_DEPTH);
         direct_block block = {
             .dtype = dtype,
-            .packed = packed,
-            .w = (const char *)c->w + first * c->columns * size,
-            .groups = whole_groups,
-            .rows = unit,
+            .w = (const char *)c->w + step * c->columns * size,
             .depth = depth,
-            .whole = whole_rows > first ? fd_smaller(whole_rows - first, depth) : 0,
+            .whole = whole_rows > step ? fd_smaller(whole_rows - step, depth) : 0,
             .columns = c->columns,
-            .clear = first == 0,
-            .last = sums + sums_bytes,
+            .clear = step == 0,
+            .last = edge + edge_bytes,
         };
         for (int64_t g = 0; g < groups; g++) {
             const int64_t begin = g * unit, count = fd_smaller(rows - begin, unit);
-            fd_pack_masked_rows(dtype, &c->x, row + begin, count, first, depth,
+            fd_pack_masked_rows(dtype, &c->x, part->row + begin, count, step, depth,
                                 packed + g * group_bytes);
         }
-        multiply_columns(&block, 0, inside, out, c->columns);
-        if (inside < vectors) {
-            multiply_columns(&block, inside * lanes, 1, edge, lanes);
+        for (int64_t g = 0; g < groups; g += block.groups) {
+            block.packed = packed + g * group_bytes;
+            block.groups = g < whole_groups ? whole_groups : 1;
+            block.rows = fd_smaller(rows - g * unit, unit);
+            multiply_columns(&block, first, inside, out + (g * unit * c->columns + first) * size, c->columns);
+            if (beyond > 0) {
+                multiply_columns(&block, first + inside * lanes, 1, edge + g * unit * lanes * size, lanes);
+            }
         }
-        block.packed += whole_groups * group_bytes;
-        block.groups = groups - whole_groups;
-        block.rows = rows - done;
-        multiply_columns(&block, 0, vectors, sums, vectors * lanes);
     }
-    if (inside < vectors) {
-        copy_columns(c, size, edge, lanes, inside * lanes, done, out);
+    char *end = out + (first + inside * lanes) * size;
+    for (int64_t i = 0; i < rows && beyond > 0; i++) {
+        memcpy(end + i * c->columns * size, edge + i * lanes * size, (size_t)(beyond * size));
     }
-    copy_columns(c, size, sums, vectors * lanes, 0, rows - done, out + done * c->columns * size);
     return 0;
 }
 
@@ -139,33 +136,49 @@ typedef struct {
     fd_dtype dtype;
     const direct_operands *c;
     char *out;
-    int64_t rows; /* of a task */
+    int64_t rows, columns; /* of a task */
+    int64_t parts;         /* that the columns are shared in */
     atomic_int failed, infinite;
 } direct_pass;
 
 static void multiply_task(const void *context, int64_t task)
 {
     direct_pass *p = (direct_pass *)context;
-    const int64_t row = task * p->rows, row_bytes = p->c->columns * fd_element_bytes(p->dtype);
-    const int64_t rows = fd_smaller(p->c->rows - row, p->rows);
-    char *out = p->out + row * row_bytes;
-    if (multiply_rows(p->dtype, p->c, row, rows, out) != 0) {
+    const int64_t size = fd_element_bytes(p->dtype);
+    const int64_t row = task / p->parts * p->rows, first = task % p->parts * p->columns;
+    const direct_part part = {
+        .row = row,
+        .rows = fd_smaller(p->c->rows - row, p->rows),
+        .first = first,
+        .columns = fd_smaller(p->c->columns - first, p->columns),
+    };
+    char *out = p->out + row * p->c->columns * size;
+    if (multiply_part(p->dtype, p->c, &part, out) != 0) {
         p->failed = 1;
-    } else if (!fd_active_kernels()->all_finite[p->dtype](out, rows * p->c->columns)) {
-        p->infinite = 1;
+        return;
+    }
+    const int64_t runs = p->parts > 1 ? part.rows : 1, length = part.columns * (p->parts > 1 ? 1 : part.rows);
+    for (int64_t i = 0; i < runs; i++) {
+        if (!fd_all_finite(p->dtype, out + (i * p->c->columns + first) * size, length)) {
+            p->infinite = 1;
+        }
     }
 }
 
 int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
 {
-    const int64_t unit = fd_active_kernels()->compact_rows;
+    const fd_kernels *k = fd_active_kernels();
+    const int64_t unit = k->compact_rows, shared = SHARED_VECTORS * k->lanes[dtype];
     const int threads = fd_threads_for(c->rows * c->x.depth * c->columns, MINIMUM_PRODUCTS);
-    const int64_t share = fd_divide_up(fd_divide_up(c->rows, unit), threads) * unit;
+    const int by_columns = c->columns > c->rows;
+    const int64_t share = fd_divide_up(fd_divide_up(c->rows, unit), by_columns ? 1 : threads) * unit;
     direct_pass p = {.dtype = dtype, .c = c, .out = out};
-    p.rows = fd_smaller(share, FD_BLOCK_ROWS);
     if (c->rows == 0) {
         return 1;
     }
-    fd_parallel(threads, fd_divide_up(c->rows, p.rows), multiply_task, &p);
+    p.rows = fd_smaller(share, FD_BLOCK_ROWS);
+    p.columns = by_columns ? fd_divide_up(fd_divide_up(c->columns, shared), threads) * shared : c->columns;
+    p.parts = fd_divide_up(c->columns, p.columns);
+    fd_parallel(threads, fd_divide_up(c->rows, p.rows) * p.parts, multiply_task, &p);
     return p.failed ? -1 : !p.infinite;
 }

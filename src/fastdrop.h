@@ -144,6 +144,7 @@ typedef struct {
     void (*compact_multiply[3])(const void *packed, int64_t groups, int64_t depth,
                                 const compact_strips *strips, void *tile, int64_t tile_stride,
                                 int clear, compact_ahead *ahead);
+    /* The same of up to compact_rows rows, of a w that is not packed: strips are columns of it. */
     void (*multiply_few[3])(const void *packed, int64_t rows, int64_t depth, const compact_strips *strips,
                             void *tile, int64_t tile_stride, int clear);
     void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
@@ -303,7 +304,7 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
  * the result holds nothing of use). (compact.c) */
 int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
 
-/* Whether fd_direct_matmul is one of those to choose from: w takes half of the L2 cache at most. */
+/* Whether fd_direct_matmul is one of those to choose from: few rows, or a small w. */
 int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
 
 /* out (rows, columns), contiguous, = the product; nothing overlaps. Returns whether it holds no infinity
