@@ -48,6 +48,10 @@ cdef bint direct_may(cnp.ndarray x, cnp.ndarray w) noexcept:
     )
 
 
+def second_level_cache():
+    return fd_second_level_cache_bytes()
+
+
 def direct_fits(cnp.ndarray x not None, cnp.ndarray w not None):
     return direct_may(x, w)
 

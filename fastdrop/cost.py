@@ -1,9 +1,9 @@
 """Which method a masked product takes: a model of what each would cost.
 
-The choice depends on shapes, masks, densities and the instruction set only, never on a timing at
-run time: the same call takes the same path, and gives the same bits, in every run. Costs are in
-nanoseconds of one thread; only their ratios matter, and both our kernels and NumPy's BLAS gain
-from more threads alike.
+The choice depends on shapes, masks, densities, the instruction set and the size of the L2 cache
+only, never on a timing at run time: the same call takes the same path, and gives the same bits, in
+every run. Costs are in nanoseconds of one thread; only their ratios matter, and both our kernels
+and NumPy's BLAS gain from more threads alike.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ __all__ = [
     "dense_cost",
     "direct_cost",
     "gradient_cost",
-    "masks_cost",
+    "plain_cost",
     "skip_cost",
 ]
 
@@ -23,56 +23,96 @@ __all__ = [
 class Costs(NamedTuple):
     """Nanoseconds, float32, one core; float64 moves twice the bytes and counts twice."""
 
-    dense: float  # a multiply-add in NumPy's BLAS, the largest matrices
+    dense: float  # a multiply-add in NumPy's BLAS, large matrices
     skip: float  # a multiply-add of the zero-skipping kernel
     shared: float  # the same where rows share their list
     compact: float  # the same of the compact kernel
-    sums: float  # loading and storing a row's sums, per element of depth and column
     pack: float  # an element of w packed into a panel
     gather: float  # an element of w looked at, and packed if it is active
-    lists: float  # an element of x looked at for the lists, or packed
+    lists: float  # an element of x looked at for the lists
     finish: float  # an element of the result: tile, scale, bias, mask
-    element: float  # an element passed over by apply_mask
 
 
-# Measured in float32 on one core of a Zen 4 server, by bench/bench_matmul.py and loops like it; the
-# ratio of `skip` and `compact` to `dense` on one of an Intel server. The BLAS uses what the machine
-# has, whatever level our kernels are held to.
+# Measured in float32 on one core of an Intel server with AVX-512 (Emerald Rapids): a thousand
+# products of random shapes and densities, each by every method, and a sum of terms fitted to them
+# whose median error is 4 to 10 %. Where a machine has AVX2 only, its BLAS has no more.
 COSTS = {
-    "avx512": Costs(0.0179, 0.0215, 0.0205, 0.0176, 0.0012, 0.125, 0.20, 0.20, 0.30, 0.12),
-    "avx2": Costs(0.0179, 0.0210, 0.0225, 0.0205, 0.0012, 0.125, 0.45, 0.30, 0.30, 0.12),
-    "baseline": Costs(0.0179, 0.1000, 0.0900, 0.0570, 0.0040, 0.25, 1.20, 0.80, 0.50, 0.25),
-    "neon": Costs(0.0430, 0.0600, 0.0550, 0.0550, 0.0030, 0.25, 1.20, 0.80, 0.50, 0.25),
+    "avx512": Costs(0.0127, 0.0144, 0.0133, 0.0126, 0.14, 0.25, 0.49, 0.19),
+    "avx2": Costs(0.0255, 0.0268, 0.0277, 0.0275, 0.17, 0.32, 0.64, 0.22),
+    "baseline": Costs(0.0127, 0.0720, 0.0640, 0.0405, 0.20, 0.85, 0.90, 0.36),
+    "neon": Costs(0.0305, 0.0430, 0.0390, 0.0390, 0.20, 0.85, 0.90, 0.36),
     # The twins.
-    "numpy": Costs(0.0179, 1.0000, 1.0000, 1.0000, 0.0000, 0.16, 1.00, 1.00, 1.00, 1.00),
+    "numpy": Costs(0.0127, 0.7200, 0.7200, 0.7200, 0.12, 0.72, 0.72, 0.72),
 }
+# Sums over columns that do not fill a vector cost as if they did, and columns that are not whole
+# vectors have those of w lie on two lines of the cache.
+VECTOR_COLUMNS = 16
+# A multiplication of packed rows takes so many together.
+GROUP_ROWS = 8
+
 # What a call costs before it does anything.
-CALL_SKIP = 600.0
-CALL_COMPACT = 500.0
-CALL_DENSE = 2500.0
+CALL_DENSE = 1600.0
+CALL_DIRECT = 220.0
+CALL_SKIP = 340.0
+CALL_COMPACT = 580.0
 # And a group of rows with units of its own.
-GROUP = 100.0
-# What a BLAS spends besides multiply-adds: an element of the result, and one of w, which it reads
-# and packs, from a cache of its core or from behind it.
-BLAS_RESULT = 0.5
-BLAS_READ = 0.44
-BLAS_READ_CACHED = 0.07
-CACHED_BYTES = 1 << 20
+GROUP = 70.0
+# A row of x: its list begun and its sums put in place; or packed.
+SKIP_ROW = 27.0
+PACKED_ROW = 6.5
+# A row of a panel of the skipping product, whose depth and width are:
+PANEL_ROW = 9.3
+PANEL_DEPTH = 128
+PANEL_COLUMNS = 80
+# An element of x packed.
+PACKED = 0.13
+# Products by a w as it lies: a row of x; an element of its result; and its end, if it fills no vector.
+DIRECT_ROW = 3.0
+DIRECT_RESULT = 0.07
+EDGE = 8.0
+# The L1 cache, and the shares of the L2 cache at which a w begins to lie behind it and all does.
+FIRST_LEVEL_BYTES = 40_000
+LEAVES_SECOND_LEVEL = 0.65
+LEFT_SECOND_LEVEL = 1.3
+# What an element of w costs more from behind the L2 cache: packed by the BLAS; by our kernels; read.
+BLAS_FAR = 0.14
+PACK_FAR = 0.07
+READ_FAR = 0.085
+# An element of w read where nothing is packed, beyond what its multiply-adds take.
+READ = 0.017
+READ_SECOND_LEVEL = 0.012
+# One row: from the caches, an element of w in the BLAS and in our kernel.
+ROW_READ_BLAS = 0.056
+ROW_READ = 0.052
+# A BLAS spends more than multiply-adds: on elements of x and of the result, and of w, which it packs.
+BLAS_X = 0.37
+BLAS_RESULT = 0.13
+BLAS_PACK = 0.20
+# OpenBLAS does not pack for a product below SMALL_BLAS multiply-adds, but loads w anew for every
+# four rows of x, then for two, and for one.
+SMALL_BLAS = 1_000_000
+SMALL_X = 0.22
+SMALL_RESULT = 0.05
+SMALL_PRODUCT = 0.004
+SMALL_LOAD = 0.027
+SMALL_SPLIT = 0.008
 # Rows of x that one packing of w serves.
 PACKED_ROWS = 512
-# On one row of x the BLAS reads w once, at the speed of the memory behind the L2 cache.
-ROW_READ = 0.062
 # Up to FEW_ROWS rows, a stored element's row of w is not packed, if it lies in one piece.
 FEW_ROWS = 4
-STREAMED = 0.066
-# An element of w packed for one row of x, which leaves no work to hide the way from the memory.
-UNHIDDEN_READ = 0.30
-# Rows of x that are multiplied together.
-GROUP_ROWS = 8
-# Sums of several groups go to a row of a gradient together: this part of finishing each alone.
-SPREAD = 0.6
-# Sums over columns that do not fill a vector cost as if they did.
-VECTOR_COLUMNS = 16
+STREAMED = 0.043
+STREAMED_SPLIT = 0.016
+STREAMED_SECOND_LEVEL = 0.01
+STREAMED_FAR = 0.03
+STREAMED_ELEMENT = 0.6
+STREAMED_UNIT = 2.5
+# An element of a gradient: one group's part of it put in place, where several groups share a row;
+# cleared or read; sums loaded and stored; an element of the batch's rows packed, or gathered.
+GRADIENT_PUT = 0.13
+GRADIENT_ELEMENT = 0.036
+GRADIENT_SUMS = 0.0009
+GRADIENT_PACKED = 0.28
+GRADIENT_GATHERED = 0.14
 
 
 def _panels(columns):
@@ -80,34 +120,58 @@ def _panels(columns):
     return -(-columns // VECTOR_COLUMNS) * VECTOR_COLUMNS
 
 
+def _filled(rows):
+    """Rows, filled up to whole groups."""
+    return -(-rows // GROUP_ROWS) * GROUP_ROWS
+
+
+def _far(weights, dtype):
+    """Share of w that lies behind the L2 cache."""
+    full = weights * dtype.itemsize / kernels.second_level_cache()
+    share = (full - LEAVES_SECOND_LEVEL) / (LEFT_SECOND_LEVEL - LEAVES_SECOND_LEVEL)
+    return min(max(share, 0.0), 1.0)
+
+
 def dense_cost(rows, depth, columns, dtype):
-    """Apply the masks, multiply everything."""
-    c = COSTS[kernels.isa_used()]
+    """Apply a mask, multiply everything in the BLAS, look for infinities."""
     weights = depth * columns
-    cached = weights * dtype.itemsize <= CACHED_BYTES
+    far = _far(weights, dtype)
     if rows == 1:
-        products = weights * ROW_READ
+        cost = weights * (ROW_READ_BLAS + READ_FAR * far) + 0.7 * depth + 0.19 * columns
+    elif rows * weights <= SMALL_BLAS:
+        cost = _small_dense_cost(rows, depth, columns)
     else:
-        read = weights * (BLAS_READ_CACHED if cached else BLAS_READ)
-        products = rows * (weights * c.dense + columns * BLAS_RESULT) + read
-    return dtype.itemsize / 4 * products + masks_cost(rows, depth, columns, dtype) + CALL_DENSE
+        products = -(-rows // 4) * 4 * depth * _panels(columns) * COSTS[kernels.isa_used()].dense
+        packed = weights * (BLAS_PACK + BLAS_FAR * far) + BLAS_X * rows * depth
+        cost = products + packed + rows * columns * BLAS_RESULT * (1 - far)
+    return dtype.itemsize / 4 * cost + CALL_DENSE
 
 
-def masks_cost(rows, depth, columns, dtype):
-    """Apply the masks on both sides, or look at the result for infinities."""
-    elements = rows * (depth + columns)
-    return dtype.itemsize / 4 * elements * COSTS[kernels.isa_used()].element
+def _small_dense_cost(rows, depth, columns):
+    passes = rows // 4 + (rows % 4).bit_count()
+    split = SMALL_SPLIT if columns % VECTOR_COLUMNS else 0.0
+    far = SMALL_LOAD if depth * columns * 4 > FIRST_LEVEL_BYTES else 0.0
+    loads = passes * (SMALL_LOAD + split) + far + rows * SMALL_PRODUCT
+    slower = COSTS[kernels.isa_used()].dense / COSTS["avx512"].dense
+    return depth * _panels(columns) * loads * slower + rows * (SMALL_X * depth + SMALL_RESULT * columns)
 
 
 def direct_cost(rows, depth, columns, dtype):
-    """Pack x, masked, and multiply everything; groups of its rows are filled up.
-
-    One row or two wait for w, which comes from the L2 cache, as long as so many would.
-    """
+    """Pack x, masked, and multiply everything by w as it lies there."""
     c = COSTS[kernels.isa_used()]
-    filled = 2 + 2 * rows if rows <= 2 else -(-rows // GROUP_ROWS) * GROUP_ROWS
-    products = filled * depth * _panels(columns) * c.compact
-    return dtype.itemsize / 4 * (products + rows * (depth + columns) * c.element) + CALL_COMPACT
+    weights = depth * _panels(columns)
+    far = READ_FAR * _far(weights, dtype)
+    if rows == 1:
+        cost = weights * (ROW_READ + far) + 1.6 * depth
+    else:
+        near = weights * dtype.itemsize <= FIRST_LEVEL_BYTES
+        passes = (rows >= GROUP_ROWS) + (rows % GROUP_ROWS > 0)
+        read = passes * (READ + far + (0.0 if near else READ_SECOND_LEVEL))
+        cost = weights * (rows * c.compact + read) + rows * depth * PACKED
+    row = DIRECT_ROW + DIRECT_RESULT * _panels(columns)
+    if columns % VECTOR_COLUMNS:
+        row += EDGE
+    return dtype.itemsize / 4 * (cost + rows * row) + CALL_DIRECT
 
 
 def skip_cost(rows, depth, columns, dtype, density, shared, standing=False):
@@ -117,13 +181,22 @@ def skip_cost(rows, depth, columns, dtype, density, shared, standing=False):
     `standing`: its columns lie in one piece each.
     """
     c = COSTS[kernels.isa_used()]
+    far = _far(depth * columns, dtype)
     if rows <= FEW_ROWS and not shared and not standing:
-        elements = rows * (density * depth * columns * STREAMED + depth * c.lists)
-        return dtype.itemsize / 4 * (elements + rows * columns * c.finish) + CALL_SKIP
-    product = (c.shared if shared else c.skip) * density + c.sums
-    passes = -(-rows // PACKED_ROWS)
-    per_row = depth * _panels(columns) * product + depth * c.lists + columns * c.finish
-    pack = passes * depth * columns * c.pack
+        split = STREAMED_SPLIT if columns % VECTOR_COLUMNS else 0.0
+        if depth * columns * dtype.itemsize > FIRST_LEVEL_BYTES:
+            split += STREAMED_SECOND_LEVEL / rows
+        read = density * depth * _panels(columns) * (STREAMED + split)
+        missed = density * depth * columns * far * (READ_FAR / 2 + STREAMED_FAR * rows)
+        units = (STREAMED_UNIT + STREAMED_ELEMENT * rows) * depth
+        cost = rows * (read + c.finish * 2 * _panels(columns)) + missed + units
+        return dtype.itemsize / 4 * cost + CALL_SKIP
+    panels = -(-depth // PANEL_DEPTH) * -(-columns // PANEL_COLUMNS)
+    product = (c.shared if shared else c.skip) * density
+    per_row = depth * _panels(columns) * product + depth * c.lists + SKIP_ROW + panels * PANEL_ROW
+    if shared:
+        per_row += columns * c.finish - depth * c.lists / 2
+    pack = -(-rows // PACKED_ROWS) * depth * columns * (c.pack + PACK_FAR * far)
     return dtype.itemsize / 4 * (rows * per_row + pack) + CALL_SKIP
 
 
@@ -132,14 +205,20 @@ def compact_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     c = COSTS[kernels.isa_used()]
     groups = -(-rows // group)
     passes = groups * -(-group // PACKED_ROWS)
-    products = depth * kept_in * (_panels(columns * kept_out) * c.compact)
-    sums = depth * kept_in * columns * kept_out * c.sums
-    per_row = products + sums + depth * c.lists + columns * c.finish
+    filled = rows // group * _filled(group) + _filled(rows % group)
+    products = filled * depth * kept_in * _panels(columns * kept_out) * c.compact
+    per_row = depth * PACKED + columns * c.finish + PACKED_ROW
     look = c.gather if kept_out < 1 else c.pack
-    if group == 1:
-        look = max(look, UNHIDDEN_READ)  # nothing to do while w comes from the memory
+    look += PACK_FAR * _far(depth * columns, dtype)
     pack = passes * depth * kept_in * columns * look
-    return dtype.itemsize / 4 * (rows * per_row + pack) + CALL_COMPACT + groups * GROUP
+    cost = products + rows * per_row + pack + groups * GROUP
+    return dtype.itemsize / 4 * cost + CALL_COMPACT
+
+
+def plain_cost(rows, depth, columns, dtype):
+    """The same of everything, x masked while it is packed; look for infinities."""
+    masked = dtype.itemsize / 4 * rows * depth * 0.06
+    return compact_cost(rows, depth, columns, dtype, 1.0, 1.0, max(rows, 1)) + masked
 
 
 def gradient_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
@@ -147,7 +226,7 @@ def gradient_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     c = COSTS[kernels.isa_used()]
     groups = -(-rows // group)
     active = depth * kept_in * columns * kept_out
-    moved = groups * depth * kept_in * columns * c.finish * SPREAD + depth * columns * 0.05
-    products = active * (rows * c.compact + groups * group * c.sums)
-    packed = rows * (depth * kept_in * c.lists * 2 + columns * c.gather)
+    moved = depth * columns * (groups * kept_in * GRADIENT_PUT + GRADIENT_ELEMENT)
+    products = active * (rows * c.compact + groups * group * GRADIENT_SUMS)
+    packed = rows * (depth * kept_in * GRADIENT_PACKED + columns * GRADIENT_GATHERED)
     return dtype.itemsize / 4 * (products + moved + packed) + CALL_COMPACT + groups * GROUP

@@ -22,7 +22,7 @@ from fastdrop.cost import (
     dense_cost,
     direct_cost,
     gradient_cost,
-    masks_cost,
+    plain_cost,
     skip_cost,
 )
 from fastdrop.operands import one_axis_contiguous, rows_contiguous
@@ -156,11 +156,10 @@ def cheapest(
     isa, shape, dtype, share, shared, kept_in, kept_out, group, standing=False, direct=False
 ):
     """The method of a product of this shape; `isa` is for the table of costs."""
-    plain = compact_cost(*shape, dtype, 1.0, 1.0, max(shape[0], 1)) + masks_cost(*shape, dtype)
-    costs = {"dense": dense_cost(*shape, dtype), "plain": plain}
+    costs = {"dense": dense_cost(*shape, dtype), "plain": plain_cost(*shape, dtype)}
     if share is not None:
         costs["skip"] = skip_cost(*shape, dtype, share, shared, standing)
-    if group:
+    if group > 1:  # of one row, nothing is worth packing for
         costs["compact"] = compact_cost(*shape, dtype, kept_in, kept_out, group)
     if direct:
         costs["direct"] = direct_cost(*shape, dtype)
@@ -335,7 +334,7 @@ def _choose_transposed(p):
 def _cheapest_gradient(isa, shape, dtype, share, kept_in, kept_out, group):
     """As `cheapest`, of the gradient of the weights."""
     rows, depth, columns = shape
-    plain = gradient_cost(*shape, dtype, 1.0, 1.0, max(rows, 1)) + masks_cost(*shape, dtype)
+    plain = gradient_cost(*shape, dtype, 1.0, 1.0, max(rows, 1))
     costs = {"dense": dense_cost(depth, rows, columns, dtype), "plain": plain}
     if share is not None:
         costs["skip"] = skip_cost(depth, rows, columns, dtype, share, False)

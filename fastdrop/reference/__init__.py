@@ -49,6 +49,7 @@ from fastdrop.reference.compact import (
     masked_sums,
     plain_matmul,
     sampled_share,
+    second_level_cache,
     small_matmul,
     surely_apart,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "rectify",
     "sampled_share",
     "scatter",
+    "second_level_cache",
     "set_num_threads",
     "skip_matmul",
     "small_matmul",

@@ -27,6 +27,7 @@ __all__ = [
     "masked_sums",
     "plain_matmul",
     "sampled_share",
+    "second_level_cache",
     "small_matmul",
     "surely_apart",
 ]
@@ -262,6 +263,11 @@ def dense_matmul(x, transposed, bits, mask_shape, rows_per_mask, scale, w, out):
     with numpy.errstate(all="ignore"):
         numpy.matmul(masked.T if transposed else masked, w, out=out)
     return all_finite(w if w.size < out.size else out)
+
+
+def second_level_cache():
+    """Bytes of the L2 cache that a core has for itself: the twins suppose a common one."""
+    return 1 << 20
 
 
 def direct_fits(x, w):
