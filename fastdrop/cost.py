@@ -74,6 +74,8 @@ EDGE = 8.0
 FIRST_LEVEL_BYTES = 40_000
 LEAVES_SECOND_LEVEL = 0.65
 LEFT_SECOND_LEVEL = 1.3
+# Rows of w so far apart share lines of the L1 cache, which does not hold them for the next group of rows.
+ALIASED_BYTES = 1024
 # What an element of w costs more from behind the L2 cache: packed by the BLAS; by our kernels; read.
 BLAS_FAR = 0.14
 PACK_FAR = 0.07
@@ -166,6 +168,8 @@ def direct_cost(rows, depth, columns, dtype):
     else:
         near = weights * dtype.itemsize <= FIRST_LEVEL_BYTES
         passes = (rows >= GROUP_ROWS) + (rows % GROUP_ROWS > 0)
+        if columns * dtype.itemsize % ALIASED_BYTES == 0:
+            passes = -(-rows // GROUP_ROWS)
         read = passes * (READ + far + (0.0 if near else READ_SECOND_LEVEL))
         cost = weights * (rows * c.compact + read) + rows * depth * PACKED
     row = DIRECT_ROW + DIRECT_RESULT * _panels(columns)

@@ -24,11 +24,10 @@
 #define MINIMUM_STREAMED (1 << 17)
 /* Vectors of a panel below which broadcasting a stored element takes longer than multiplying. */
 #define LEAST_VECTORS 4
-/* Bytes of a strip of few rows. With several rows, the rows of w that a block of depth meets stay in the
- * L2 cache for all of them. */
+/* Bytes of a strip of few rows. Four rows of w that are added and the four to come stay in the L1 cache; with
+ * several rows of x, those that a block of depth meets in the L2 cache. */
 #define SHORTEST_STRIP 2048
-#define LONGEST_STRIP 16384
-#define LONGEST_STRIP_OF_ROWS 4096
+#define LONGEST_STRIP 4096
 
 typedef struct {
     const fd_kernels *kernels;
@@ -240,8 +239,7 @@ static void multiply_strip(const void *context, int64_t strip)
 static int64_t strip_columns(const skip_pass *p, int threads)
 {
     const int64_t size = fd_element_bytes(p->dtype), line = FD_CACHE_LINE / size;
-    const int64_t most = (p->rows == 1 ? LONGEST_STRIP : LONGEST_STRIP_OF_ROWS) / size;
-    const int64_t least = SHORTEST_STRIP / size;
+    const int64_t most = LONGEST_STRIP / size, least = SHORTEST_STRIP / size;
     const int64_t share = fd_divide_up(p->w->columns, threads);
     const int64_t columns = (share + line - 1) / line * line;
     return columns < least ? least : fd_smaller(columns, most);
