@@ -6,6 +6,7 @@ writes to an array that is there in a forward product.
 """
 
 import functools
+import math
 
 import numpy
 
@@ -22,6 +23,9 @@ SMALL = (64, 256, 256)
 WIDE = (512, 3072, 1536)
 DENSITIES = (0.05, 0.25, 0.5, 0.9, 1)
 EVERY_SHAPE = ((1, 16, 16), (8, 64, 64), SMALL, STEP, WIDE, (4096, 4096, 4096))
+# Cases of sizes in between, and their multiply-adds at most: a second or two a case.
+BETWEEN = 48
+MOST_BETWEEN = 1 << 29
 
 DENSE = "np.matmul"
 GATHER = "NumPy gather"
@@ -199,4 +203,30 @@ def _any_cases():
                 )
 
 
-CASES = [*_shared_cases(), *_sparse_cases(), *_any_cases()]
+def _between(count):
+    """Return sizes between those, kinds and densities, drawn at random, the same in every run."""
+    generator = numpy.random.default_rng(SEED)
+    drawn = []
+    while len(drawn) < count:
+        size = tuple(int(n) for n in 2 ** generator.uniform((0, 4, 4), (10, 12, 12)))
+        if generator.random() < 0.3:
+            size = tuple(1 << (n.bit_length() - 1) for n in size)
+        kind = str(generator.choice(("unit", "sample")))
+        density = float(generator.choice((0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 1)))
+        if math.prod(size) < MOST_BETWEEN:
+            drawn.append((size, kind, density))
+    return drawn
+
+
+def _between_cases():
+    for size, kind, density in _between(BETWEEN):
+        yield Case(
+            f"between-{kind}/{density:g}",
+            size,
+            functools.partial(_any, density=density, kind=kind),
+            calls="fastdrop.masked_matmul",
+            bars=[Bar(MASKED, times_faster=0.95)],
+        )
+
+
+CASES = [*_shared_cases(), *_sparse_cases(), *_any_cases(), *_between_cases()]

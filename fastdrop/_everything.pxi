@@ -1,10 +1,10 @@
-# Products of everything, the zeros of a mask included, and the way around Python's checks; included by
-# _kernels.pyx, whose helpers it uses.
+# Products of everything, the zeros of a mask included, and the way around Python's checks; included
+# by _kernels.pyx, whose helpers it uses.
 
 # A scratch array above this is given back at the end of its call.
 cdef int64_t KEPT_BYTES = 1 << 26
-# Where no error of arithmetic is told: of dropped numbers nobody wants to hear. To enter a copy of it takes
-# a fifth of the time that numpy.errstate does.
+# Where no error of arithmetic is told: of dropped numbers nobody wants to hear. To enter a copy of
+# it takes a fifth of the time that numpy.errstate does.
 cdef object quiet = contextvars.Context()
 quiet.run(numpy.seterr, all="ignore")
 
@@ -17,7 +17,7 @@ cdef multiply(x, w, out):
 
 
 cdef cnp.ndarray scratch_like(cnp.ndarray x):
-    """A C-contiguous matrix of the shape of x, in memory of the thread that its next request reuses."""
+    """A C-contiguous matrix of the shape of x, in memory that the thread's next request reuses."""
     cdef cnp.npy_intp shape[2]
     shape[0], shape[1] = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
     cdef int64_t size = cnp.PyArray_NBYTES(x)
@@ -29,8 +29,8 @@ cdef cnp.ndarray scratch_like(cnp.ndarray x):
     return cnp.PyArray_SimpleNewFromData(2, shape, cnp.PyArray_TYPE(x), memory)
 
 
-def dense_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits not None, tuple mask_shape,
-                 int64_t rows_per_mask, double scale, cnp.ndarray w not None,
+def dense_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits not None,
+                 tuple mask_shape, int64_t rows_per_mask, double scale, cnp.ndarray w not None,
                  cnp.ndarray out not None):
     cdef cnp.ndarray masked = scratch_like(x)
     apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
@@ -128,8 +128,8 @@ cdef str remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double k
 
 
 def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
-                 keep_prob, bint skip_zeros, int64_t most, int64_t counted, int64_t shares, cheapest,
-                 out):
+                 keep_prob, bint skip_zeros, int64_t most, int64_t counted, int64_t shares,
+                 cheapest, out):
     cdef cnp.npy_intp shape[2]
     if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2
             and keep_prob is not None):

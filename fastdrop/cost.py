@@ -66,7 +66,7 @@ PANEL_DEPTH = 128
 PANEL_COLUMNS = 80
 # An element of x packed.
 PACKED = 0.13
-# Products by a w as it lies: a row of x; an element of its result; and its end, if it fills no vector.
+# Products by a w as it lies: a row of x; an element of its result; its end, if it fills no vector.
 DIRECT_ROW = 3.0
 DIRECT_RESULT = 0.07
 EDGE = 8.0
@@ -74,9 +74,9 @@ EDGE = 8.0
 FIRST_LEVEL_BYTES = 40_000
 LEAVES_SECOND_LEVEL = 0.65
 LEFT_SECOND_LEVEL = 1.3
-# Rows of w so far apart share lines of the L1 cache, which does not hold them for the next group of rows.
+# Rows of w so far apart share lines of the L1 cache, which does not hold them for the next group.
 ALIASED_BYTES = 1024
-# What an element of w costs more from behind the L2 cache: packed by the BLAS; by our kernels; read.
+# What an element of w costs more from behind the L2 cache: packed by the BLAS, by us; or read.
 BLAS_FAR = 0.14
 PACK_FAR = 0.07
 READ_FAR = 0.085
@@ -86,7 +86,7 @@ READ_SECOND_LEVEL = 0.012
 # One row: from the caches, an element of w in the BLAS and in our kernel.
 ROW_READ_BLAS = 0.056
 ROW_READ = 0.052
-# A BLAS spends more than multiply-adds: on elements of x and of the result, and of w, which it packs.
+# A BLAS spends more than multiply-adds: on elements of x, of the result, and of w, which it packs.
 BLAS_X = 0.37
 BLAS_RESULT = 0.13
 BLAS_PACK = 0.20
@@ -155,7 +155,9 @@ def _small_dense_cost(rows, depth, columns):
     far = SMALL_LOAD if depth * columns * 4 > FIRST_LEVEL_BYTES else 0.0
     loads = passes * (SMALL_LOAD + split) + far + rows * SMALL_PRODUCT
     slower = COSTS[kernels.isa_used()].dense / COSTS["avx512"].dense
-    return depth * _panels(columns) * loads * slower + rows * (SMALL_X * depth + SMALL_RESULT * columns)
+    return depth * _panels(columns) * loads * slower + rows * (
+        SMALL_X * depth + SMALL_RESULT * columns
+    )
 
 
 def direct_cost(rows, depth, columns, dtype):

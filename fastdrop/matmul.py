@@ -111,8 +111,8 @@ def masked_matmul(
     scale_out = 1.0 if mask_out is None else mask_out.scale
     flat = rows_contiguous(_matrix(result))
     product = Product(
-        _matrix(x), w, flat, _that_drops(mask_in), _that_drops(mask_out), scale_in * scale_out, bias,
-        scale_out, bool(skip_zeros),
+        _matrix(x), w, flat, _that_drops(mask_in), _that_drops(mask_out), scale_in * scale_out,
+        bias, scale_out, bool(skip_zeros),
     )  # fmt: skip
     multiply(product, method)
     if not numpy.may_share_memory(flat, result):

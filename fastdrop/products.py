@@ -325,8 +325,10 @@ def _skip_transposed(p):
 def _choose_transposed(p):
     if p.mask_in is None and p.mask_out is None and not p.skip_zeros:
         return "dense"
-    share = p.density() if p.mask_in is not None or p.skip_zeros else None
     shape = (*p.x.shape, p.w.shape[1])
+    if 0 in shape:
+        return "skip"
+    share = p.density() if p.mask_in is not None or p.skip_zeros else None
     return _cheapest_gradient(kernels.isa_used(), shape, p.x.dtype, share, *_kept(p))
 
 

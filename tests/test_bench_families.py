@@ -196,6 +196,7 @@ def matmul_arguments(case, args, kwargs):
 SHARED_ROWS = {
     "unit-step": ("batch", None),
     "any-unit": ("batch", None),
+    "between-unit": ("batch", None),
     "groups-of-32-step": (32, None),
     "groups-of-8-step": (8, None),
 }

@@ -286,6 +286,26 @@ def test_unaligned_arrays(each_isa, dtype, options):
     assert_identical(x, expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows_per_mask", ["batch", 9, 100])
+def test_short_rows_that_share_their_bits(each_isa, each_thread_count, dtype, rows_per_mask):
+    """They are masked as long runs by repeated bits: in place, strided, and where the runs end."""
+    sizes = (7, 5), (8, 1), (9, 3), (300, 23), (41, 64), (17, 255), (33, 256), (20, 257)
+    for rows, columns in sizes:
+        x = numpy.random.default_rng(rows).standard_normal((rows, columns)).astype(dtype)
+        mask = MaskStream(columns).draw(x.shape, rate=0.4, rows_per_mask=rows_per_mask)
+        kept = numpy.repeat(mask.to_array(), rows if rows_per_mask == "batch" else rows_per_mask, 0)
+        expected = numpy.where(kept[:rows], x * dtype(mask.scale), dtype(0))
+        wide = numpy.full((rows, 2 * columns), 7, dtype)
+        part = wide[:, :columns]
+        for out in (numpy.empty_like(x), part):
+            assert_identical(numpy.array(apply_mask(x, mask, out=out)), expected)
+        for in_place in (x.copy(), part):
+            in_place[...] = x
+            assert_identical(numpy.array(apply_mask(in_place, mask, out=in_place)), expected)
+        assert (wide[:, columns:] == 7).all()
+
+
 def test_large_arrays_on_every_thread_count(each_isa, each_thread_count):
     x = values((1031, 701))
     y, mask = dropout(x, 0.3, rng=0)

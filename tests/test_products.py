@@ -59,6 +59,74 @@ def test_surely_apart(kernels):
     assert kernels.surely_apart((), (x,))
 
 
+@pytest.mark.parametrize("kernels", [_kernels, reference])
+def test_every_bit(kernels):
+    for n in (0, 1, 7, 8, 9, 64, 65, 1000):
+        kept = numpy.ones(n, bool)
+        assert kernels.every_bit(numpy.packbits(kept, bitorder="little"), n) is True
+        for place in sorted({0, 8, n // 2, n - 1} & set(range(n))):
+            dropped = kept.copy()
+            dropped[place] = False
+            assert kernels.every_bit(numpy.packbits(dropped, bitorder="little"), n) is False
+
+
+@pytest.mark.parametrize("rows_per_mask", [1, "batch"])
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_a_mask_that_keeps_everything_is_not_applied(rows_per_mask, scale):
+    """The result is NumPy's, bit for bit; a mask that only says so is applied as it is."""
+    stream = fastdrop.MaskStream(0)
+    x, w, grad = values((6, 40)), values((40, 30), seed=1), values((6, 30), seed=2)
+    w[3, 4] = numpy.inf
+    mask, mask_out = (
+        stream.draw(array.shape, keep_prob=1, rows_per_mask=rows_per_mask).with_scale(scale)
+        for array in (x, grad)
+    )
+    expected = (x @ w) * numpy.float32(scale)
+    assert_identical(fastdrop.masked_matmul(x, w, mask_in=mask), expected)
+    full = fastdrop.masked_matmul(x, w, mask_in=mask, mask_out=mask_out.with_scale(1))
+    assert_identical(full, expected)
+    found = fastdrop.masked_matmul_backward(grad, x, w, mask_in=mask, mask_out=mask_out)
+    without = fastdrop.masked_matmul_backward(grad, x, w)
+    for gradient, plain, factor in zip(found, without, (scale**2, scale**2, scale), strict=True):
+        numpy.testing.assert_allclose(gradient, plain * numpy.float32(factor), rtol=1e-6)
+    kept = numpy.ones(mask.shape, bool)
+    kept[0, 3] = False
+    wrong = fastdrop.Mask.from_array(kept, keep_prob=1)
+    assert numpy.isfinite(fastdrop.masked_matmul(x, w, mask_in=wrong)[0]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_dense_matmul(each_isa, dtype, transposed):
+    """As its twin, of any layout, without a warning; it says where a zero has met infinity."""
+    x, out = values((13, 24), dtype), numpy.empty((2, 24, 60) if transposed else (2, 13, 60), dtype)
+    w = values((13 if transposed else 24, 60), dtype, 1)
+    bits = numpy.packbits(numpy.random.default_rng(0).random(13 * 24) < 0.5, bitorder="little")
+    for operand in (x, numpy.asfortranarray(x)):
+        for weights in (w, numpy.asfortranarray(w), w.repeat(2, axis=1)[:, ::2]):
+            for special in (0.5, numpy.inf):
+                weights[2, 7] = special
+                with numpy.errstate(all="raise"):
+                    finite = [
+                        kernels.dense_matmul(
+                            operand, transposed, bits, (13, 24), 1, 2.0, weights, result
+                        )
+                        for kernels, result in zip((_kernels, reference), out, strict=True)
+                    ]
+                assert finite == [special == 0.5] * 2
+                numpy.testing.assert_allclose(out[0], out[1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_masked_operand_is_given_back():
+    """One beyond what a thread keeps; the next one has its memory for itself again."""
+    x, w = numpy.ones((4200, 4096), numpy.float32), numpy.ones((4096, 1), numpy.float32)
+    mask = fastdrop.MaskStream(0).draw(x.shape, keep_prob=0.9)
+    for operand, kept in ((x, mask), (x[:10], fastdrop.Mask.from_array(mask.to_array()[:10]))):
+        y = fastdrop.masked_matmul(operand, w, mask_in=kept, method="dense")
+        expected = kept.to_array().sum(axis=1) * kept.scale
+        numpy.testing.assert_allclose(y[:, 0], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows_per_mask", [1, 4, None])
 def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
@@ -87,7 +155,11 @@ def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
 @pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
 def test_direct_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
     """As its twin, within rounding, whatever of a group of rows or a block of depth is filled."""
-    sizes = (1, 2, 3, 5, 6, 7, 8, 12, 18), (1, 2, 31, 160, 161, 163), (1, 3, 10, 15, 16, 33, 80, 100, 200)
+    sizes = (
+        (1, 2, 3, 5, 6, 7, 8, 12, 18),
+        (1, 2, 31, 160, 161, 163),
+        (1, 3, 10, 15, 16, 33, 80, 100, 200),
+    )
     for rows, depth, columns in itertools.product(*sizes):
         x, w = values((rows, depth), dtype), values((depth, columns), dtype, 1)
         kept = numpy.random.default_rng(depth).random((-(-rows // rows_per_mask), depth)) < 0.5
@@ -104,14 +176,34 @@ def test_direct_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
                 assert not kernels.direct_matmul(x, bits, rows_per_mask, w, 1.5, results[0, :rows])
 
 
-def test_direct_matmul_of_many_rows(each_isa):
-    """They are taken in parts, which end within a group of rows here and within a mask."""
-    x, w = values((1100, 20)), values((20, 9), seed=1)
-    bits = numpy.packbits(numpy.random.default_rng(0).random((367, 20)) < 0.5, bitorder="little")
-    results = numpy.empty((2, 1100, 9), numpy.float32)
+@pytest.mark.parametrize("size", [(1100, 20, 9), (1203, 30, 90), (5, 400, 1003), (11, 170, 1024)])
+def test_direct_matmul_in_parts(each_isa, each_thread_count, size):
+    """Rows in parts that end within a group of rows and within a mask; columns, for the threads."""
+    rows, depth, columns = size
+    x, w = values((rows, depth)), values((depth, columns), seed=1)
+    kept = numpy.random.default_rng(0).random((-(-rows // 3), depth)) < 0.5
+    bits = numpy.packbits(kept, bitorder="little")
+    results = numpy.empty((2, rows, columns), numpy.float32)
     for kernels, out in zip((_kernels, reference), results, strict=True):
         assert kernels.direct_matmul(x, bits, 3, w, 2.0, out)
-    numpy.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-4)
+    bound = (depth + 3) * numpy.finfo(numpy.float32).eps * (numpy.abs(x) @ numpy.abs(w) * 2)
+    assert (numpy.abs(results[0] - results[1]) <= bound).all()
+    w[depth - 1, columns - 1] = numpy.nan
+    assert not _kernels.direct_matmul(x, bits, 3, w, 2.0, results[0])
+
+
+def test_direct_products_do_not_depend_on_threads(each_isa, restore_threads):
+    for rows, depth, columns in [(3, 300, 1400), (100, 90, 80), (17, 161, 700)]:
+        x, w = values((rows, depth)), values((depth, columns), seed=1)
+        bits = numpy.packbits(
+            numpy.random.default_rng(0).random((rows, depth)) < 0.5, bitorder="little"
+        )
+        results = numpy.empty((3, rows, columns), numpy.float32)
+        for threads, out in zip((1, 2, 3), results, strict=True):
+            _kernels.set_num_threads(threads)
+            _kernels.direct_matmul(x, bits, 1, w, 2.0, out)
+        assert_identical(results[1], results[0])
+        assert_identical(results[2], results[0])
 
 
 def test_what_fits_a_direct_product(each_isa):
@@ -167,6 +259,27 @@ def test_the_way_around_the_checks_takes_the_same_method(size, keep_prob, rows_p
         wide = numpy.empty((rows, 2 * columns), numpy.float32)
         long_way = fastdrop.masked_matmul(x, w, mask_in=mask, out=wide[:, :columns])
         assert_identical(fastdrop.masked_matmul(x, w, mask_in=mask), numpy.array(long_way))
+
+
+def test_choices_are_remembered_apart():
+    """More products than there is room for: each takes the method that the model says, again."""
+    generator = numpy.random.default_rng(0)
+    stream = fastdrop.MaskStream(0)
+    cases = []
+    for _ in range(300):
+        rows, depth, columns = (int(n) for n in generator.integers(1, 50, 3))
+        x, w = values((rows, depth)), values((depth, columns), seed=1)
+        x[generator.random(x.shape) < 0.3] = 0
+        keep_prob = float(generator.choice([0.05, 0.5, 0.9]))
+        options = {"rows_per_mask": "batch"} if generator.random() < 0.5 else {}
+        mask = stream.draw(x.shape, keep_prob=keep_prob, **options)
+        cases.append((x, w, mask, bool(generator.random() < 0.3)))
+    for _ in range(2):
+        for x, w, mask, skip_zeros in cases:
+            wide = numpy.empty((len(x), 2 * w.shape[1]), numpy.float32)
+            options = {"mask_in": mask, "skip_zeros": skip_zeros}
+            long_way = fastdrop.masked_matmul(x, w, out=wide[:, ::2], **options)
+            assert_identical(fastdrop.masked_matmul(x, w, **options), numpy.array(long_way))
 
 
 def test_the_choice_knows_shapes_and_shares():

@@ -13,7 +13,7 @@ __all__ = ["Choice", "choose", "choose_gradient"]
 # A BLAS's threads go on looking for work after a product (OpenBLAS's for 2**26 ticks of the clock,
 # without yielding), so that the kernels behind it have the caller's core only. A chain of kernels
 # on several threads therefore multiplies by the BLAS only where that is faster by this factor.
-BLAS_ADVANTAGE = 1.5
+BLAS_ADVANTAGE = 2.0
 
 
 class Choice:

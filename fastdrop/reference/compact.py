@@ -295,8 +295,8 @@ def every_bit(bits, n):
 def direct_matmul(x, bits, rows_per_mask, w, scale, out):
     """Apply a mask to a small matrix and multiply everything.
 
-    The compiled module does not pack `w`, which has to be contiguous; `direct_fits` knows where that
-    is worth thinking of.
+    The compiled module does not pack `w`, which has to be contiguous; `direct_fits` knows where
+    that is worth thinking of.
 
     Parameters
     ----------
