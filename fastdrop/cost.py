@@ -98,6 +98,10 @@ SMALL_RESULT = 0.05
 SMALL_PRODUCT = 0.004
 SMALL_LOAD = 0.027
 SMALL_SPLIT = 0.008
+# Nor does it fill vectors for a few columns.
+NARROW_ROW = 3.0
+NARROW_X = 0.13
+NARROW_PRODUCT = 0.03
 # Rows of x that one packing of w serves.
 PACKED_ROWS = 512
 # Up to FEW_ROWS rows, a stored element's row of w is not packed, if it lies in one piece.
@@ -150,6 +154,8 @@ def dense_cost(rows, depth, columns, dtype):
 
 
 def _small_dense_cost(rows, depth, columns):
+    if columns < VECTOR_COLUMNS // 2:
+        return rows * (depth * (NARROW_X + NARROW_PRODUCT * columns) + NARROW_ROW)
     passes = rows // 4 + (rows % 4).bit_count()
     split = SMALL_SPLIT if columns % VECTOR_COLUMNS else 0.0
     far = SMALL_LOAD if depth * columns * 4 > FIRST_LEVEL_BYTES else 0.0

@@ -157,7 +157,8 @@ static void multiply_task(const void *context, int64_t task)
         p->failed = 1;
         return;
     }
-    const int64_t runs = p->parts > 1 ? part.rows : 1, length = part.columns * (p->parts > 1 ? 1 : part.rows);
+    const int whole = p->parts == 1; /* rows, which follow each other then */
+    const int64_t runs = whole ? 1 : part.rows, length = whole ? part.rows * part.columns : part.columns;
     for (int64_t i = 0; i < runs; i++) {
         if (!fd_all_finite(p->dtype, out + (i * p->c->columns + first) * size, length)) {
             p->infinite = 1;
