@@ -65,24 +65,22 @@ PANEL_ROW = 9.3
 PANEL_DEPTH = 128
 PANEL_COLUMNS = 80
 # An element of x packed.
-PACKED = 0.13
+PACKED = 0.12
 # Products by a w as it lies: a row of x; an element of its result; its end, if it fills no vector.
-DIRECT_ROW = 3.0
-DIRECT_RESULT = 0.07
-EDGE = 8.0
-# The L1 cache, and the shares of the L2 cache at which a w begins to lie behind it and all does.
+DIRECT_ROW = 4.0
+DIRECT_RESULT = 0.05
+EDGE = 9.0
+# Loads of w take as long as half of the multiply-adds of eight rows, whose parts these are.
+PER_ROW = 0.5
+PER_GROUP = 3.8
+# The L1 cache; the shares of the L2 cache at which a w begins to lie behind it, and all of it does.
 FIRST_LEVEL_BYTES = 40_000
 LEAVES_SECOND_LEVEL = 0.65
 LEFT_SECOND_LEVEL = 1.3
-# Rows of w so far apart share lines of the L1 cache, which does not hold them for the next group.
-ALIASED_BYTES = 1024
 # What an element of w costs more from behind the L2 cache: packed by the BLAS, by us; or read.
 BLAS_FAR = 0.14
 PACK_FAR = 0.07
 READ_FAR = 0.085
-# An element of w read where nothing is packed, beyond what its multiply-adds take.
-READ = 0.017
-READ_SECOND_LEVEL = 0.012
 # One row: from the caches, an element of w in the BLAS and in our kernel.
 ROW_READ_BLAS = 0.056
 ROW_READ = 0.052
@@ -172,14 +170,11 @@ def direct_cost(rows, depth, columns, dtype):
     weights = depth * _panels(columns)
     far = READ_FAR * _far(weights, dtype)
     if rows == 1:
-        cost = weights * (ROW_READ + far) + 1.6 * depth
+        cost = weights * (ROW_READ + far) + 1.3 * depth
     else:
-        near = weights * dtype.itemsize <= FIRST_LEVEL_BYTES
-        passes = (rows >= GROUP_ROWS) + (rows % GROUP_ROWS > 0)
-        if columns * dtype.itemsize % ALIASED_BYTES == 0:
-            passes = -(-rows // GROUP_ROWS)
-        read = passes * (READ + far + (0.0 if near else READ_SECOND_LEVEL))
-        cost = weights * (rows * c.compact + read) + rows * depth * PACKED
+        groups = -(-rows // GROUP_ROWS)
+        products = (rows * PER_ROW + groups * PER_GROUP) * c.compact
+        cost = weights * (products + far) + rows * depth * PACKED
     row = DIRECT_ROW + DIRECT_RESULT * _panels(columns)
     if columns % VECTOR_COLUMNS:
         row += EDGE

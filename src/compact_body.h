@@ -183,10 +183,10 @@ static void R_(multiply_few)(const void *packed, int64_t rows, int64_t depth,
         R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 6, 4);
         break;
     case 7:
-        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 7, 2);
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 7, 3);
         break;
     case 8:
-        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 8, 2);
+        R_(multiply_wide)(packed, depth, strips, tile, tile_stride, clear, 8, 3);
         break;
 #else
     case 3:

@@ -15,9 +15,12 @@
 /* A w that may be read anew for every few rows: in the L1 cache, or almost. */
 #define SMALL_BYTES (1 << 16)
 /* Rows that packing w would not pay for, wherever it lies. */
-#define FEW_ROWS 64
+#define FEW_ROWS 256
 /* What a thread must have to do to be worth waking. */
 #define MINIMUM_PRODUCTS (1 << 19)
+/* Vectors of columns that all groups of rows are multiplied by before the next ones, a block deep: 120 KB,
+ * which stay in the L2 cache. */
+#define WINDOW_VECTORS 12
 /* Vectors of columns that threads share: what the multiplication of few rows takes at once. */
 #define SHARED_VECTORS 4
 
@@ -28,40 +31,27 @@ int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
            (rows <= FEW_ROWS || (depth <= most && columns <= most && depth * columns <= most));
 }
 
-/* Groups of packed rows of x, `rows` in the last one, and a block of depth of w. `whole` of its rows are
- * followed by the rest of a vector. */
+/* A group of packed rows of x, and a block of depth of w. `whole` of its rows are followed by the rest of a
+ * vector. */
 typedef struct {
     fd_dtype dtype;
     const char *packed, *w;
-    int64_t groups, rows, depth, whole, columns;
+    int64_t rows, depth, whole, columns;
     int clear;
     char *last; /* room for the rows that are not whole */
 } direct_block;
-
-/* The packed rows from element `first` on by rows of w. */
-static void multiply_strips(const direct_block *b, int64_t first, int64_t depth,
-                            const compact_strips *strips, char *sums, int64_t stride, int clear)
-{
-    const fd_kernels *k = fd_active_kernels();
-    const char *packed = b->packed + first * fd_element_bytes(b->dtype);
-    compact_ahead none = {.rows = 0};
-    if (b->groups == 1) {
-        k->multiply_few[b->dtype](packed, b->rows, depth, strips, sums, stride, clear);
-    } else {
-        k->compact_multiply[b->dtype](packed, b->groups, depth, strips, sums, stride, clear, &none);
-    }
-}
 
 /* Adds products of `vectors` vectors of columns from column `first` on to sums. */
 static void multiply_columns(const direct_block *b, int64_t first, int64_t vectors, char *sums,
                              int64_t stride)
 {
-    const int64_t size = fd_element_bytes(b->dtype), lanes = fd_active_kernels()->lanes[b->dtype];
+    const fd_kernels *k = fd_active_kernels();
+    const int64_t size = fd_element_bytes(b->dtype), lanes = k->lanes[b->dtype];
     const int inside = first + vectors * lanes <= b->columns;
     const int64_t whole = inside ? b->depth : b->whole, rest = b->depth - whole;
     const char *w = b->w + first * size;
     compact_strips strips = {w, vectors, b->columns, FD_COMPACT_STRIP * lanes};
-    multiply_strips(b, 0, whole, &strips, sums, stride, b->clear);
+    k->multiply_few[b->dtype](b->packed, b->rows, whole, &strips, sums, stride, b->clear);
     if (rest > 0) {
         const int64_t row_bytes = vectors * lanes * size;
         memset(b->last, 0, (size_t)(rest * row_bytes));
@@ -71,7 +61,7 @@ static void multiply_columns(const direct_block *b, int64_t first, int64_t vecto
         }
         strips.data = b->last;
         strips.stride = vectors * lanes;
-        multiply_strips(b, whole, rest, &strips, sums, stride, 0);
+        k->multiply_few[b->dtype](b->packed + whole * size, b->rows, rest, &strips, sums, stride, 0);
     }
 }
 
@@ -80,6 +70,20 @@ typedef struct {
     int64_t row, rows, first, columns;
 } direct_part;
 
+/* Adds products of `rows` packed rows and `vectors` vectors of columns from column `first` on to sums. */
+static void multiply_groups(direct_block *b, int64_t first, int64_t vectors, const char *packed, int64_t rows,
+                            char *sums, int64_t stride)
+{
+    const fd_kernels *k = fd_active_kernels();
+    const int64_t size = fd_element_bytes(b->dtype), unit = k->compact_rows;
+    const int64_t row_bytes = (FD_COMPACT_DEPTH + k->lanes[b->dtype]) * size;
+    for (int64_t row = 0; row < rows; row += unit) {
+        b->packed = packed + row * row_bytes;
+        b->rows = fd_smaller(rows - row, unit);
+        multiply_columns(b, first, vectors, sums + row * stride * size, stride);
+    }
+}
+
 /* Returns 0, or -1 without memory. */
 static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_part *part, char *out)
 {
@@ -87,7 +91,8 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
     const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype], unit = k->compact_rows;
     const int64_t first = part->first, rows = part->rows, inside = part->columns / lanes;
     const int64_t beyond = part->columns - inside * lanes; /* columns of a vector that reaches beyond all */
-    const int64_t groups = fd_divide_up(rows, unit), whole_groups = rows / unit;
+    const int64_t end = first + inside * lanes, groups = fd_divide_up(rows, unit);
+    const int64_t window = groups > 1 ? WINDOW_VECTORS : inside;
     const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
     const int64_t edge_bytes = fd_aligned(rows * lanes * size);
     /* Rows of w behind which there is less than the rest of a vector. */
@@ -115,19 +120,17 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
             fd_pack_masked_rows(dtype, &c->x, part->row + begin, count, step, depth,
                                 packed + g * group_bytes);
         }
-        for (int64_t g = 0; g < groups; g += block.groups) {
-            block.packed = packed + g * group_bytes;
-            block.groups = g < whole_groups ? whole_groups : 1;
-            block.rows = fd_smaller(rows - g * unit, unit);
-            multiply_columns(&block, first, inside, out + (g * unit * c->columns + first) * size, c->columns);
-            if (beyond > 0) {
-                multiply_columns(&block, first + inside * lanes, 1, edge + g * unit * lanes * size, lanes);
-            }
+        for (int64_t vector = 0; vector < inside; vector += window) {
+            const int64_t column = first + vector * lanes;
+            multiply_groups(&block, column, fd_smaller(inside - vector, window), packed, rows,
+                            out + column * size, c->columns);
+        }
+        if (beyond > 0) {
+            multiply_groups(&block, end, 1, packed, rows, edge, lanes);
         }
     }
-    char *end = out + (first + inside * lanes) * size;
     for (int64_t i = 0; i < rows && beyond > 0; i++) {
-        memcpy(end + i * c->columns * size, edge + i * lanes * size, (size_t)(beyond * size));
+        memcpy(out + (i * c->columns + end) * size, edge + i * lanes * size, (size_t)(beyond * size));
     }
     return 0;
 }
@@ -159,6 +162,9 @@ static void multiply_task(const void *context, int64_t task)
     }
     const int whole = p->parts == 1; /* rows, which follow each other then */
     const int64_t runs = whole ? 1 : part.rows, length = whole ? part.rows * part.columns : part.columns;
+    if (p->c->x.depth < p->c->rows) {
+        return; /* w is looked at, which is smaller */
+    }
     for (int64_t i = 0; i < runs; i++) {
         if (!fd_all_finite(p->dtype, out + (i * p->c->columns + first) * size, length)) {
             p->infinite = 1;
@@ -181,5 +187,8 @@ int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     p.columns = by_columns ? fd_divide_up(fd_divide_up(c->columns, shared), threads) * shared : c->columns;
     p.parts = fd_divide_up(c->columns, p.columns);
     fd_parallel(threads, fd_divide_up(c->rows, p.rows) * p.parts, multiply_task, &p);
+    if (!p.failed && c->x.depth < c->rows) {
+        p.infinite = !fd_all_finite(dtype, c->w, c->x.depth * c->columns);
+    }
     return p.failed ? -1 : !p.infinite;
 }
