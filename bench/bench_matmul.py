@@ -23,6 +23,7 @@ SMALL = (64, 256, 256)
 WIDE = (512, 3072, 1536)
 DENSITIES = (0.05, 0.25, 0.5, 0.9, 1)
 EVERY_SHAPE = ((1, 16, 16), (8, 64, 64), SMALL, STEP, WIDE, (4096, 4096, 4096))
+FEW_ROWS = ((2, 512, 512), (4, 512, 512), (8, 256, 512), (4, 1024, 1024), (7, 1239, 2094))
 # Cases of sizes in between, and their multiply-adds at most: a second or two a case.
 BETWEEN = 48
 MOST_BETWEEN = 1 << 29
@@ -190,17 +191,14 @@ def _any(size, *, density, kind):
     ]
 
 
-def _any_cases():
-    for size in EVERY_SHAPE:
-        for kind in ("unit", "sample"):
-            for density in DENSITIES:
-                yield Case(
-                    f"any-{kind}/{density}",
-                    size,
-                    functools.partial(_any, density=density, kind=kind),
-                    calls="fastdrop.masked_matmul",
-                    bars=[Bar(MASKED, times_faster=0.95)],
-                )
+def _never_slower(work, size, kind, density):
+    return Case(
+        f"{work}/{density:g}",
+        size,
+        functools.partial(_any, density=density, kind=kind),
+        calls="fastdrop.masked_matmul",
+        bars=[Bar(MASKED, times_faster=0.95)],
+    )
 
 
 def _between(count):
@@ -218,15 +216,15 @@ def _between(count):
     return drawn
 
 
-def _between_cases():
+def _any_cases():
+    for size in EVERY_SHAPE:
+        for kind in ("unit", "sample"):
+            for density in DENSITIES:
+                yield _never_slower(f"any-{kind}", size, kind, density)
+    for size in FEW_ROWS:
+        yield _never_slower("few-rows", size, "sample", 0.9)
     for size, kind, density in _between(BETWEEN):
-        yield Case(
-            f"between-{kind}/{density:g}",
-            size,
-            functools.partial(_any, density=density, kind=kind),
-            calls="fastdrop.masked_matmul",
-            bars=[Bar(MASKED, times_faster=0.95)],
-        )
+        yield _never_slower(f"between-{kind}", size, kind, density)
 
 
-CASES = [*_shared_cases(), *_sparse_cases(), *_any_cases(), *_between_cases()]
+CASES = [*_shared_cases(), *_sparse_cases(), *_any_cases()]
