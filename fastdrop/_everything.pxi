@@ -166,11 +166,6 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     else:
         return None
     cdef double kept = keep_prob
-    if kept == 1 and all_set(<const uint8_t *>cnp.PyArray_DATA(bits), mask_rows * depth):
-        if scale != 1 or skip_zeros:
-            return None
-        multiply(a, b, result)
-        return result
     cdef double stored = kept * share_found(a, counted, shares) if skip_zeros else kept
     cdef str method = remembered_choice(a, b, stored, kept, share == rows, skip_zeros, cheapest)
     if method == "compact":
@@ -179,6 +174,12 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
     if method == "plain" and plain_matmul(a, bits, share, b, scale, None, 1.0, result):
         return result
     if method == "direct" and direct_matmul(a, bits, share, b, scale, result):
+        return result
+    if (method == "dense" and kept == 1
+            and all_set(<const uint8_t *>cnp.PyArray_DATA(bits), mask_rows * depth)):
+        if scale != 1:
+            return None
+        multiply(a, b, result)
         return result
     if method == "dense" and dense_matmul(a, False, bits, mask_shape, share, scale, b, result):
         return result

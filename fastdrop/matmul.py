@@ -111,8 +111,8 @@ def masked_matmul(
     scale_out = 1.0 if mask_out is None else mask_out.scale
     flat = rows_contiguous(_matrix(result))
     product = Product(
-        _matrix(x), w, flat, _that_drops(mask_in), _that_drops(mask_out), scale_in * scale_out,
-        bias, scale_out, bool(skip_zeros),
+        _matrix(x), w, flat, mask_in, mask_out, scale_in * scale_out, bias, scale_out,
+        bool(skip_zeros),
     )  # fmt: skip
     multiply(product, method)
     if not numpy.may_share_memory(flat, result):
@@ -176,7 +176,6 @@ def masked_matmul_backward(
     mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
     scale_out = 1.0 if mask_out is None else mask_out.scale
     scale = scale_out * (1.0 if mask_in is None else mask_in.scale)
-    mask_in, mask_out = _that_drops(mask_in), _that_drops(mask_out)
     skip_zeros = bool(skip_zeros)
     rows, grad = _matrix(x), _matrix(grad_y)
     shapes = (x.shape, w.shape, (w.shape[1],))
@@ -211,11 +210,6 @@ def _gradients(out, shapes, dtype, operands):
         if any(overlap(array, other) for other in (*operands, *arrays[:number])):
             raise ValueError("out must hold arrays that overlap neither operands nor each other")
     return arrays
-
-
-def _that_drops(mask):
-    """The mask, or None in place of one that keeps everything, which need not be applied."""
-    return None if mask is None or mask.keeps_all() else mask
 
 
 def _matrix(x):

@@ -209,15 +209,20 @@ def _bare(x, p):
         numpy.multiply(p.out, p.out.dtype.type(p.scale), out=p.out)
 
 
+def _drops(mask):
+    """Whether there is a mask that has to be applied."""
+    return mask is not None and not mask.keeps_all()
+
+
 def _dense(p):
-    if p.mask_in is None:
+    if not _drops(p.mask_in):
         _bare(p.x, p)
     elif not kernels.dense_matmul(p.x, False, *_layout(p.mask_in), p.scale, p.w, p.out):
         # Infinity or NaN in w may have met a dropped element's zero, which is no product at all.
         _skip(p)
         return
     _add_bias(p, p.out)
-    if p.mask_out is not None:
+    if _drops(p.mask_out):
         _masked(p.out, p.mask_out, 1.0, p.out)
 
 
@@ -300,7 +305,7 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
 
 
 def _dense_transposed(p):
-    if p.mask_in is None:
+    if not _drops(p.mask_in):
         _bare(p.x.T, p)
     elif not kernels.dense_matmul(p.x, True, *_layout(p.mask_in), p.scale, p.w, p.out):
         _skip_transposed(p)  # a dropped element's zero may have met infinity

@@ -73,7 +73,7 @@ def test_every_bit(kernels):
 @pytest.mark.parametrize("rows_per_mask", [1, "batch"])
 @pytest.mark.parametrize("scale", [1.0, 1.5])
 def test_a_mask_that_keeps_everything_is_not_applied(rows_per_mask, scale):
-    """The result is NumPy's, bit for bit; a mask that only says so is applied as it is."""
+    """Of the BLAS the result is NumPy's, bit for bit; a mask that only says so is applied."""
     stream = fastdrop.MaskStream(0)
     x, w, grad = values((6, 40)), values((40, 30), seed=1), values((6, 30), seed=2)
     w[3, 4] = numpy.inf
@@ -82,13 +82,19 @@ def test_a_mask_that_keeps_everything_is_not_applied(rows_per_mask, scale):
         for array in (x, grad)
     )
     expected = (x @ w) * numpy.float32(scale)
-    assert_identical(fastdrop.masked_matmul(x, w, mask_in=mask), expected)
-    full = fastdrop.masked_matmul(x, w, mask_in=mask, mask_out=mask_out.with_scale(1))
+    dense = {"mask_in": mask, "method": "dense"}
+    assert_identical(fastdrop.masked_matmul(x, w, **dense), expected)
+    full = fastdrop.masked_matmul(x, w, mask_out=mask_out.with_scale(1), **dense)
     assert_identical(full, expected)
-    found = fastdrop.masked_matmul_backward(grad, x, w, mask_in=mask, mask_out=mask_out)
+    result = fastdrop.masked_matmul(x, w, mask_in=mask)
+    numpy.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    large, wide = values((3000, 20), seed=3), values((20, 1), seed=4)  # for the BLAS
+    mask_large = stream.draw(large.shape, keep_prob=1, rows_per_mask=rows_per_mask)
+    assert_identical(fastdrop.masked_matmul(large, wide, mask_in=mask_large), large @ wide)
+    found = fastdrop.masked_matmul_backward(grad, x, w, mask_out=mask_out, **dense)
     without = fastdrop.masked_matmul_backward(grad, x, w)
     for gradient, plain, factor in zip(found, without, (scale**2, scale**2, scale), strict=True):
-        numpy.testing.assert_allclose(gradient, plain * numpy.float32(factor), rtol=1e-6)
+        numpy.testing.assert_allclose(gradient, plain * numpy.float32(factor), rtol=1e-5)
     kept = numpy.ones(mask.shape, bool)
     kept[0, 3] = False
     wrong = fastdrop.Mask.from_array(kept, keep_prob=1)
