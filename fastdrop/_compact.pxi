@@ -158,6 +158,8 @@ def masked_sums(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
 
 
 def all_finite(cnp.ndarray x not None):
+    if not cnp.PyArray_ISONESEGMENT(x):
+        x = x.copy()
     cdef fd_dtype dtype = dtype_of(x)
     cdef const void *data = cnp.PyArray_DATA(x)
     cdef int64_t n = cnp.PyArray_SIZE(x)

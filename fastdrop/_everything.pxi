@@ -7,8 +7,6 @@ cdef int64_t KEPT_BYTES = 1 << 26
 # it takes a fifth of the time that numpy.errstate does.
 cdef object quiet = contextvars.Context()
 quiet.run(numpy.seterr, all="ignore")
-
-
 cdef object blas_product = numpy.matmul
 
 
@@ -36,8 +34,7 @@ def dense_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits not N
     apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
     multiply(masked.T if transposed else masked, w, out)
     # An infinity or NaN that met a dropped element's zero is in both: the smaller one is looked at.
-    cdef cnp.ndarray smaller = w if cnp.PyArray_SIZE(w) < cnp.PyArray_SIZE(out) else out
-    return all_finite(smaller if cnp.PyArray_ISONESEGMENT(smaller) else smaller.copy())
+    return all_finite(w if cnp.PyArray_SIZE(w) < cnp.PyArray_SIZE(out) else out)
 
 
 cdef bint direct_may(cnp.ndarray x, cnp.ndarray w) noexcept:
@@ -74,14 +71,11 @@ def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t row
 
 
 def every_bit(cnp.ndarray bits not None, int64_t n):
-    return all_set(<const uint8_t *>cnp.PyArray_DATA(bits), n)
-
-
-cdef bint all_set(const uint8_t *bits, int64_t n) noexcept:
+    cdef const uint8_t *data = bits_of(bits)
     cdef int64_t whole = n >> 3, rest = n & 7
-    if whole > 0 and (bits[0] != 0xff or memcmp(bits, bits + 1, whole - 1) != 0):
+    if whole > 0 and (data[0] != 0xff or memcmp(data, data + 1, whole - 1) != 0):
         return False
-    return rest == 0 or bits[whole] == (1 << rest) - 1
+    return rest == 0 or data[whole] == (1 << rest) - 1
 
 
 # The choices that small_matmul has made, in the place that a product's numbers point to.
@@ -175,8 +169,7 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
         return result
     if method == "direct" and direct_matmul(a, bits, share, b, scale, result):
         return result
-    if (method == "dense" and kept == 1
-            and all_set(<const uint8_t *>cnp.PyArray_DATA(bits), mask_rows * depth)):
+    if method == "dense" and kept == 1 and every_bit(bits, mask_rows * depth):
         if scale != 1:
             return None
         multiply(a, b, result)

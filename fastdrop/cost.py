@@ -35,7 +35,8 @@ class Costs(NamedTuple):
 
 # Measured in float32 on one core of an Intel server with AVX-512 (Emerald Rapids): a thousand
 # products of random shapes and densities, each by every method, and a sum of terms fitted to them
-# whose median error is 4 to 10 %. Where a machine has AVX2 only, its BLAS has no more.
+# whose median error is 4 to 10 %. Where a machine has AVX2 only, its BLAS has no more. The lines of
+# baseline and neon are older ones, scaled.
 COSTS = {
     "avx512": Costs(0.0127, 0.0144, 0.0133, 0.0126, 0.14, 0.25, 0.49, 0.19),
     "avx2": Costs(0.0255, 0.0268, 0.0277, 0.0275, 0.17, 0.32, 0.64, 0.22),
@@ -64,8 +65,9 @@ PACKED_ROW = 6.5
 PANEL_ROW = 9.3
 PANEL_DEPTH = 128
 PANEL_COLUMNS = 80
-# An element of x packed.
+# An element of x packed, and masked on the way.
 PACKED = 0.12
+MASKED = 0.06
 # Products by a w as it lies: a row of x; an element of its result; its end, if it fills no vector.
 DIRECT_ROW = 4.0
 DIRECT_RESULT = 0.05
@@ -81,9 +83,12 @@ LEFT_SECOND_LEVEL = 1.3
 BLAS_FAR = 0.14
 PACK_FAR = 0.07
 READ_FAR = 0.085
-# One row: from the caches, an element of w in the BLAS and in our kernel.
+# One row, in the BLAS and in our kernel: an element of w from the caches, one of x, one of y.
 ROW_READ_BLAS = 0.056
 ROW_READ = 0.052
+ROW_UNIT_BLAS = 0.7
+ROW_UNIT = 1.3
+ROW_RESULT_BLAS = 0.19
 # A BLAS spends more than multiply-adds: on elements of x, of the result, and of w, which it packs.
 BLAS_X = 0.37
 BLAS_RESULT = 0.13
@@ -141,7 +146,8 @@ def dense_cost(rows, depth, columns, dtype):
     weights = depth * columns
     far = _far(weights, dtype)
     if rows == 1:
-        cost = weights * (ROW_READ_BLAS + READ_FAR * far) + 0.7 * depth + 0.19 * columns
+        read = weights * (ROW_READ_BLAS + READ_FAR * far)
+        cost = read + ROW_UNIT_BLAS * depth + ROW_RESULT_BLAS * columns
     elif rows * weights <= SMALL_BLAS:
         cost = _small_dense_cost(rows, depth, columns)
     else:
@@ -159,9 +165,8 @@ def _small_dense_cost(rows, depth, columns):
     far = SMALL_LOAD if depth * columns * 4 > FIRST_LEVEL_BYTES else 0.0
     loads = passes * (SMALL_LOAD + split) + far + rows * SMALL_PRODUCT
     slower = COSTS[kernels.isa_used()].dense / COSTS["avx512"].dense
-    return depth * _panels(columns) * loads * slower + rows * (
-        SMALL_X * depth + SMALL_RESULT * columns
-    )
+    products = depth * _panels(columns) * loads * slower
+    return products + rows * (SMALL_X * depth + SMALL_RESULT * columns)
 
 
 def direct_cost(rows, depth, columns, dtype):
@@ -170,7 +175,7 @@ def direct_cost(rows, depth, columns, dtype):
     weights = depth * _panels(columns)
     far = READ_FAR * _far(weights, dtype)
     if rows == 1:
-        cost = weights * (ROW_READ + far) + 1.3 * depth
+        cost = weights * (ROW_READ + far) + ROW_UNIT * depth
     else:
         groups = -(-rows // GROUP_ROWS)
         products = (rows * PER_ROW + groups * PER_GROUP) * c.compact
@@ -224,7 +229,7 @@ def compact_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
 
 def plain_cost(rows, depth, columns, dtype):
     """The same of everything, x masked while it is packed; look for infinities."""
-    masked = dtype.itemsize / 4 * rows * depth * 0.06
+    masked = dtype.itemsize / 4 * rows * depth * MASKED
     return compact_cost(rows, depth, columns, dtype, 1.0, 1.0, max(rows, 1)) + masked
 
 

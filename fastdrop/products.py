@@ -48,16 +48,13 @@ _local = threading.local()
 
 def buffer(name, shape, dtype):
     """A work array of the calling thread, overwritten by the next request of the same name."""
-    held, last = getattr(_local, name, (None, None))
-    if last is not None and last.shape == shape and last.dtype == dtype:
-        return last
     size = math.prod(shape)
+    held = getattr(_local, name, None)
     if held is None or held.dtype != dtype or held.size < size:
         held = aligned_empty((size,), dtype)
-    array = held[:size].reshape(shape)
-    if held.nbytes <= KEPT_BYTES:
-        setattr(_local, name, (held, array))
-    return array
+        if held.nbytes <= KEPT_BYTES:
+            setattr(_local, name, held)
+    return held[:size].reshape(shape)
 
 
 class Product:
@@ -188,17 +185,12 @@ def _masked(array, mask, scale, out):
     return out
 
 
-def _finite(array):
-    """Whether an array holds no infinity or NaN."""
-    return kernels.all_finite(array if array.flags.c_contiguous else array.copy())
-
-
 def _none_leaked(operand, out):
     """Whether no infinity or NaN of an operand can have met the zero of a dropped element.
 
     It would be in the product, too: the smaller one is looked at.
     """
-    return _finite(operand if operand.size < out.size else out)
+    return kernels.all_finite(operand if operand.size < out.size else out)
 
 
 @numpy.errstate(all="ignore")

@@ -15,7 +15,7 @@
 /* A w that may be read anew for every few rows: in the L1 cache, or almost. */
 #define SMALL_BYTES (1 << 16)
 /* Rows that packing w would not pay for, wherever it lies. */
-#define FEW_ROWS 256
+#define MOST_ROWS 256
 /* What a thread must have to do to be worth waking. */
 #define MINIMUM_PRODUCTS (1 << 19)
 /* Vectors of columns that all groups of rows are multiplied by before the next ones, a block deep: 120 KB,
@@ -28,7 +28,7 @@ int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
 {
     const int64_t most = SMALL_BYTES / fd_element_bytes(dtype);
     return rows > 0 && depth > 0 && columns > 0 &&
-           (rows <= FEW_ROWS || (depth <= most && columns <= most && depth * columns <= most));
+           (rows <= MOST_ROWS || (depth <= most && columns <= most && depth * columns <= most));
 }
 
 /* A group of packed rows of x, and a block of depth of w. `whole` of its rows are followed by the rest of a

@@ -9,14 +9,14 @@
 /* Elements of one task along the innermost axis: a multiple of 128, and enough that the fence
  * behind streaming stores does not matter. */
 #define TASK (1 << 16)
+/* The same for activations, which are as small as a batch: they come from a cache. */
+#define SMALL_TASK (1 << 14)
+#define MINIMUM_RECTIFIED (1 << 16)
 /* Rows that are so short that a call for each would take longer than what it does, and so many that their
  * bits are worth repeating; and how many bits of them, 512 bytes. */
 #define LONGEST_REPEATED 256
 #define FEWEST_REPEATED 8
 #define REPEATED_BITS (1 << 12)
-/* The same for activations, which are as small as a batch: they come from a cache. */
-#define SMALL_TASK (1 << 14)
-#define MINIMUM_RECTIFIED (1 << 16)
 /* What a thread must have to do to be worth waking: about 10 microseconds of work. */
 #define MINIMUM_PER_THREAD (1 << 17)
 

@@ -25,6 +25,11 @@ def test_all_finite_finds_one_among_many(kernels, dtype):
                 changed = x.copy()
                 changed[place] = value
                 assert kernels.all_finite(changed) is False
+    apart = numpy.full((5, 6), numpy.nan, dtype)
+    apart[:, ::2] = 1  # what lies between is not looked at
+    assert kernels.all_finite(apart[:, ::2]) is True
+    apart[4, 4] = numpy.inf
+    assert kernels.all_finite(apart[:, ::2]) is False
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -173,7 +173,7 @@ def masked_sums(x, bits, rows_per_mask, scale, out):
 
 
 def all_finite(x):
-    """Whether a C-contiguous array of float32 or float64 holds neither infinity nor NaN.
+    """Whether an array of float32 or float64 holds neither infinity nor NaN.
 
     Examples
     --------
