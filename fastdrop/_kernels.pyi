@@ -101,6 +101,8 @@ def skip_matmul(
     out_bits: _Bits | None,
     out_rows_per_mask: int,
     out: _Matrix,
+    w_bits: _Bits | None = None,
+    w_rows_per_mask: int = 1,
 ) -> int: ...
 def compact_matmul(
     x: _Matrix,

@@ -80,6 +80,8 @@ cdef extern from "fastdrop.h" nogil:
         int64_t depth
         int64_t columns
         int transposed
+        const uint8_t *bits
+        int64_t rows_per_mask
     ctypedef struct skip_result:
         void *data
         int64_t stride
@@ -300,7 +302,7 @@ cdef inline bint stands(cnp.ndarray w) noexcept:
 def skip_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64_t rows_per_mask,
                 bint skip_zeros, cnp.ndarray w not None, double scale, cnp.ndarray bias,
                 double bias_scale, cnp.ndarray out_bits, int64_t out_rows_per_mask,
-                cnp.ndarray out not None):
+                cnp.ndarray out not None, cnp.ndarray w_bits=None, int64_t w_rows_per_mask=1):
     cdef skip_operand operand
     cdef skip_weights weights
     cdef skip_result result
@@ -318,6 +320,8 @@ def skip_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64
     weights.columns = cnp.PyArray_DIM(w, 1)
     weights.transposed = stands(w)
     weights.stride = stride_of(w, 1 if weights.transposed else 0)
+    weights.bits = bits_of(w_bits)
+    weights.rows_per_mask = w_rows_per_mask
     result.data = cnp.PyArray_DATA(out)
     result.stride = stride_of(out, 0)
     result.columns = weights.columns

@@ -283,14 +283,15 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
         _compact_transposed(p, groups_of(p))
         return
     grad = p.w
-    if mask_out is not None:
-        p.w = _masked(grad, mask_out, 1.0, buffer("masked_grad", grad.shape, grad.dtype))
     if method == "skip":
         _skip_transposed(p)
-    elif method == "plain":
-        _plain_transposed(p)
     else:
-        _dense_transposed(p)
+        if mask_out is not None:
+            p.w = _masked(grad, mask_out, 1.0, buffer("masked_grad", grad.shape, grad.dtype))
+        if method == "plain":
+            _plain_transposed(p)
+        else:
+            _dense_transposed(p)
     if mask_out is not None and not _none_leaked(x, out):
         p.w = grad
         _compact_transposed(p, 1)  # sample by sample: dropped outputs have no part in it at all
@@ -314,9 +315,11 @@ def _plain_transposed(p):
 
 
 def _skip_transposed(p):
+    grad = p.w if p.mask_out is None else rows_contiguous(p.w)
     kernels.skip_matmul(
-        p.x.T, True, *_bits(p.mask_in), p.skip_zeros, p.w, p.scale, None, 1.0, None, 1, p.out
-    )
+        p.x.T, True, *_bits(p.mask_in), p.skip_zeros, grad, p.scale, None, 1.0, None, 1, p.out,
+        *_bits(p.mask_out),
+    )  # fmt: skip
 
 
 def _choose_transposed(p):

@@ -36,7 +36,8 @@ typedef struct {
     const skip_weights *w;
     const skip_result *result;
     int shared;                /* groups of rows share their lists */
-    int64_t row, rows;         /* the block of rows */
+    int64_t row, rows;         /* the block of rows, or several of FD_BLOCK_ROWS */
+    int64_t row_blocks;        /* how many; one, where rows share lists */
     int64_t first, depth;      /* the chunk of depth */
     int64_t blocks, tile_rows; /* of depth; rows of the tile */
     int64_t block_depth;
@@ -49,25 +50,33 @@ typedef struct {
     int64_t strip;       /* columns of a strip */
     int64_t row_of_group[FD_BLOCK_ROWS];
     int32_t rows_of_group[FD_BLOCK_ROWS];
-    skip_lists *lists; /* one per block */
+    skip_lists *lists; /* one per block of depth, of each block of rows */
     atomic_int *failed; /* a thread had no memory */
 } skip_pass;
 
-static void make_lists(const void *context, int64_t block)
+/* Rows of a block of rows. */
+static int64_t rows_of(const skip_pass *p, int64_t row_block)
+{
+    return fd_smaller(p->rows - row_block * FD_BLOCK_ROWS, FD_BLOCK_ROWS);
+}
+
+static void make_lists(const void *context, int64_t number)
 {
     const skip_pass *p = context;
-    const int64_t first = p->first + block * p->block_depth;
+    const int64_t row_block = number / p->blocks;
+    const int64_t first = p->first + number % p->blocks * p->block_depth;
     if (p->shared) {
         p->kernels->group_lists[p->dtype](p->x, p->groups, p->row_of_group, p->rows_of_group,
-                                          first, &p->lists[block]);
+                                          first, &p->lists[number]);
     } else {
-        const int64_t copied = p->rows * FD_SKIP_DEPTH * fd_element_bytes(p->dtype);
+        const int64_t row = p->row + row_block * FD_BLOCK_ROWS, rows = rows_of(p, row_block);
+        const int64_t copied = rows * FD_SKIP_DEPTH * fd_element_bytes(p->dtype);
         void *copy = fd_workspace(FD_SLOT_PANEL, (size_t)copied);
         if (copy == NULL) {
             *p->failed = 1;
             return;
         }
-        p->kernels->skip_lists[p->dtype](p->x, p->row, p->rows, first, copy, &p->lists[block]);
+        p->kernels->skip_lists[p->dtype](p->x, row, rows, first, copy, &p->lists[number]);
     }
 }
 
@@ -201,17 +210,22 @@ static void multiply_panel(const void *context, int64_t panel_number)
     }
     skip_sums sums = {.tile = (char *)panel.data + panel_bytes, .vectors = panel.vectors, .row = p->row,
                       .column = panel.column, .columns = panel.columns};
-    for (int64_t block = 0; block < p->blocks; block++) {
+    for (int64_t number = 0; number < p->row_blocks * p->blocks; number++) {
+        const int64_t block = number % p->blocks;
+        const skip_lists *lists = &p->lists[number];
         const skip_prefetch next = prefetch_of(p, block + 1, &panel);
         set_ends(p, block, &sums);
-        panel.first = p->first + block * p->block_depth;
-        panel.depth = p->lists[block].depth;
-        p->kernels->skip_pack[p->dtype](p->w, &panel);
+        sums.row = p->row + number / p->blocks * FD_BLOCK_ROWS;
+        if (number == 0 || p->blocks > 1) {
+            panel.first = p->first + block * p->block_depth;
+            panel.depth = lists->depth;
+            p->kernels->skip_pack[p->dtype](p->w, &panel);
+        }
         if (p->shared) {
-            p->kernels->skip_groups[p->dtype](&p->lists[block], p->groups, p->row_of_group,
+            p->kernels->skip_groups[p->dtype](lists, p->groups, p->row_of_group,
                                               p->rows_of_group, panel.data, &sums, &next);
         } else {
-            p->kernels->skip_rows[p->dtype](&p->lists[block], panel.data, &sums, &next);
+            p->kernels->skip_rows[p->dtype](lists, panel.data, &sums, &next);
         }
     }
 }
@@ -265,20 +279,21 @@ static int place_lists(skip_pass *p)
     const int64_t capacity = p->tile_rows * p->block_depth + FD_MAX_LANES; /* the last vector's rest */
     const int64_t values = fd_aligned(capacity * fd_element_bytes(p->dtype));
     const int64_t places = fd_aligned(capacity * (int64_t)sizeof(uint16_t));
-    const int64_t words = fd_aligned(p->rows * FD_SKIP_WORDS * (int64_t)sizeof(uint64_t));
-    const int64_t order = fd_aligned((p->rows + FD_ROWS_AHEAD) * (int64_t)sizeof(uint16_t));
-    const int64_t walks = fd_aligned(p->rows); /* a byte each */
+    const int64_t rows = rows_of(p, 0), number = p->row_blocks * p->blocks;
+    const int64_t words = fd_aligned(rows * FD_SKIP_WORDS * (int64_t)sizeof(uint64_t));
+    const int64_t order = fd_aligned((rows + FD_ROWS_AHEAD) * (int64_t)sizeof(uint16_t));
+    const int64_t walks = fd_aligned(rows); /* a byte each */
     const int64_t counts = fd_aligned(p->groups * (int64_t)sizeof(int32_t));
-    const int64_t heads = fd_aligned(p->blocks * (int64_t)sizeof(skip_lists));
+    const int64_t heads = fd_aligned(number * (int64_t)sizeof(skip_lists));
     const int64_t one = values + places + words + order + 2 * walks + counts;
-    char *memory = fd_workspace(FD_SLOT_LISTS, (size_t)(heads + p->blocks * one));
+    char *memory = fd_workspace(FD_SLOT_LISTS, (size_t)(heads + number * one));
     if (memory == NULL) {
         return -1;
     }
     p->lists = (skip_lists *)memory;
     memory += heads;
-    for (int64_t block = 0; block < p->blocks; block++, memory += one) {
-        skip_lists *l = &p->lists[block];
+    for (int64_t i = 0; i < number; i++, memory += one) {
+        skip_lists *l = &p->lists[i];
         l->values = memory;
         l->places = (uint16_t *)(memory + values);
         l->words = (uint64_t *)(memory + values + places);
@@ -289,27 +304,35 @@ static int place_lists(skip_pass *p)
         l->unit = p->in_strips ? 1 : (int32_t)row_bytes(p);
         l->sharing = !p->in_strips;
         l->total = 0;
-        l->depth = fd_smaller(p->depth - block * p->block_depth, p->block_depth);
+        l->depth = fd_smaller(p->depth - i % p->blocks * p->block_depth, p->block_depth);
     }
     return 0;
 }
 
-/* Cuts the rows from p->row on into groups: one row each, or rows that share a list. Takes at most
- * FD_BLOCK_ROWS rows of the tile. */
+/* Takes rows of x from p->row on: as many blocks as lists of CHUNK_DEPTH by FD_BLOCK_ROWS elements leave
+ * room for. */
+static void take_rows(skip_pass *p)
+{
+    const int64_t chunk = fd_larger(fd_smaller(p->x->depth, CHUNK_DEPTH), 1);
+    const int64_t blocks = fd_smaller(CHUNK_DEPTH / chunk, FD_MOST_BLOCKS);
+    p->rows = fd_smaller(p->x->rows - p->row, blocks * FD_BLOCK_ROWS);
+    p->row_blocks = fd_divide_up(p->rows, FD_BLOCK_ROWS);
+    p->groups = p->tile_rows = rows_of(p, 0);
+}
+
+/* Cuts the rows from p->row on into groups that share a list. Takes at most FD_BLOCK_ROWS rows of the
+ * tile. */
 static void group_rows(skip_pass *p)
 {
     const skip_operand *x = p->x;
-    const int64_t most = p->shared ? p->kernels->group_rows : 1;
+    const int64_t most = p->kernels->group_rows;
     p->groups = 0;
     p->rows = 0;
+    p->row_blocks = 1;
     while (p->row + p->rows < x->rows && (p->groups + 1) * most <= FD_BLOCK_ROWS) {
-        const int64_t row = p->row + p->rows;
-        int64_t rows = x->rows - row;
-        if (p->shared) {
-            const int64_t same = x->rows_per_mask - row % x->rows_per_mask;
-            rows = rows < same ? rows : same;
-        }
-        rows = rows < most ? rows : most;
+        const int64_t row = p->row + p->rows, left = x->rows - row;
+        const int64_t same = x->rows_per_mask - row % x->rows_per_mask;
+        const int64_t rows = fd_smaller(fd_smaller(left, same), most);
         p->row_of_group[p->groups] = row;
         p->rows_of_group[p->groups] = (int32_t)rows;
         p->groups++;
@@ -326,11 +349,15 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
                    .result = result, .failed = &failed};
     /* Shared lists multiply zeros too, at the multipliers' full speed. */
     p.shared = x->bits && !x->transposed && !x->skip_zeros && x->rows_per_mask >= 4;
-    p.in_strips = x->rows <= FD_FEW_ROWS && !p.shared && !w->transposed;
+    p.in_strips = x->rows <= FD_FEW_ROWS && !p.shared && !w->transposed && !w->bits;
     choose_blocks(&p);
     int64_t total = 0;
     for (p.row = 0; p.row < x->rows; p.row += p.rows) {
-        group_rows(&p);
+        if (p.shared) {
+            group_rows(&p);
+        } else {
+            take_rows(&p);
+        }
         p.first = 0;
         do { /* once also where the depth is 0: the result is the bias */
             p.depth = x->depth - p.first < CHUNK_DEPTH ? x->depth - p.first : CHUNK_DEPTH;
@@ -338,13 +365,14 @@ int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights
             if (place_lists(&p) != 0) {
                 return -1;
             }
-            fd_parallel(fd_threads_for(p.rows * p.depth, MINIMUM_LISTS), p.blocks, make_lists, &p);
+            const int64_t lists = p.row_blocks * p.blocks;
+            fd_parallel(fd_threads_for(p.rows * p.depth, MINIMUM_LISTS), lists, make_lists, &p);
             if (failed) {
                 return -1;
             }
             int64_t stored = 0;
-            for (int64_t block = 0; block < p.blocks; block++) {
-                stored += p.lists[block].total;
+            for (int64_t i = 0; i < lists; i++) {
+                stored += p.lists[i].total;
             }
             multiply(&p, stored);
             total += stored;

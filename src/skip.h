@@ -6,6 +6,8 @@
 
 /* Rows of x that one packing of w serves: their sums over a panel, 256 KB, stay in the L2 cache. */
 #define FD_BLOCK_ROWS 512
+/* Blocks of rows whose lists are made together. */
+#define FD_MOST_BLOCKS 4
 /* Rows of x for which w is not packed at all. */
 #define FD_FEW_ROWS 4
 #define FD_CACHE_LINE 64
@@ -35,11 +37,14 @@ typedef struct {
 } skip_operand;
 
 /* The dense side, (depth, columns): element (k, j) at data[k * stride + j], transposed: at
- * data[j * stride + k]. */
+ * data[j * stride + k]. One that is not transposed may have a mask: element (k, j) is +0.0 where bit number
+ * k / rows_per_mask * columns + j of bits is 0 (bits may be NULL). */
 typedef struct {
     const void *data;
     int64_t stride, depth, columns;
     int transposed;
+    const uint8_t *bits;
+    int64_t rows_per_mask;
 } skip_weights;
 
 /* The result: row i at data + i * stride: the sums times scale, plus bias[j] * bias_scale (bias may be

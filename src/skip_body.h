@@ -38,6 +38,11 @@ static void R_(skip_pack)(const skip_weights *w, const skip_panel *panel)
     }
     for (int64_t k = 0; k < panel->depth; k++, to += stride) {
         const R_(element) *row = from + (panel->first + k) * w->stride + panel->column;
+        if (w->bits) {
+            const int64_t bit = (panel->first + k) / w->rows_per_mask * w->columns + panel->column;
+            R_(apply_vectors)(row, to, columns, w->bits, bit, 1.0, 0);
+            continue;
+        }
         for (int64_t j = 0; j < whole; j += R_(lanes)) {
             R_(store)(to + j, R_(load)(row + j));
         }

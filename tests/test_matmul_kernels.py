@@ -33,6 +33,8 @@ class Call:
         out_rows_per_mask=1,
         scale=1.0,
         bias_scale=1.0,
+        w_density=None,
+        w_rows_per_mask=1,
     ):
         rows, depth, columns = shape
         self.dtype, self.shape = dtype, (rows, columns)
@@ -46,6 +48,10 @@ class Call:
         out_bits = None
         if out_density is not None:
             out_bits = random_bits(-(-rows // out_rows_per_mask) * columns, out_density, seed + 1)
+        w_bits = None
+        if w_density is not None and not transposed_w:
+            w_bits = random_bits(-(-depth // w_rows_per_mask) * columns, w_density, seed + 2)
+        self.w_mask = {"w_bits": w_bits, "w_rows_per_mask": w_rows_per_mask}
         self.arguments = {
             "x": x,
             "transposed": transposed,
@@ -75,12 +81,13 @@ class Call:
             if name in ("x", "w", "bias") and argument is not None
         }
         scales = {name: change(self.arguments[name]) for name in ("scale", "bias_scale")}
-        return reference.skip_matmul(**self.arguments | wide | scales, out=out)
+        return reference.skip_matmul(**self.arguments | wide | scales, out=out, **self.w_mask)
 
     def run(self, **changed):
         """Run the kernel; return the result, compared with nothing."""
         out = Result(self.shape, self.dtype)
-        self.counted = _kernels.skip_matmul(*(self.arguments | changed).values(), out.matrix)
+        arguments = (self.arguments | changed).values()
+        self.counted = _kernels.skip_matmul(*arguments, out.matrix, **self.w_mask)
         return out.checked()
 
     def check(self, label=""):
@@ -124,6 +131,8 @@ def options_of(number, shape, transposed):
         "out_rows_per_mask": (1, 5, max(shape[0], 1))[number % 3],
         "scale": (1.0, 2.0, 1 / 0.7, -3.0)[number % 4],
         "bias_scale": (1.0, 1 / 0.7)[number % 2],
+        "w_density": (None, 0.5, None, None, 0.9, None, 0.0)[number % 7],
+        "w_rows_per_mask": (1, 8, max(shape[1], 1))[number // 7 % 3],
     }
 
 
@@ -183,6 +192,9 @@ def test_skip_matmul_masks(each_isa, calls, dtype, transposed, skip_zeros):
         ((517, 700, 600), {"density": 0.3, "rows_per_mask": 32, "with_bias": True}),
         ((700, 517, 600), {"density": 0.5, "transposed": True}),
         ((300, 517, 400), {"skip_zeros": True, "out_density": 0.5}),
+        # Five blocks of rows, four of them together.
+        ((2100, 90, 150), {"density": 0.5, "transposed": True, "w_density": 0.5}),
+        ((2100, 150, 33), {"skip_zeros": True, "with_bias": True, "w_density": 0.5}),
         # Deeper than what is compressed at a time: sums go on where they were left.
         ((9, 8200, 150), {"density": 0.5, "with_bias": True, "out_density": 0.5, "scale": 2.0}),
         ((9, 8200, 150), {"density": 0.5, "rows_per_mask": 9, "with_bias": True, "scale": 2.0}),
@@ -241,6 +253,18 @@ def test_skip_matmul_reads_nothing_dropped(each_isa, calls, dtype, rows_per_mask
         w = call.arguments["w"].copy()
         w[~kept.any(axis=0)] = dropped
         assert_identical(call.run(x=x, w=w), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(40, 90, 130), (3, 90, 130)])
+def test_skip_matmul_reads_nothing_dropped_of_w(each_isa, calls, dtype, shape):
+    call = calls(shape, dtype, density=0.5, w_density=0.5, w_rows_per_mask=8)
+    expected = call.check()
+    kept = reference.matmul.kept_elements(call.w_mask["w_bits"], shape[1:], 8)
+    for dropped in (numpy.nan, numpy.inf, -numpy.inf):
+        w = call.arguments["w"].copy()
+        w[~kept] = dropped
+        assert_identical(call.run(w=w), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

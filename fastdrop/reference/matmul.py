@@ -108,6 +108,8 @@ def skip_matmul(
     out_bits,
     out_rows_per_mask,
     out,
+    w_bits=None,
+    w_rows_per_mask=1,
 ):
     """Multiply a matrix by another one and leave out what is dropped.
 
@@ -136,6 +138,10 @@ def skip_matmul(
     out : numpy.ndarray, shape (rows, columns)
         Becomes ``(x @ w) * scale + bias * bias_scale``, and ``+0.0`` where it is dropped. It does
         not overlap the others.
+    w_bits : numpy.ndarray of uint8, or None
+        The mask of `w`, whose rows are contiguous then: element (k, j) counts as ``+0.0`` where bit
+        ``(k // w_rows_per_mask) * columns + j`` is 0.
+    w_rows_per_mask : int
 
     Returns
     -------
@@ -158,6 +164,7 @@ def skip_matmul(
         stored = kept_elements(bits, x.shape, rows_per_mask)
     if skip_zeros:
         stored = stored & (x != 0)
+    w = numpy.where(kept_elements(w_bits, w.shape, w_rows_per_mask, "w_bits"), w, 0)
     result = _sums(x, stored, w) * x.dtype.type(scale)
     if bias is not None:
         result += bias * x.dtype.type(bias_scale)
