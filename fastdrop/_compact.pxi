@@ -19,6 +19,7 @@ cdef extern from "fastdrop.h" nogil:
     ctypedef struct masked_rows:
         const void *x
         int64_t stride
+        int64_t rows
         int64_t depth
         const uint8_t *bits
         int64_t rows_per_mask
@@ -44,7 +45,6 @@ cdef extern from "fastdrop.h" nogil:
     ctypedef struct direct_operands:
         masked_rows x
         const void *w
-        int64_t rows
         int64_t columns
     int64_t fd_second_level_cache_bytes()
     int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
@@ -79,6 +79,7 @@ cdef masked_rows masked_rows_of(cnp.ndarray x, cnp.ndarray bits, int64_t rows_pe
     cdef masked_rows masked
     masked.x = cnp.PyArray_DATA(x)
     masked.stride = stride_of(x, 0)
+    masked.rows = cnp.PyArray_DIM(x, 0)
     masked.depth = cnp.PyArray_DIM(x, 1)
     masked.bits = bits_of(bits)
     masked.rows_per_mask = rows_per_mask

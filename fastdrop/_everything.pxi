@@ -59,7 +59,6 @@ def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t row
     cdef fd_dtype dtype = dtype_of(x)
     c.x = masked_rows_of(x, bits, rows_per_mask, scale)
     c.w = cnp.PyArray_DATA(w)
-    c.rows = cnp.PyArray_DIM(x, 0)
     c.columns = cnp.PyArray_DIM(w, 1)
     cdef void *target = cnp.PyArray_DATA(out)
     cdef int finite

@@ -102,8 +102,10 @@ static void pack_octet(const void *context, int64_t task, char *packed)
     for (int64_t block = 0; rows > 0 && block < p->depth[g].blocks; block++) {
         char *to = packed + octet_at(p, block, task);
         if (p->c->masked) {
-            const int64_t *cuts = p->depth[g].cuts + block;
-            fd_pack_masked_rows(p->dtype, p->c->masked, row, rows, cuts[0], cuts[1] - cuts[0], to);
+            const int64_t *cuts = p->depth[g].cuts + block, row_bytes = octet_bytes(p) / unit;
+            const int64_t depth = cuts[1] - cuts[0];
+            p->kernels->pack_masked[p->dtype](p->c->masked, row, rows, cuts[0], depth, to);
+            memset(to + rows * row_bytes, 0, (size_t)((unit - rows) * row_bytes));
         } else {
             p->kernels->compact_pack_rows[p->dtype](&x, NULL, row, rows, &p->depth[g], block, to);
         }

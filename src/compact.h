@@ -118,11 +118,11 @@ typedef struct compact_ahead {
 
 #define FD_AHEAD_STEPS 64
 
-/* Rows of x of which dropped elements count as zeros and the others are multiplied by scale: row i,
+/* `rows` rows of x of which dropped elements count as zeros and the others are multiplied by scale: row i,
  * `depth` long, uses bits i / rows_per_mask * depth to that + depth. Strides count elements. */
 typedef struct {
     const void *x;
-    int64_t stride, depth;
+    int64_t stride, rows, depth;
     const uint8_t *bits;
     int64_t rows_per_mask;
     double scale;
@@ -139,11 +139,11 @@ typedef struct {
     compact_mask mask_in, mask_out;
 } compact_operands;
 
-/* y = x @ w of small matrices: `rows` rows of x, masked, w (x.depth, columns), contiguous. */
+/* y = x @ w of small matrices: x masked, w (x.depth, columns), contiguous. */
 typedef struct {
     masked_rows x;
     const void *w;
-    int64_t rows, columns;
+    int64_t columns;
 } direct_operands;
 
 /* dw = x' @ dy, added up over the groups of rows: x (rows, depth), dy (rows, columns), masks

@@ -51,6 +51,84 @@ static inline int64_t R_(in_block)(const compact_axis *axis, int64_t block)
     return axis->ranks[block + 1] - axis->ranks[block];
 }
 
+/* Up to 64 masked elements, in whole vectors. */
+static inline FD_ALWAYS_INLINE void R_(pack_word)(const R_(element) *from, int64_t n, uint64_t word, R_(vector) s,
+                                                  R_(element) *packed)
+{
+    for (int64_t j = 0; j < n; j += R_(lanes), word >>= R_(lanes)) {
+        R_(store)(packed + j, R_(keep)(R_(product)(from + j, s), word));
+    }
+}
+
+/* Rows of x, masked. All but the last rows are read in whole vectors, and their bits in whole words: what
+ * lies behind a row is the next one's begin, and goes to elements of the packed row that nobody reads. */
+static inline void R_(pack_own)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
+                                int64_t depth, void *to)
+{
+    const R_(element) *from = (const R_(element) *)x->x + row * x->stride + first;
+    R_(element) *packed = to;
+    const R_(vector) s = R_(splat)(x->scale);
+    /* Elements from the first of a row's on, and bits. */
+    int64_t left = x->stride < x->depth ? 0 : (x->rows - 1 - row) * x->stride + x->depth - first;
+    int64_t bit = row * x->depth + first, bits_left = x->rows * x->depth - bit;
+    for (int64_t i = 0; i < rows; i++) {
+        if (left < depth + R_(lanes) || bits_left < depth + 128) {
+            R_(apply_bits)(from, packed, depth, x->bits, bit, x->scale, 0);
+        } else {
+            for (int64_t k = 0; k < depth; k += 64) {
+                const uint64_t word = fd_load_bits(x->bits, bit + k);
+                R_(pack_word)(from + k, fd_smaller(depth - k, 64), word, s, packed + k);
+            }
+        }
+        from += x->stride;
+        left -= x->stride;
+        bit += x->depth;
+        bits_left -= x->depth;
+        packed += X_STRIDE;
+    }
+}
+
+/* The same of rows that share bits. */
+static inline void R_(pack_sharing)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
+                                    int64_t depth, void *to)
+{
+    const R_(element) *from = (const R_(element) *)x->x + row * x->stride + first;
+    R_(element) *packed = to;
+    const R_(vector) s = R_(splat)(x->scale);
+    int64_t left = x->stride < x->depth ? 0 : (x->rows - 1 - row) * x->stride + x->depth - first;
+    int64_t bit = row / x->rows_per_mask * x->depth + first, same = x->rows_per_mask - row % x->rows_per_mask;
+    while (rows > 0) {
+        uint64_t words[FD_COMPACT_DEPTH / 64 + 1];
+        for (int64_t k = 0; k < depth; k += 64) {
+            words[k / 64] = fd_load_bits_part(x->bits, bit + k, depth - k);
+        }
+        for (; rows > 0 && same > 0; rows--, same--) {
+            if (left < depth + R_(lanes)) {
+                R_(apply_bits)(from, packed, depth, x->bits, bit, x->scale, 0);
+            } else {
+                for (int64_t k = 0; k < depth; k += 64) {
+                    R_(pack_word)(from + k, fd_smaller(depth - k, 64), words[k / 64], s, packed + k);
+                }
+            }
+            from += x->stride;
+            left -= x->stride;
+            packed += X_STRIDE;
+        }
+        bit += x->depth;
+        same = x->rows_per_mask;
+    }
+}
+
+static void R_(pack_masked)(const masked_rows *x, int64_t row, int64_t rows, int64_t first, int64_t depth,
+                            void *to)
+{
+    if (x->rows_per_mask == 1) {
+        R_(pack_own)(x, row, rows, first, depth, to);
+    } else {
+        R_(pack_sharing)(x, row, rows, first, depth, to);
+    }
+}
+
 /* COMPACT_ROWS rows of x from row `row` on, or as many as there are, in one block of depth; rows are
  * number numbers[row], ..., if that is not NULL. */
 static void R_(compact_pack_rows)(const compact_matrix *x, const int64_t *numbers, int64_t row,

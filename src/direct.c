@@ -31,57 +31,104 @@ int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
            (rows <= MOST_ROWS || (depth <= most && columns <= most && depth * columns <= most));
 }
 
-/* A group of packed rows of x, and a block of depth of w. `whole` of its rows are followed by the rest of a
- * vector. */
-typedef struct {
-    fd_dtype dtype;
-    const char *packed, *w;
-    int64_t rows, depth, whole, columns;
-    int clear;
-    char *last; /* room for the rows that are not whole */
-} direct_block;
-
-/* Adds products of `vectors` vectors of columns from column `first` on to sums. */
-static void multiply_columns(const direct_block *b, int64_t first, int64_t vectors, char *sums,
-                             int64_t stride)
-{
-    const fd_kernels *k = fd_active_kernels();
-    const int64_t size = fd_element_bytes(b->dtype), lanes = k->lanes[b->dtype];
-    const int inside = first + vectors * lanes <= b->columns;
-    const int64_t whole = inside ? b->depth : b->whole, rest = b->depth - whole;
-    const char *w = b->w + first * size;
-    compact_strips strips = {w, vectors, b->columns, FD_COMPACT_STRIP * lanes};
-    k->multiply_few[b->dtype](b->packed, b->rows, whole, &strips, sums, stride, b->clear);
-    if (rest > 0) {
-        const int64_t row_bytes = vectors * lanes * size;
-        memset(b->last, 0, (size_t)(rest * row_bytes));
-        for (int64_t i = 0; i < rest; i++) {
-            memcpy(b->last + i * row_bytes, w + (whole + i) * b->columns * size,
-                   (size_t)((b->columns - first) * size));
-        }
-        strips.data = b->last;
-        strips.stride = vectors * lanes;
-        k->multiply_few[b->dtype](b->packed + whole * size, b->rows, rest, &strips, sums, stride, 0);
-    }
-}
-
 /* Part of a product: rows [row, row + rows), columns [first, first + columns), which begin with a vector. */
 typedef struct {
     int64_t row, rows, first, columns;
 } direct_part;
 
-/* Adds products of `rows` packed rows and `vectors` vectors of columns from column `first` on to sums. */
-static void multiply_groups(direct_block *b, int64_t first, int64_t vectors, const char *packed, int64_t rows,
-                            char *sums, int64_t stride)
+/* One block of depth of a part: rows [step, + depth) of w. */
+typedef struct {
+    fd_dtype dtype;
+    const fd_kernels *kernels;
+    const direct_operands *c;
+    const direct_part *part;
+    int64_t step, depth;
+    int64_t whole;       /* rows of w that are followed by the rest of a vector */
+    char *last;          /* the others, from where the last vector begins, a vector each */
+    char *packed;        /* groups of rows of x */
+    int64_t group_bytes; /* from one to the next; 0 where each takes the place of the one before */
+    char *out;           /* the part's rows of the result */
+    char *edge;          /* sums of the columns that fill no vector, a vector each row */
+} direct_block;
+
+/* Columns that are multiplied one after the other: from column `first` on, `vectors` vectors, and what follows
+ * them, if that fills no vector. */
+typedef struct {
+    int64_t first, vectors;
+    int beyond;
+} direct_window;
+
+static const char *row_of_w(const direct_block *b, int64_t row)
 {
-    const fd_kernels *k = fd_active_kernels();
-    const int64_t size = fd_element_bytes(b->dtype), unit = k->compact_rows;
-    const int64_t row_bytes = (FD_COMPACT_DEPTH + k->lanes[b->dtype]) * size;
-    for (int64_t row = 0; row < rows; row += unit) {
-        b->packed = packed + row * row_bytes;
-        b->rows = fd_smaller(rows - row, unit);
-        multiply_columns(b, first, vectors, sums + row * stride * size, stride);
+    return (const char *)b->c->w + (b->step + row) * b->c->columns * fd_element_bytes(b->dtype);
+}
+
+/* Fills `last`. */
+static void copy_last_rows(const direct_block *b)
+{
+    const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
+    const int64_t columns = b->c->columns, first = columns / lanes * lanes;
+    memset(b->last, 0, (size_t)((b->depth - b->whole) * lanes * size));
+    for (int64_t row = b->whole; row < b->depth; row++) {
+        memcpy(b->last + (row - b->whole) * lanes * size, row_of_w(b, row) + first * size,
+               (size_t)((columns - first) * size));
     }
+}
+
+/* Adds products of up to compact_rows packed rows, from row `row` of the part on, and a window's columns to
+ * the sums. */
+static void multiply_window(const direct_block *b, const direct_window *window, const char *packed, int64_t row,
+                            int64_t rows)
+{
+    const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
+    const int64_t columns = b->c->columns, first = window->first, end = first + window->vectors * lanes;
+    const int clear = b->step == 0;
+    if (window->vectors > 0) {
+        const compact_strips strips = {row_of_w(b, 0) + first * size, window->vectors, columns, 0};
+        b->kernels->multiply_few[b->dtype](packed, rows, b->depth, &strips,
+                                           b->out + (row * columns + first) * size, columns, clear);
+    }
+    if (window->beyond) {
+        char *sums = b->edge + row * lanes * size;
+        const compact_strips strips = {row_of_w(b, 0) + end * size, 1, columns, 0};
+        const compact_strips last = {b->last, 1, lanes, 0};
+        b->kernels->multiply_few[b->dtype](packed, rows, b->whole, &strips, sums, lanes, clear);
+        if (b->whole < b->depth) {
+            b->kernels->multiply_few[b->dtype](packed + b->whole * size, rows, b->depth - b->whole, &last,
+                                               sums, lanes, 0);
+        }
+    }
+}
+
+/* The same of all groups of rows, which the first window packs. */
+static void multiply_groups(const direct_block *b, const direct_window *window)
+{
+    const int64_t rows = b->part->rows, unit = b->kernels->compact_rows;
+    for (int64_t row = 0; row < rows; row += unit) {
+        char *packed = b->packed + row / unit * b->group_bytes;
+        const int64_t count = fd_smaller(rows - row, unit);
+        if (window->first == b->part->first) {
+            b->kernels->pack_masked[b->dtype](&b->c->x, b->part->row + row, count, b->step, b->depth,
+                                              packed);
+        }
+        multiply_window(b, window, packed, row, count);
+    }
+}
+
+static void multiply_block(const direct_block *b, int64_t widest)
+{
+    const int64_t lanes = b->kernels->lanes[b->dtype], vectors = b->part->columns / lanes;
+    const int beyond = b->part->columns % lanes > 0;
+    int64_t vector = 0;
+    if (beyond) {
+        copy_last_rows(b);
+    }
+    do {
+        const int64_t wide = fd_smaller(vectors - vector, widest), first = b->part->first + vector * lanes;
+        const direct_window window = {first, wide, beyond && vector + wide == vectors};
+        multiply_groups(b, &window);
+        vector += wide;
+    } while (vector < vectors);
 }
 
 /* Returns 0, or -1 without memory. */
@@ -89,48 +136,30 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
 {
     const fd_kernels *k = fd_active_kernels();
     const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype], unit = k->compact_rows;
-    const int64_t first = part->first, rows = part->rows, inside = part->columns / lanes;
-    const int64_t beyond = part->columns - inside * lanes; /* columns of a vector that reaches beyond all */
-    const int64_t end = first + inside * lanes, groups = fd_divide_up(rows, unit);
-    const int64_t window = groups > 1 ? WINDOW_VECTORS : inside;
+    const int64_t rows = part->rows, vectors = part->columns / lanes;
+    const int64_t beyond = part->columns - vectors * lanes, end = part->first + vectors * lanes;
+    const int64_t groups = fd_divide_up(rows, unit), widest = groups > 1 ? WINDOW_VECTORS : vectors;
     const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
-    const int64_t edge_bytes = fd_aligned(rows * lanes * size);
+    const int64_t held = vectors > widest ? groups : 1, edge_bytes = fd_aligned(rows * lanes * size);
     /* Rows of w behind which there is less than the rest of a vector. */
     const int64_t last_rows = (fd_divide_up(c->columns, lanes) * lanes - 1) / c->columns;
     const int64_t whole_rows = c->x.depth > last_rows ? c->x.depth - last_rows : 0;
-    const int64_t last_bytes = last_rows * (inside + 1) * lanes * size;
-    char *packed = fd_workspace(FD_SLOT_PANEL, (size_t)(groups * group_bytes + edge_bytes + last_bytes));
-    if (packed == NULL) {
+    const int64_t last_bytes = last_rows * lanes * size;
+    char *memory = fd_workspace(FD_SLOT_PANEL, (size_t)(held * group_bytes + edge_bytes + last_bytes));
+    if (memory == NULL) {
         return -1;
     }
-    char *edge = packed + groups * group_bytes;
-    for (int64_t step = 0; step < c->x.depth; step += FD_COMPACT_DEPTH) {
-        const int64_t depth = fd_smaller(c->x.depth - step, FD_COMPACT_DEPTH);
-        direct_block block = {
-            .dtype = dtype,
-            .w = (const char *)c->w + step * c->columns * size,
-            .depth = depth,
-            .whole = whole_rows > step ? fd_smaller(whole_rows - step, depth) : 0,
-            .columns = c->columns,
-            .clear = step == 0,
-            .last = edge + edge_bytes,
-        };
-        for (int64_t g = 0; g < groups; g++) {
-            const int64_t begin = g * unit, count = fd_smaller(rows - begin, unit);
-            fd_pack_masked_rows(dtype, &c->x, part->row + begin, count, step, depth,
-                                packed + g * group_bytes);
-        }
-        for (int64_t vector = 0; vector < inside; vector += window) {
-            const int64_t column = first + vector * lanes;
-            multiply_groups(&block, column, fd_smaller(inside - vector, window), packed, rows,
-                            out + column * size, c->columns);
-        }
-        if (beyond > 0) {
-            multiply_groups(&block, end, 1, packed, rows, edge, lanes);
-        }
+    direct_block block = {.dtype = dtype, .kernels = k, .c = c, .part = part, .packed = memory, .out = out};
+    block.group_bytes = held > 1 ? group_bytes : 0;
+    block.edge = memory + held * group_bytes;
+    block.last = block.edge + edge_bytes;
+    for (; block.step < c->x.depth; block.step += FD_COMPACT_DEPTH) {
+        block.depth = fd_smaller(c->x.depth - block.step, FD_COMPACT_DEPTH);
+        block.whole = fd_smaller(fd_larger(whole_rows - block.step, 0), block.depth);
+        multiply_block(&block, widest);
     }
     for (int64_t i = 0; i < rows && beyond > 0; i++) {
-        memcpy(out + (i * c->columns + end) * size, edge + i * lanes * size, (size_t)(beyond * size));
+        memcpy(out + (i * c->columns + end) * size, block.edge + i * lanes * size, (size_t)(beyond * size));
     }
     return 0;
 }
@@ -151,7 +180,7 @@ static void multiply_task(const void *context, int64_t task)
     const int64_t row = task / p->parts * p->rows, first = task % p->parts * p->columns;
     const direct_part part = {
         .row = row,
-        .rows = fd_smaller(p->c->rows - row, p->rows),
+        .rows = fd_smaller(p->c->x.rows - row, p->rows),
         .first = first,
         .columns = fd_smaller(p->c->columns - first, p->columns),
     };
@@ -162,7 +191,7 @@ static void multiply_task(const void *context, int64_t task)
     }
     const int whole = p->parts == 1; /* rows, which follow each other then */
     const int64_t runs = whole ? 1 : part.rows, length = whole ? part.rows * part.columns : part.columns;
-    if (p->c->x.depth < p->c->rows) {
+    if (p->c->x.depth < p->c->x.rows) {
         return; /* w is looked at, which is smaller */
     }
     for (int64_t i = 0; i < runs; i++) {
@@ -176,18 +205,18 @@ int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
 {
     const fd_kernels *k = fd_active_kernels();
     const int64_t unit = k->compact_rows, shared = SHARED_VECTORS * k->lanes[dtype];
-    const int threads = fd_threads_for(c->rows * c->x.depth * c->columns, MINIMUM_PRODUCTS);
-    const int by_columns = c->columns > c->rows;
-    const int64_t share = fd_divide_up(fd_divide_up(c->rows, unit), by_columns ? 1 : threads) * unit;
+    const int threads = fd_threads_for(c->x.rows * c->x.depth * c->columns, MINIMUM_PRODUCTS);
+    const int by_columns = c->columns > c->x.rows;
+    const int64_t share = fd_divide_up(fd_divide_up(c->x.rows, unit), by_columns ? 1 : threads) * unit;
     direct_pass p = {.dtype = dtype, .c = c, .out = out};
-    if (c->rows == 0) {
+    if (c->x.rows == 0) {
         return 1;
     }
     p.rows = fd_smaller(share, FD_BLOCK_ROWS);
     p.columns = by_columns ? fd_divide_up(fd_divide_up(c->columns, shared), threads) * shared : c->columns;
     p.parts = fd_divide_up(c->columns, p.columns);
-    fd_parallel(threads, fd_divide_up(c->rows, p.rows) * p.parts, multiply_task, &p);
-    if (!p.failed && c->x.depth < c->rows) {
+    fd_parallel(threads, fd_divide_up(c->x.rows, p.rows) * p.parts, multiply_task, &p);
+    if (!p.failed && c->x.depth < c->x.rows) {
         p.infinite = !fd_all_finite(dtype, c->w, c->x.depth * c->columns);
     }
     return p.failed ? -1 : !p.infinite;

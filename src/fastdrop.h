@@ -134,6 +134,9 @@ typedef struct {
     void (*compact_pack_rows[3])(const compact_matrix *x, const int64_t *numbers, int64_t row,
                                  int64_t rows, const compact_axis *depth, int64_t block,
                                  void *packed);
+    /* Elements [first, + depth) of `rows` rows from row `row` on, packed likewise. */
+    void (*pack_masked[3])(const masked_rows *x, int64_t row, int64_t rows, int64_t first, int64_t depth,
+                           void *packed);
     void (*compact_pack_units[3])(const compact_matrix *x, int64_t row, int64_t depth,
                                   const compact_axis *units, int64_t block, void *packed);
     /* One strip of a block of columns, in one block of depth: rows of FD_COMPACT_STRIP vectors, one

@@ -39,6 +39,7 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .few_rows = {NULL, f32_few_rows, f64_few_rows},
     .compact_rows = COMPACT_ROWS,
     .compact_pack_rows = {NULL, f32_compact_pack_rows, f64_compact_pack_rows},
+    .pack_masked = {NULL, f32_pack_masked, f64_pack_masked},
     .compact_pack_units = {NULL, f32_compact_pack_units, f64_compact_pack_units},
     .compact_pack_strip = {NULL, f32_compact_pack_strip, f64_compact_pack_strip},
     .compact_multiply = {NULL, f32_compact_multiply, f64_compact_multiply},

@@ -6,7 +6,6 @@
 #include "packed.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 #include "fastdrop.h"
 
@@ -51,20 +50,4 @@ char *fd_packed(const packed_operand *operand)
         held = operand->number;
     }
     return own;
-}
-
-void fd_pack_masked_rows(fd_dtype dtype, const masked_rows *x, int64_t row, int64_t rows, int64_t first,
-                         int64_t depth, char *packed)
-{
-    const fd_kernels *k = fd_active_kernels();
-    const int64_t size = fd_element_bytes(dtype);
-    const int64_t row_bytes = (FD_COMPACT_DEPTH + k->lanes[dtype]) * size;
-    for (int64_t i = 0; i < rows; i++) {
-        const char *from = (const char *)x->x + ((row + i) * x->stride + first) * size;
-        const int64_t bit = (row + i) / x->rows_per_mask * x->depth + first;
-        k->apply_bits[dtype](from, packed + i * row_bytes, depth, x->bits, bit, x->scale, 0);
-    }
-    for (int64_t i = rows; i < k->compact_rows; i++) {
-        memset(packed + i * row_bytes, 0, (size_t)row_bytes);
-    }
 }

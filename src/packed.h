@@ -19,11 +19,6 @@ typedef struct {
     uint64_t number; /* of the operand, of all that there ever were */
 } packed_operand;
 
-/* Elements [first, first + depth) of `rows` masked rows from row `row` on, as compact_pack_rows packs
- * rows. */
-void fd_pack_masked_rows(fd_dtype dtype, const masked_rows *x, int64_t row, int64_t rows, int64_t first,
-                         int64_t depth, char *packed);
-
 /* Packs the operand for `threads` threads, itself on up to `packers` of them. Returns 0, or -1
  * without memory. */
 int fd_pack_operand(packed_operand *operand, int threads, int packers);
