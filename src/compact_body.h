@@ -15,57 +15,93 @@
 #define FETCHED_STEPS 4
 #define FETCHED_VECTORS 4
 
-/* `depth` steps of `rows` packed rows and `vectors` vectors of the panel, constants, into the sums. */
-static inline __attribute__((always_inline)) void R_(compact_sums)(
-    const R_(element) *x, const R_(element) *panel, int64_t panel_stride, int64_t depth,
-    R_(element) *sums, int64_t sums_stride, int clear, compact_ahead *ahead, const int rows,
-    const int vectors, const int unpacked)
+/* A tile of sums, of `rows` rows by `vectors` vectors, constants, which are registers: from memory or from
+ * zero, and back. The compiler would hold the addresses of them all, on the stack. */
+static inline FD_ALWAYS_INLINE void R_(begin_sums)(const R_(element) *sums, int64_t stride, int clear,
+                                                   R_(vector) (*v)[4], const int rows, const int vectors)
 {
-    R_(vector) v[COMPACT_ROWS][4];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (int i = 0; i < vectors; i++) {
-            v[r][i] = clear ? R_(one)(0) : R_(load)(sums + r * sums_stride + i * R_(lanes));
+            v[r][i] = clear ? R_(one)(0) : R_(load)(sums + i * R_(lanes));
+        }
+        sums += stride;
+        __asm__("" : "+r"(sums));
+    }
+}
+
+static inline FD_ALWAYS_INLINE void R_(end_sums)(R_(element) *sums, int64_t stride, R_(vector) (*v)[4],
+                                                 const int rows, const int vectors)
+{
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (int i = 0; i < vectors; i++) {
+            R_(store)(sums + i * R_(lanes), v[r][i]);
+        }
+        sums += stride;
+        __asm__("" : "+r"(sums));
+    }
+}
+
+/* One step of depth: an element of each of `rows` packed rows by `vectors` vectors of w. */
+static inline FD_ALWAYS_INLINE void R_(add_step)(const R_(element) *x, const R_(element) *w, R_(vector) (*v)[4],
+                                                 const int rows, const int vectors)
+{
+    R_(vector) column[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < vectors; i++) {
+        column[i] = R_(load)(w + i * R_(lanes));
+        if (rows <= 3) {
+            FD_IN_REGISTER(column[i]); /* instead of loading it for each row */
         }
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
+#pragma GCC unroll 4
+        for (int i = 0; i < vectors; i++) {
+            v[r][i] = R_(multiply_add)(factor, column[i], v[r][i]);
+        }
+    }
+}
+
+/* `depth` steps of `rows` packed rows and `vectors` vectors of the panel, constants, into the sums. */
+static inline FD_ALWAYS_INLINE void R_(compact_sums)(const R_(element) *x, const R_(element) *panel,
+                                                     int64_t panel_stride, int64_t depth, R_(element) *sums,
+                                                     int64_t sums_stride, int clear, compact_ahead *ahead,
+                                                     const int rows, const int vectors)
+{
+    R_(vector) v[COMPACT_ROWS][4];
+    R_(begin_sums)(sums, sums_stride, clear, v, rows, vectors);
     for (int64_t left = depth; left > 0; left -= FD_AHEAD_STEPS) {
         const int64_t steps = left < FD_AHEAD_STEPS ? left : FD_AHEAD_STEPS;
         int64_t line_step;
         const char *line = next_lines(ahead, panel, steps, &line_step);
         for (int64_t t = 0; t < steps; t++, panel += panel_stride, x++, line += line_step) {
-            R_(vector) w[4];
-            if (!unpacked) {
-                __builtin_prefetch(line, 0, 2);
-            }
-#pragma GCC unroll 4
-            for (int i = 0; i < vectors && unpacked; i++) {
-                __builtin_prefetch(panel + FETCHED_STEPS * panel_stride + i * R_(lanes));
-            }
-#pragma GCC unroll 4
-            for (int i = 0; i < vectors; i++) {
-                w[i] = R_(load)(panel + i * R_(lanes));
-                if (rows <= 3) {
-                    FD_IN_REGISTER(w[i]); /* instead of loading it for each row */
-                }
-            }
-#pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) {
-                const R_(vector) factor = R_(one)(x[r * X_STRIDE]);
-#pragma GCC unroll 4
-                for (int i = 0; i < vectors; i++) {
-                    v[r][i] = R_(multiply_add)(factor, w[i], v[r][i]);
-                }
-            }
+            __builtin_prefetch(line, 0, 2);
+            R_(add_step)(x, panel, v, rows, vectors);
         }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) {
+    R_(end_sums)(sums, sums_stride, v, rows, vectors);
+}
+
+/* The same by a w that is not packed. */
+static inline FD_ALWAYS_INLINE void R_(direct_sums)(const R_(element) *x, const R_(element) *w, int64_t w_stride,
+                                                    int64_t depth, R_(element) *sums, int64_t sums_stride,
+                                                    int clear, const int rows, const int vectors)
+{
+    R_(vector) v[COMPACT_ROWS][4];
+    R_(begin_sums)(sums, sums_stride, clear, v, rows, vectors);
+    for (int64_t k = 0; k < depth; k++, w += w_stride) {
 #pragma GCC unroll 4
         for (int i = 0; i < vectors; i++) {
-            R_(store)(sums + r * sums_stride + i * R_(lanes), v[r][i]);
+            __builtin_prefetch(w + FETCHED_STEPS * w_stride + i * R_(lanes));
         }
+        R_(add_step)(x + k, w, v, rows, vectors);
     }
+    R_(end_sums)(sums, sums_stride, v, rows, vectors);
 }
 
 /* Adds `depth` steps of the packed rows and the strips to the tile (clear: begins it), for `groups`
@@ -82,10 +118,10 @@ static void R_(compact_multiply)(const void *packed, int64_t groups, int64_t dep
             R_(element) *place = sums + g * COMPACT_ROWS * tile_stride + vector * R_(lanes);
             if (vector + 1 < strips->vectors) {
                 R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
-                                 ahead, COMPACT_ROWS, 2, 0);
+                                 ahead, COMPACT_ROWS, 2);
             } else {
                 R_(compact_sums)(rows, strip, strips->stride, depth, place, tile_stride, clear,
-                                 ahead, COMPACT_ROWS, 1, 0);
+                                 ahead, COMPACT_ROWS, 1);
             }
         }
         strip += strips->next;
@@ -141,16 +177,15 @@ R_(multiply_wide)(const R_(element) *x, int64_t depth, const compact_strips *str
                   int64_t sums_stride, int clear, const int rows, const int wide)
 {
     const R_(element) *w = strips->data;
-    compact_ahead none = {.rows = 0};
     int64_t left = strips->vectors;
     while (left > 0) {
         const int64_t done = left >= wide ? wide : left >= 2 ? 2 : 1;
         if (done == wide) {
-            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, wide, 1);
+            R_(direct_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, rows, wide);
         } else if (done == 2) {
-            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 2, 1);
+            R_(direct_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, rows, 2);
         } else {
-            R_(compact_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, &none, rows, 1, 1);
+            R_(direct_sums)(x, w, strips->stride, depth, sums, sums_stride, clear, rows, 1);
         }
         w += done * R_(lanes);
         sums += done * R_(lanes);
