@@ -81,14 +81,13 @@ static void R_(few_rows)(const skip_lists *lists, int64_t blocks, int64_t first,
     }
     for (int64_t block = 0; block < blocks; from += lists[block++].depth * w->stride) {
         const skip_lists *l = &lists[block];
-        const uint16_t *order = l->order, *place = l->places;
+        const uint16_t *place = l->places;
         const R_(element) *value = l->values;
-        for (int32_t walk = 0; walk < l->pairs + l->singles; walk++) {
-            const int64_t count = l->counts[walk];
-            for (int r = 0; r < (walk < l->pairs ? 2 : 1); r++, place += count, value += count) {
-                R_(add_row_of_lists)(tile + *order++ * columns, value, place, count, from, w->stride,
-                                     columns);
-            }
+        for (int64_t r = 0; r < rows; r++) {
+            const int64_t count = l->counts[r];
+            R_(add_row_of_lists)(tile + r * columns, value, place, count, from, w->stride, columns);
+            place += count;
+            value += count;
         }
     }
     for (int64_t r = 0; r < rows; r++) {

@@ -66,7 +66,7 @@ typedef struct {
     void *values;
     uint16_t *places; /* rows of the panel, as bytes from its begin; or, `unit` 1, as numbers */
     int32_t unit;     /* bytes of a row of the panel */
-    int32_t sharing;  /* two rows may have places in common */
+    int32_t sharing;  /* two rows may be walked together, which have places in common; else as they come */
     uint64_t *words;  /* scratch: FD_SKIP_WORDS a row */
     int64_t depth;    /* of the block */
     uint16_t *order;  /* rows as they are walked, then FD_ROWS_AHEAD zeros */

@@ -125,6 +125,19 @@ static inline int R_(count_stored)(const uint64_t *words)
     return count;
 }
 
+/* A few rows are walked one by one, as they come. */
+static void R_(keep_order)(int64_t rows, skip_lists *lists)
+{
+    lists->pairs = 0;
+    lists->singles = (int32_t)rows;
+    lists->total = 0;
+    for (int64_t i = 0; i < rows; i++) {
+        lists->order[i] = (uint16_t)i;
+        lists->counts[i] = (uint8_t)R_(count_stored)(lists->words + i * FD_SKIP_WORDS);
+        lists->total += lists->counts[i];
+    }
+}
+
 /* Puts the rows in the order in which they are walked. */
 static void R_(order_rows)(int64_t rows, skip_lists *lists)
 {
@@ -212,7 +225,11 @@ static void R_(skip_lists)(const skip_operand *x, int64_t row, int64_t rows, int
         R_(skip_words)(x, row, rows, first + k, depth - k < 64 ? depth - k : 64,
                        lists->words + k / 64);
     }
-    R_(order_rows)(rows, lists);
+    if (lists->sharing) {
+        R_(order_rows)(rows, lists);
+    } else {
+        R_(keep_order)(rows, lists);
+    }
     int64_t stride;
     const R_(element) *from = R_(contiguous_rows)(x, row, rows, first, depth, copy, &stride);
     const uint16_t *order = lists->order;
