@@ -47,7 +47,6 @@ cdef extern from "fastdrop.h" nogil:
         const void *w
         int64_t columns
     int64_t fd_second_level_cache_bytes()
-    int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
     int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
                               const compact_result *result)

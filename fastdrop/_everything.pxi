@@ -37,20 +37,8 @@ def dense_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits not N
     return all_finite(w if cnp.PyArray_SIZE(w) < cnp.PyArray_SIZE(out) else out)
 
 
-cdef bint direct_may(cnp.ndarray x, cnp.ndarray w) noexcept:
-    return (
-        cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY_RO(w)
-        and fd_direct_fits(dtype_of(x), cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1),
-                           cnp.PyArray_DIM(w, 1)) != 0
-    )
-
-
 def second_level_cache():
     return fd_second_level_cache_bytes()
-
-
-def direct_fits(cnp.ndarray x not None, cnp.ndarray w not None):
-    return direct_may(x, w)
 
 
 def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t rows_per_mask,
@@ -99,8 +87,7 @@ cdef str remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double k
     cdef int64_t rows = cnp.PyArray_DIM(x, 0), depth = cnp.PyArray_DIM(x, 1)
     cdef int64_t columns = cnp.PyArray_DIM(w, 1)
     cdef int kind = cnp.PyArray_TYPE(x)
-    cdef bint fits = direct_may(x, w)
-    cdef int flags = one_mask | skip_zeros << 1 | fits << 2
+    cdef int flags = one_mask | skip_zeros << 1
     cdef const fd_kernels *kernels = fd_active_kernels()
     cdef uint64_t place = (<uint64_t>rows * 31 + <uint64_t>depth) * 31 + <uint64_t>columns
     place = ((place * 31 + <uint64_t>(stored * 256)) * 31 + <uint64_t>kind) * 8 + <uint64_t>flags
@@ -111,7 +98,7 @@ cdef str remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double k
         method = cheapest(
             isa_used(), (rows, depth, columns), x.dtype, stored,
             one_mask and rows >= 4 and not skip_zeros,
-            *((kept, 1.0, rows) if one_mask else (None, None, 0)), False, fits,
+            *((kept, 1.0, rows) if one_mask else (None, None, 0)), False, True,
         )
         choice.rows, choice.depth, choice.columns = rows, depth, columns
         choice.stored, choice.kept = stored, kept

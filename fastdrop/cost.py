@@ -38,7 +38,7 @@ class Costs(NamedTuple):
 # whose median error is 4 to 10 %. Where a machine has AVX2 only, its BLAS has no more. The lines of
 # baseline and neon are older ones, scaled.
 COSTS = {
-    "avx512": Costs(0.0127, 0.0144, 0.0133, 0.0126, 0.14, 0.25, 0.49, 0.19),
+    "avx512": Costs(0.0126, 0.0138, 0.0124, 0.0121, 0.14, 0.25, 0.44, 0.19),
     "avx2": Costs(0.0255, 0.0268, 0.0277, 0.0275, 0.17, 0.32, 0.64, 0.22),
     "baseline": Costs(0.0127, 0.0720, 0.0640, 0.0405, 0.20, 0.85, 0.90, 0.36),
     "neon": Costs(0.0305, 0.0430, 0.0390, 0.0390, 0.20, 0.85, 0.90, 0.36),
@@ -53,54 +53,65 @@ GROUP_ROWS = 8
 
 # What a call costs before it does anything.
 CALL_DENSE = 1600.0
-CALL_DIRECT = 220.0
-CALL_SKIP = 340.0
-CALL_COMPACT = 580.0
+CALL_DIRECT = 210.0
+CALL_SKIP = 380.0
+CALL_COMPACT = 480.0
 # And a group of rows with units of its own.
 GROUP = 70.0
 # A row of x: its list begun and its sums put in place; or packed.
-SKIP_ROW = 27.0
-PACKED_ROW = 6.5
+SKIP_ROW = 23.0
+PACKED_ROW = 5.0
 # A row of a panel of the skipping product, whose depth and width are:
-PANEL_ROW = 9.3
+PANEL_ROW = 12.0
 PANEL_DEPTH = 128
 PANEL_COLUMNS = 80
+# An element of the result that lies behind the L2 cache; half as much where it is written in order.
+RESULT_FAR = 0.14
 # An element of x packed, and masked on the way.
-PACKED = 0.12
-MASKED = 0.06
-# Products by a w as it lies: a row of x; an element of its result; its end, if it fills no vector.
-DIRECT_ROW = 4.0
-DIRECT_RESULT = 0.05
-EDGE = 9.0
+PACKED = 0.095
+MASKED = 0.058
+# Products by a w as it lies: a row of x; an element of it; of its result; its end, if it fills no vector; and
+# an element of the result once more for every block of depth behind the first.
+DIRECT_ROW = 1.2
+DIRECT_ELEMENT = 0.068
+DIRECT_RESULT = 0.044
+EDGE = 5.8
+DIRECT_AGAIN = 0.14
+DIRECT_DEPTH = 160
 # Loads of w take as long as half of the multiply-adds of eight rows, whose parts these are.
-PER_ROW = 0.5
-PER_GROUP = 3.8
+PER_ROW = 0.54
+PER_GROUP = 3.7
 # The L1 cache; the shares of the L2 cache at which a w begins to lie behind it, and all of it does.
 FIRST_LEVEL_BYTES = 40_000
 LEAVES_SECOND_LEVEL = 0.65
 LEFT_SECOND_LEVEL = 1.3
 # What an element of w costs more from behind the L2 cache: packed by the BLAS, by us; or read.
-BLAS_FAR = 0.14
-PACK_FAR = 0.07
-READ_FAR = 0.085
+BLAS_FAR = 0.13
+PACK_FAR = 0.10
+READ_FAR = 0.09
 # One row, in the BLAS and in our kernel: an element of w from the caches, one of x, one of y.
-ROW_READ_BLAS = 0.056
-ROW_READ = 0.052
-ROW_UNIT_BLAS = 0.7
-ROW_UNIT = 1.3
-ROW_RESULT_BLAS = 0.19
+ROW_READ_BLAS = 0.060
+ROW_READ = 0.053
+ROW_UNIT_BLAS = 0.54
+ROW_UNIT = 1.1
+ROW_RESULT_BLAS = 0.15
 # A BLAS spends more than multiply-adds: on elements of x, of the result, and of w, which it packs.
-BLAS_X = 0.37
-BLAS_RESULT = 0.13
-BLAS_PACK = 0.20
+BLAS_X = 0.35
+BLAS_RESULT = 0.148
+BLAS_PACK = 0.21
+# What others have to be better by for large products, as much as the model may be wrong: the BLAS is what they
+# are compared with.
+DOUBT = 0.96
 # OpenBLAS does not pack for a product below SMALL_BLAS multiply-adds, but loads w anew for every
 # four rows of x, then for two, and for one.
 SMALL_BLAS = 1_000_000
-SMALL_X = 0.22
-SMALL_RESULT = 0.05
-SMALL_PRODUCT = 0.004
-SMALL_LOAD = 0.027
-SMALL_SPLIT = 0.008
+SMALL_X = 0.163
+SMALL_RESULT = 0.033
+SMALL_PRODUCT = 0.0037
+SMALL_LOAD = 0.036
+SMALL_SPLIT = 0.004
+SMALL_SECOND_LEVEL = 0.031
+SMALL_FAR = 0.078
 # Nor does it fill vectors for a few columns.
 NARROW_ROW = 3.0
 NARROW_X = 0.13
@@ -109,12 +120,11 @@ NARROW_PRODUCT = 0.03
 PACKED_ROWS = 512
 # Up to FEW_ROWS rows, a stored element's row of w is not packed, if it lies in one piece.
 FEW_ROWS = 4
-STREAMED = 0.043
-STREAMED_SPLIT = 0.016
+STREAMED = 0.046
+STREAMED_SPLIT = 0.012
 STREAMED_SECOND_LEVEL = 0.01
-STREAMED_FAR = 0.03
-STREAMED_ELEMENT = 0.6
-STREAMED_UNIT = 2.5
+STREAMED_FAR = 0.02
+STREAMED_ELEMENT = 0.55
 # An element of a gradient: one group's part of it put in place, where several groups share a row;
 # cleared or read; sums loaded and stored; an element of the batch's rows packed, or gathered.
 GRADIENT_PUT = 0.13
@@ -134,9 +144,9 @@ def _filled(rows):
     return -(-rows // GROUP_ROWS) * GROUP_ROWS
 
 
-def _far(weights, dtype):
-    """Share of w that lies behind the L2 cache."""
-    full = weights * dtype.itemsize / kernels.second_level_cache()
+def _far(elements, dtype):
+    """Share of a matrix that lies behind the L2 cache."""
+    full = elements * dtype.itemsize / kernels.second_level_cache()
     share = (full - LEAVES_SECOND_LEVEL) / (LEFT_SECOND_LEVEL - LEAVES_SECOND_LEVEL)
     return min(max(share, 0.0), 1.0)
 
@@ -145,15 +155,17 @@ def dense_cost(rows, depth, columns, dtype):
     """Apply a mask, multiply everything in the BLAS, look for infinities."""
     weights = depth * columns
     far = _far(weights, dtype)
+    result = RESULT_FAR / 2 * _far(rows * columns, dtype)
     if rows == 1:
         read = weights * (ROW_READ_BLAS + READ_FAR * far)
         cost = read + ROW_UNIT_BLAS * depth + ROW_RESULT_BLAS * columns
     elif rows * weights <= SMALL_BLAS:
-        cost = _small_dense_cost(rows, depth, columns)
+        cost = _small_dense_cost(rows, depth, columns) + SMALL_FAR * weights * far
     else:
         products = -(-rows // 4) * 4 * depth * _panels(columns) * COSTS[kernels.isa_used()].dense
         packed = weights * (BLAS_PACK + BLAS_FAR * far) + BLAS_X * rows * depth
-        cost = products + packed + rows * columns * BLAS_RESULT * (1 - far)
+        cost = products + packed + rows * columns * (BLAS_RESULT + result)
+        cost *= DOUBT
     return dtype.itemsize / 4 * cost + CALL_DENSE
 
 
@@ -162,8 +174,8 @@ def _small_dense_cost(rows, depth, columns):
         return rows * (depth * (NARROW_X + NARROW_PRODUCT * columns) + NARROW_ROW)
     passes = rows // 4 + (rows % 4).bit_count()
     split = SMALL_SPLIT if columns % VECTOR_COLUMNS else 0.0
-    far = SMALL_LOAD if depth * columns * 4 > FIRST_LEVEL_BYTES else 0.0
-    loads = passes * (SMALL_LOAD + split) + far + rows * SMALL_PRODUCT
+    behind = SMALL_SECOND_LEVEL if depth * columns * 4 > FIRST_LEVEL_BYTES else 0.0
+    loads = passes * (SMALL_LOAD + split) + behind + rows * SMALL_PRODUCT
     slower = COSTS[kernels.isa_used()].dense / COSTS["avx512"].dense
     products = depth * _panels(columns) * loads * slower
     return products + rows * (SMALL_X * depth + SMALL_RESULT * columns)
@@ -179,8 +191,12 @@ def direct_cost(rows, depth, columns, dtype):
     else:
         groups = -(-rows // GROUP_ROWS)
         products = (rows * PER_ROW + groups * PER_GROUP) * c.compact
-        cost = weights * (products + far) + rows * depth * PACKED
-    row = DIRECT_ROW + DIRECT_RESULT * _panels(columns)
+        far *= -(-rows // PACKED_ROWS)
+        cost = weights * (products + far) + rows * depth * DIRECT_ELEMENT
+    again = -(-depth // DIRECT_DEPTH) - 1
+    result = DIRECT_RESULT + again * DIRECT_AGAIN
+    result += (1 + again) * RESULT_FAR * _far(rows * columns, dtype)
+    row = DIRECT_ROW + result * _panels(columns)
     if columns % VECTOR_COLUMNS:
         row += EDGE
     return dtype.itemsize / 4 * (cost + rows * row) + CALL_DIRECT
@@ -200,14 +216,16 @@ def skip_cost(rows, depth, columns, dtype, density, shared, standing=False):
             split += STREAMED_SECOND_LEVEL / rows
         read = density * depth * _panels(columns) * (STREAMED + split)
         missed = density * depth * columns * far * (READ_FAR / 2 + STREAMED_FAR * rows)
-        units = (STREAMED_UNIT + STREAMED_ELEMENT * rows) * depth
-        cost = rows * (read + c.finish * 2 * _panels(columns)) + missed + units
+        row = read + STREAMED_ELEMENT * depth + c.finish * 2 * _panels(columns)
+        cost = rows * row + missed
         return dtype.itemsize / 4 * cost + CALL_SKIP
     panels = -(-depth // PANEL_DEPTH) * -(-columns // PANEL_COLUMNS)
     product = (c.shared if shared else c.skip) * density
     per_row = depth * _panels(columns) * product + depth * c.lists + SKIP_ROW + panels * PANEL_ROW
+    result = RESULT_FAR * _far(rows * columns, dtype)
+    per_row += columns * result / 2
     if shared:
-        per_row += columns * c.finish - depth * c.lists / 2
+        per_row += columns * (c.finish + result) - depth * c.lists / 2
     pack = -(-rows // PACKED_ROWS) * depth * columns * (c.pack + PACK_FAR * far)
     return dtype.itemsize / 4 * (rows * per_row + pack) + CALL_SKIP
 
@@ -219,7 +237,8 @@ def compact_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     passes = groups * -(-group // PACKED_ROWS)
     filled = rows // group * _filled(group) + _filled(rows % group)
     products = filled * depth * kept_in * _panels(columns * kept_out) * c.compact
-    per_row = depth * PACKED + columns * c.finish + PACKED_ROW
+    result = c.finish + RESULT_FAR * _far(rows * columns, dtype)
+    per_row = depth * PACKED + columns * result + PACKED_ROW
     look = c.gather if kept_out < 1 else c.pack
     look += PACK_FAR * _far(depth * columns, dtype)
     pack = passes * depth * kept_in * columns * look

@@ -129,9 +129,9 @@ def choose(product):
     share = product.density() if mask_in is not None or product.skip_zeros else None
     shared = mask_in is not None and mask_in.rows_per_mask >= 4 and not product.skip_zeros
     standing = not product.w.flags.c_contiguous
-    fits = mask_in is not None and kernels.direct_fits(product.x, product.w)
+    direct = mask_in is not None and not standing and product.x.flags.c_contiguous
     return cheapest(
-        kernels.isa_used(), shape, product.x.dtype, share, shared, *_kept(product), standing, fits
+        kernels.isa_used(), shape, product.x.dtype, share, shared, *_kept(product), standing, direct
     )
 
 

@@ -12,24 +12,15 @@
 #include "integers.h"
 #include "packed.h"
 
-/* A w that may be read anew for every few rows: in the L1 cache, or almost. */
-#define SMALL_BYTES (1 << 16)
-/* Rows that packing w would not pay for, wherever it lies. */
-#define MOST_ROWS 256
 /* What a thread must have to do to be worth waking. */
 #define MINIMUM_PRODUCTS (1 << 19)
 /* Vectors of columns that all groups of rows are multiplied by before the next ones, a block deep: 120 KB,
  * which stay in the L2 cache. */
 #define WINDOW_VECTORS 12
+/* Whole vectors that are part of the edge: it is multiplied at once then. */
+#define NARROW_VECTORS 2
 /* Vectors of columns that threads share: what the multiplication of few rows takes at once. */
 #define SHARED_VECTORS 4
-
-int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns)
-{
-    const int64_t most = SMALL_BYTES / fd_element_bytes(dtype);
-    return rows > 0 && depth > 0 && columns > 0 &&
-           (rows <= MOST_ROWS || (depth <= most && columns <= most && depth * columns <= most));
-}
 
 /* Part of a product: rows [row, row + rows), columns [first, first + columns), which begin with a vector. */
 typedef struct {
@@ -44,18 +35,19 @@ typedef struct {
     const direct_part *part;
     int64_t step, depth;
     int64_t whole;       /* rows of w that are followed by the rest of a vector */
-    char *last;          /* the others, from where the last vector begins, a vector each */
+    char *last;          /* the others, from where the edge begins, as wide as it is */
     char *packed;        /* groups of rows of x */
     int64_t group_bytes; /* from one to the next; 0 where each takes the place of the one before */
     char *out;           /* the part's rows of the result */
-    char *edge;          /* sums of the columns that fill no vector, a vector each row */
+    char *edge;          /* sums of columns the last of which fill no vector */
+    int64_t edge_first, edge_vectors;
 } direct_block;
 
-/* Columns that are multiplied one after the other: from column `first` on, `vectors` vectors, and what follows
- * them, if that fills no vector. */
+/* Columns that are multiplied one after the other: from column `first` on, `vectors` vectors, and the edge
+ * behind them. */
 typedef struct {
     int64_t first, vectors;
-    int beyond;
+    int edge;
 } direct_window;
 
 static const char *row_of_w(const direct_block *b, int64_t row)
@@ -67,11 +59,11 @@ static const char *row_of_w(const direct_block *b, int64_t row)
 static void copy_last_rows(const direct_block *b)
 {
     const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
-    const int64_t columns = b->c->columns, first = columns / lanes * lanes;
-    memset(b->last, 0, (size_t)((b->depth - b->whole) * lanes * size));
+    const int64_t first = b->edge_first, row_bytes = b->edge_vectors * lanes * size;
+    memset(b->last, 0, (size_t)((b->depth - b->whole) * row_bytes));
     for (int64_t row = b->whole; row < b->depth; row++) {
-        memcpy(b->last + (row - b->whole) * lanes * size, row_of_w(b, row) + first * size,
-               (size_t)((columns - first) * size));
+        memcpy(b->last + (row - b->whole) * row_bytes, row_of_w(b, row) + first * size,
+               (size_t)((b->c->columns - first) * size));
     }
 }
 
@@ -81,32 +73,34 @@ static void multiply_window(const direct_block *b, const direct_window *window, 
                             int64_t rows)
 {
     const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
-    const int64_t columns = b->c->columns, first = window->first, end = first + window->vectors * lanes;
+    const int64_t columns = b->c->columns, first = window->first, stride = b->edge_vectors * lanes;
     const int clear = b->step == 0;
     if (window->vectors > 0) {
         const compact_strips strips = {row_of_w(b, 0) + first * size, window->vectors, columns, 0};
         b->kernels->multiply_few[b->dtype](packed, rows, b->depth, &strips,
                                            b->out + (row * columns + first) * size, columns, clear);
     }
-    if (window->beyond) {
-        char *sums = b->edge + row * lanes * size;
-        const compact_strips strips = {row_of_w(b, 0) + end * size, 1, columns, 0};
-        const compact_strips last = {b->last, 1, lanes, 0};
-        b->kernels->multiply_few[b->dtype](packed, rows, b->whole, &strips, sums, lanes, clear);
+    if (window->edge) {
+        char *sums = b->edge + row * stride * size;
+        const compact_strips strips = {row_of_w(b, 0) + b->edge_first * size, b->edge_vectors, columns, 0};
+        const compact_strips last = {b->last, b->edge_vectors, stride, 0};
+        b->kernels->multiply_few[b->dtype](packed, rows, b->whole, &strips, sums, stride, clear);
         if (b->whole < b->depth) {
             b->kernels->multiply_few[b->dtype](packed + b->whole * size, rows, b->depth - b->whole, &last,
-                                               sums, lanes, 0);
+                                               sums, stride, 0);
         }
     }
 }
 
-/* The same of all groups of rows, which the first window packs. */
+/* The same of all groups of rows, which the first window packs. The last two share their rows: one row loads
+ * as much of w as eight. */
 static void multiply_groups(const direct_block *b, const direct_window *window)
 {
     const int64_t rows = b->part->rows, unit = b->kernels->compact_rows;
-    for (int64_t row = 0; row < rows; row += unit) {
-        char *packed = b->packed + row / unit * b->group_bytes;
-        const int64_t count = fd_smaller(rows - row, unit);
+    char *packed = b->packed;
+    for (int64_t row = 0, count; row < rows; row += count, packed += b->group_bytes) {
+        const int64_t left = rows - row;
+        count = left > unit && left < 2 * unit ? (left + 1) / 2 : fd_smaller(left, unit);
         if (window->first == b->part->first) {
             b->kernels->pack_masked[b->dtype](&b->c->x, b->part->row + row, count, b->step, b->depth,
                                               packed);
@@ -117,15 +111,15 @@ static void multiply_groups(const direct_block *b, const direct_window *window)
 
 static void multiply_block(const direct_block *b, int64_t widest)
 {
-    const int64_t lanes = b->kernels->lanes[b->dtype], vectors = b->part->columns / lanes;
-    const int beyond = b->part->columns % lanes > 0;
+    const int64_t lanes = b->kernels->lanes[b->dtype];
+    const int64_t vectors = (b->edge_first - b->part->first) / lanes;
     int64_t vector = 0;
-    if (beyond) {
+    if (b->edge_vectors > 0) {
         copy_last_rows(b);
     }
     do {
         const int64_t wide = fd_smaller(vectors - vector, widest), first = b->part->first + vector * lanes;
-        const direct_window window = {first, wide, beyond && vector + wide == vectors};
+        const direct_window window = {first, wide, b->edge_vectors > 0 && vector + wide == vectors};
         multiply_groups(b, &window);
         vector += wide;
     } while (vector < vectors);
@@ -136,20 +130,22 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
 {
     const fd_kernels *k = fd_active_kernels();
     const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype], unit = k->compact_rows;
-    const int64_t rows = part->rows, vectors = part->columns / lanes;
-    const int64_t beyond = part->columns - vectors * lanes, end = part->first + vectors * lanes;
-    const int64_t groups = fd_divide_up(rows, unit), widest = groups > 1 ? WINDOW_VECTORS : vectors;
+    const int64_t rows = part->rows, vectors = part->columns / lanes, beyond = part->columns % lanes;
+    const int64_t edge = beyond == 0 ? 0 : vectors <= NARROW_VECTORS ? vectors + 1 : 1;
+    const int64_t inside = beyond && edge > 1 ? 0 : vectors;
+    const int64_t groups = fd_divide_up(rows, unit), widest = groups > 1 ? WINDOW_VECTORS : inside;
     const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
-    const int64_t held = vectors > widest ? groups : 1, edge_bytes = fd_aligned(rows * lanes * size);
+    const int64_t held = inside > widest ? groups : 1, edge_bytes = fd_aligned(rows * edge * lanes * size);
     /* Rows of w behind which there is less than the rest of a vector. */
     const int64_t last_rows = (fd_divide_up(c->columns, lanes) * lanes - 1) / c->columns;
     const int64_t whole_rows = c->x.depth > last_rows ? c->x.depth - last_rows : 0;
-    const int64_t last_bytes = last_rows * lanes * size;
+    const int64_t last_bytes = last_rows * edge * lanes * size;
     char *memory = fd_workspace(FD_SLOT_PANEL, (size_t)(held * group_bytes + edge_bytes + last_bytes));
     if (memory == NULL) {
         return -1;
     }
-    direct_block block = {.dtype = dtype, .kernels = k, .c = c, .part = part, .packed = memory, .out = out};
+    direct_block block = {.dtype = dtype, .kernels = k, .c = c, .part = part, .packed = memory, .out = out,
+                          .edge_first = part->first + inside * lanes, .edge_vectors = edge};
     block.group_bytes = held > 1 ? group_bytes : 0;
     block.edge = memory + held * group_bytes;
     block.last = block.edge + edge_bytes;
@@ -158,8 +154,9 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
         block.whole = fd_smaller(fd_larger(whole_rows - block.step, 0), block.depth);
         multiply_block(&block, widest);
     }
-    for (int64_t i = 0; i < rows && beyond > 0; i++) {
-        memcpy(out + (i * c->columns + end) * size, block.edge + i * lanes * size, (size_t)(beyond * size));
+    for (int64_t i = 0; i < rows && edge > 0; i++) {
+        memcpy(out + (i * c->columns + block.edge_first) * size, block.edge + i * edge * lanes * size,
+               (size_t)((part->columns - inside * lanes) * size));
     }
     return 0;
 }

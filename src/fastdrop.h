@@ -307,9 +307,6 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
  * the result holds nothing of use). (compact.c) */
 int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
 
-/* Whether fd_direct_matmul is one of those to choose from: few rows, or a small w. */
-int fd_direct_fits(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
-
 /* out (rows, columns), contiguous, = the product; nothing overlaps. Returns whether it holds no infinity
  * and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
 int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out);

@@ -217,21 +217,6 @@ def test_direct_products_do_not_depend_on_threads(each_isa, restore_threads):
         assert_identical(results[2], results[0])
 
 
-def test_what_fits_a_direct_product(each_isa):
-    x, w = numpy.ones((256, 64), numpy.float32), numpy.ones((64, 512), numpy.float32)
-    assert _kernels.direct_fits(x, w)
-    assert _kernels.direct_fits(x[:1], w)
-    assert _kernels.direct_fits(x, w[:, :1].copy())
-    assert not _kernels.direct_fits(x[:0], w)
-    assert not _kernels.direct_fits(x, w.T.copy().T)
-    assert not _kernels.direct_fits(x[:, ::2], w[:32])
-    assert not _kernels.direct_fits(x, w[:, ::2])
-    many = numpy.ones((257, 64), numpy.float32)
-    assert not _kernels.direct_fits(many, w)
-    assert _kernels.direct_fits(many, w[:, :256].copy())
-    assert not _kernels.direct_fits(many.astype(float), w[:, :256].astype(float))
-
-
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
 def test_direct_products_with_all_that_goes_with_them(each_isa, rows_per_mask):
     """Bias, output mask, a strided result, and infinities under a mask."""

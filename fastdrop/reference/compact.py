@@ -21,7 +21,6 @@ __all__ = [
     "compact_gradient",
     "compact_matmul",
     "dense_matmul",
-    "direct_fits",
     "direct_matmul",
     "every_bit",
     "masked_sums",
@@ -270,17 +269,6 @@ def second_level_cache():
     return 1 << 20
 
 
-def direct_fits(x, w):
-    """Whether a product is one for `direct_matmul`: of the twin's none.
-
-    Examples
-    --------
-    >>> direct_fits(numpy.ones((8, 64)), numpy.ones((64, 64)))
-    False
-    """
-    return False
-
-
 def every_bit(bits, n):
     """Whether the first `n` packed bits are all set.
 
@@ -293,10 +281,9 @@ def every_bit(bits, n):
 
 
 def direct_matmul(x, bits, rows_per_mask, w, scale, out):
-    """Apply a mask to a small matrix and multiply everything.
+    """Apply a mask to a matrix and multiply everything.
 
-    The compiled module does not pack `w`, which has to be contiguous; `direct_fits` knows where
-    that is worth thinking of.
+    The compiled module does not pack `w`, which has to be contiguous.
 
     Parameters
     ----------
