@@ -19,6 +19,8 @@
 #define WINDOW_VECTORS 12
 /* Whole vectors that are part of the edge: it is multiplied at once then. */
 #define NARROW_VECTORS 2
+/* Vectors that are one tile for any number of rows. */
+#define LEAST_TILE 2
 /* Vectors of columns that threads share: what the multiplication of few rows takes at once. */
 #define SHARED_VECTORS 4
 
@@ -41,6 +43,10 @@ typedef struct {
     char *out;           /* the part's rows of the result */
     char *edge;          /* sums of columns the last of which fill no vector */
     int64_t edge_first, edge_vectors;
+    int64_t edge_bytes; /* of a row; 0 where all groups of rows take the same place */
+    /* Rows are one tile wide, and finished at once: each may reach into the places of the next ones, which are
+     * written after it. */
+    int spilling;
 } direct_block;
 
 /* Columns that are multiplied one after the other: from column `first` on, `vectors` vectors, and the edge
@@ -67,27 +73,43 @@ static void copy_last_rows(const direct_block *b)
     }
 }
 
+/* Brings finished sums of the edge to the result. */
+static void copy_edge(const direct_block *b, int64_t row, int64_t rows, const char *sums)
+{
+    const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
+    const int64_t columns = b->part->first + b->part->columns - b->edge_first;
+    for (int64_t i = 0; i < rows; i++) {
+        memcpy(b->out + ((row + i) * b->c->columns + b->edge_first) * size,
+               sums + i * b->edge_vectors * lanes * size, (size_t)(columns * size));
+    }
+}
+
 /* Adds products of up to compact_rows packed rows, from row `row` of the part on, and a window's columns to
  * the sums. */
 static void multiply_window(const direct_block *b, const direct_window *window, const char *packed, int64_t row,
                             int64_t rows)
 {
     const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
-    const int64_t columns = b->c->columns, first = window->first, stride = b->edge_vectors * lanes;
-    const int clear = b->step == 0;
+    const int64_t columns = b->c->columns, first = window->first;
+    const int64_t wide = b->edge_vectors * lanes, below = b->part->rows - row - rows;
+    const int clear = b->step == 0, spilling = b->spilling && below * columns >= wide - columns;
+    const int64_t stride = spilling ? columns : wide;
+    char *sums = spilling ? b->out + row * columns * size : b->edge + row * b->edge_bytes;
     if (window->vectors > 0) {
         const compact_strips strips = {row_of_w(b, 0) + first * size, window->vectors, columns, 0};
         b->kernels->multiply_few[b->dtype](packed, rows, b->depth, &strips,
                                            b->out + (row * columns + first) * size, columns, clear);
     }
     if (window->edge) {
-        char *sums = b->edge + row * stride * size;
         const compact_strips strips = {row_of_w(b, 0) + b->edge_first * size, b->edge_vectors, columns, 0};
-        const compact_strips last = {b->last, b->edge_vectors, stride, 0};
+        const compact_strips last = {b->last, b->edge_vectors, wide, 0};
         b->kernels->multiply_few[b->dtype](packed, rows, b->whole, &strips, sums, stride, clear);
         if (b->whole < b->depth) {
             b->kernels->multiply_few[b->dtype](packed + b->whole * size, rows, b->depth - b->whole, &last,
                                                sums, stride, 0);
+        }
+        if (!spilling && b->step + b->depth == b->c->x.depth) {
+            copy_edge(b, row, rows, sums);
         }
     }
 }
@@ -135,7 +157,9 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
     const int64_t inside = beyond && edge > 1 ? 0 : vectors;
     const int64_t groups = fd_divide_up(rows, unit), widest = groups > 1 ? WINDOW_VECTORS : inside;
     const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
-    const int64_t held = inside > widest ? groups : 1, edge_bytes = fd_aligned(rows * edge * lanes * size);
+    const int once = c->x.depth <= FD_COMPACT_DEPTH;
+    const int64_t held = inside > widest ? groups : 1;
+    const int64_t edge_bytes = fd_aligned((once ? unit : rows) * edge * lanes * size);
     /* Rows of w behind which there is less than the rest of a vector. */
     const int64_t last_rows = (fd_divide_up(c->columns, lanes) * lanes - 1) / c->columns;
     const int64_t whole_rows = c->x.depth > last_rows ? c->x.depth - last_rows : 0;
@@ -145,7 +169,9 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
         return -1;
     }
     direct_block block = {.dtype = dtype, .kernels = k, .c = c, .part = part, .packed = memory, .out = out,
-                          .edge_first = part->first + inside * lanes, .edge_vectors = edge};
+                          .edge_first = part->first + inside * lanes, .edge_vectors = edge,
+                          .edge_bytes = once ? 0 : edge * lanes * size};
+    block.spilling = once && inside == 0 && edge > 0 && edge <= LEAST_TILE && part->columns == c->columns;
     block.group_bytes = held > 1 ? group_bytes : 0;
     block.edge = memory + held * group_bytes;
     block.last = block.edge + edge_bytes;
@@ -153,10 +179,6 @@ static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_
         block.depth = fd_smaller(c->x.depth - block.step, FD_COMPACT_DEPTH);
         block.whole = fd_smaller(fd_larger(whole_rows - block.step, 0), block.depth);
         multiply_block(&block, widest);
-    }
-    for (int64_t i = 0; i < rows && edge > 0; i++) {
-        memcpy(out + (i * c->columns + block.edge_first) * size, block.edge + i * edge * lanes * size,
-               (size_t)((part->columns - inside * lanes) * size));
     }
     return 0;
 }

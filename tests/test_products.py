@@ -169,7 +169,7 @@ def test_direct_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
     sizes = (
         (1, 2, 3, 5, 6, 7, 8, 12, 18),
         (1, 2, 31, 160, 161, 163),
-        (1, 3, 10, 15, 16, 33, 80, 100, 200),
+        (1, 3, 10, 15, 16, 20, 33, 80, 100, 200),
     )
     for rows, depth, columns in itertools.product(*sizes):
         x, w = values((rows, depth), dtype), values((depth, columns), dtype, 1)
@@ -187,7 +187,10 @@ def test_direct_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
                 assert not kernels.direct_matmul(x, bits, rows_per_mask, w, 1.5, results[0, :rows])
 
 
-@pytest.mark.parametrize("size", [(1100, 20, 9), (1203, 30, 90), (5, 400, 1003), (11, 170, 1024)])
+@pytest.mark.parametrize(
+    "size",
+    [(1100, 20, 9), (1203, 30, 90), (1101, 9, 1), (1025, 30, 17), (5, 400, 1003), (11, 170, 1024)],
+)
 def test_direct_matmul_in_parts(each_isa, each_thread_count, size):
     """Rows in parts that end within a group of rows and within a mask; columns, for the threads."""
     rows, depth, columns = size
