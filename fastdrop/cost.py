@@ -33,9 +33,9 @@ class Costs(NamedTuple):
     finish: float  # an element of the result: tile, scale, bias, mask
 
 
-# Measured in float32 on one core of an Intel server with AVX-512 (Emerald Rapids): a thousand
+# Measured in float32 on one core of an Intel server with AVX-512 (Emerald Rapids): 1,700
 # products of random shapes and densities, each by every method, and a sum of terms fitted to them
-# whose median error is 4 to 10 %. Where a machine has AVX2 only, its BLAS has no more. The lines of
+# whose median error is 3 to 10 %. Where a machine has AVX2 only, its BLAS has no more. The lines of
 # baseline and neon are older ones, scaled.
 COSTS = {
     "avx512": Costs(0.0126, 0.0138, 0.0124, 0.0121, 0.14, 0.25, 0.44, 0.19),
@@ -60,7 +60,7 @@ CALL_COMPACT = 480.0
 GROUP = 70.0
 # A row of x: its list begun and its sums put in place; or packed.
 SKIP_ROW = 23.0
-PACKED_ROW = 5.0
+PACKED_ROW = 6.0
 # A row of a panel of the skipping product, whose depth and width are:
 PANEL_ROW = 12.0
 PANEL_DEPTH = 128
@@ -70,14 +70,16 @@ RESULT_FAR = 0.14
 # An element of x packed, and masked on the way.
 PACKED = 0.095
 MASKED = 0.058
-# Products by a w as it lies: a row of x; an element of it; of its result; its end, if it fills no vector; and
-# an element of the result once more for every block of depth behind the first.
-DIRECT_ROW = 1.2
-DIRECT_ELEMENT = 0.068
-DIRECT_RESULT = 0.044
-EDGE = 5.8
+# Products by a w as it lies: a row of x; an element of it; of its result; and of that once more for
+# every block of depth behind the first.
+DIRECT_ROW = 2.5
+DIRECT_ELEMENT = 0.055
+DIRECT_RESULT = 0.05
 DIRECT_AGAIN = 0.14
 DIRECT_DEPTH = 160
+# The end of a row of the result that fills no vector, unless the row is one tile.
+EDGE = 3.5
+TILE_COLUMNS = 32
 # Loads of w take as long as half of the multiply-adds of eight rows, whose parts these are.
 PER_ROW = 0.54
 PER_GROUP = 3.7
@@ -99,13 +101,13 @@ ROW_RESULT_BLAS = 0.15
 BLAS_X = 0.35
 BLAS_RESULT = 0.148
 BLAS_PACK = 0.21
-# What others have to be better by for large products, as much as the model may be wrong: the BLAS is what they
-# are compared with.
+# What others have to be better by for large products, as much as the model may be wrong: the BLAS
+# is what they are compared with.
 DOUBT = 0.96
 # OpenBLAS does not pack for a product below SMALL_BLAS multiply-adds, but loads w anew for every
 # four rows of x, then for two, and for one.
 SMALL_BLAS = 1_000_000
-SMALL_X = 0.163
+SMALL_X = 0.19
 SMALL_RESULT = 0.033
 SMALL_PRODUCT = 0.0037
 SMALL_LOAD = 0.036
@@ -197,7 +199,7 @@ def direct_cost(rows, depth, columns, dtype):
     result = DIRECT_RESULT + again * DIRECT_AGAIN
     result += (1 + again) * RESULT_FAR * _far(rows * columns, dtype)
     row = DIRECT_ROW + result * _panels(columns)
-    if columns % VECTOR_COLUMNS:
+    if columns % VECTOR_COLUMNS and (again or columns > TILE_COLUMNS):
         row += EDGE
     return dtype.itemsize / 4 * (cost + rows * row) + CALL_DIRECT
 
@@ -239,6 +241,8 @@ def compact_cost(rows, depth, columns, dtype, kept_in, kept_out, group):
     products = filled * depth * kept_in * _panels(columns * kept_out) * c.compact
     result = c.finish + RESULT_FAR * _far(rows * columns, dtype)
     per_row = depth * PACKED + columns * result + PACKED_ROW
+    if columns % VECTOR_COLUMNS:
+        per_row += EDGE
     look = c.gather if kept_out < 1 else c.pack
     look += PACK_FAR * _far(depth * columns, dtype)
     pack = passes * depth * kept_in * columns * look

@@ -52,8 +52,8 @@ static inline int64_t R_(in_block)(const compact_axis *axis, int64_t block)
 }
 
 /* Up to 64 masked elements, in whole vectors. */
-static inline FD_ALWAYS_INLINE void R_(pack_word)(const R_(element) *from, int64_t n, uint64_t word, R_(vector) s,
-                                                  R_(element) *packed)
+static inline FD_ALWAYS_INLINE void R_(pack_word)(const R_(element) *from, int64_t n, uint64_t word,
+                                                  R_(vector) s, R_(element) *packed)
 {
     for (int64_t j = 0; j < n; j += R_(lanes), word >>= R_(lanes)) {
         R_(store)(packed + j, R_(keep)(R_(product)(from + j, s), word));

@@ -1,10 +1,10 @@
 /* direct.c: a product for which w is not packed.
  *
- * The compact multiplication takes w, as it is, for a packed panel: where it lies in a cache of the core, or
- * where there are so few rows of x that to read it once is all there is to do. Only x is packed, and masked
- * on the way. Where rows of w end within a vector, the rest of the vector is of the next rows, whose products
- * go to columns that nobody looks at; the last rows, behind which w ends, are copied. Threads share the rows
- * of x, or the columns, of which there are more. */
+ * The compact multiplication takes w, as it is, for a packed panel, which pays where w is small, or its depth,
+ * or the number of rows of x. Only x is packed, and masked on the way, a group of rows just before it is
+ * multiplied. Where rows of w end within a vector, the rest of the vector is of the next rows, whose products go
+ * to columns that nobody looks at; the last rows, behind which w ends, are copied. Threads share the rows of x,
+ * or the columns, of which there are more. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -59,6 +59,13 @@ typedef struct {
 static const char *row_of_w(const direct_block *b, int64_t row)
 {
     return (const char *)b->c->w + (b->step + row) * b->c->columns * fd_element_bytes(b->dtype);
+}
+
+/* Rows of w behind which there is less than the rest of a vector. */
+static int64_t last_rows(const direct_block *b)
+{
+    const int64_t columns = b->c->columns, lanes = b->kernels->lanes[b->dtype];
+    return fd_smaller((fd_divide_up(columns, lanes) * lanes - 1) / columns, b->c->x.depth);
 }
 
 /* Fills `last`. */
@@ -147,34 +154,40 @@ static void multiply_block(const direct_block *b, int64_t widest)
     } while (vector < vectors);
 }
 
+/* Decides what belongs to the edge, and lays out the memory of the block. Returns vectors of the widest window,
+ * or -1 without memory. */
+static int64_t lay_out(direct_block *b)
+{
+    const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
+    const int64_t unit = b->kernels->compact_rows, rows = b->part->rows, depth = b->c->x.depth;
+    const int64_t vectors = b->part->columns / lanes, narrow = vectors <= NARROW_VECTORS;
+    b->edge_vectors = b->part->columns % lanes == 0 ? 0 : narrow ? vectors + 1 : 1;
+    const int64_t inside = b->edge_vectors > 1 ? 0 : vectors, edge_row = b->edge_vectors * lanes * size;
+    b->edge_first = b->part->first + inside * lanes;
+    const int64_t groups = fd_divide_up(rows, unit), widest = groups > 1 ? WINDOW_VECTORS : inside;
+    const int64_t held = inside > widest ? groups : 1, group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
+    const int64_t once = depth <= FD_COMPACT_DEPTH, edge_bytes = fd_aligned((once ? unit : rows) * edge_row);
+    const size_t bytes = (size_t)(held * group_bytes + edge_bytes + last_rows(b) * edge_row);
+    b->packed = fd_workspace(FD_SLOT_PANEL, bytes);
+    if (b->packed == NULL) {
+        return -1;
+    }
+    b->group_bytes = held > 1 ? group_bytes : 0;
+    b->edge = b->packed + held * group_bytes;
+    b->edge_bytes = once ? 0 : edge_row;
+    b->last = b->edge + edge_bytes;
+    b->spilling = once && inside == 0 && b->edge_vectors <= LEAST_TILE && b->part->columns == b->c->columns;
+    return widest;
+}
+
 /* Returns 0, or -1 without memory. */
 static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_part *part, char *out)
 {
-    const fd_kernels *k = fd_active_kernels();
-    const int64_t size = fd_element_bytes(dtype), lanes = k->lanes[dtype], unit = k->compact_rows;
-    const int64_t rows = part->rows, vectors = part->columns / lanes, beyond = part->columns % lanes;
-    const int64_t edge = beyond == 0 ? 0 : vectors <= NARROW_VECTORS ? vectors + 1 : 1;
-    const int64_t inside = beyond && edge > 1 ? 0 : vectors;
-    const int64_t groups = fd_divide_up(rows, unit), widest = groups > 1 ? WINDOW_VECTORS : inside;
-    const int64_t group_bytes = unit * (FD_COMPACT_DEPTH + lanes) * size;
-    const int once = c->x.depth <= FD_COMPACT_DEPTH;
-    const int64_t held = inside > widest ? groups : 1;
-    const int64_t edge_bytes = fd_aligned((once ? unit : rows) * edge * lanes * size);
-    /* Rows of w behind which there is less than the rest of a vector. */
-    const int64_t last_rows = (fd_divide_up(c->columns, lanes) * lanes - 1) / c->columns;
-    const int64_t whole_rows = c->x.depth > last_rows ? c->x.depth - last_rows : 0;
-    const int64_t last_bytes = last_rows * edge * lanes * size;
-    char *memory = fd_workspace(FD_SLOT_PANEL, (size_t)(held * group_bytes + edge_bytes + last_bytes));
-    if (memory == NULL) {
+    direct_block block = {.dtype = dtype, .kernels = fd_active_kernels(), .c = c, .part = part, .out = out};
+    const int64_t widest = lay_out(&block), whole_rows = c->x.depth - last_rows(&block);
+    if (widest < 0) {
         return -1;
     }
-    direct_block block = {.dtype = dtype, .kernels = k, .c = c, .part = part, .packed = memory, .out = out,
-                          .edge_first = part->first + inside * lanes, .edge_vectors = edge,
-                          .edge_bytes = once ? 0 : edge * lanes * size};
-    block.spilling = once && inside == 0 && edge > 0 && edge <= LEAST_TILE && part->columns == c->columns;
-    block.group_bytes = held > 1 ? group_bytes : 0;
-    block.edge = memory + held * group_bytes;
-    block.last = block.edge + edge_bytes;
     for (; block.step < c->x.depth; block.step += FD_COMPACT_DEPTH) {
         block.depth = fd_smaller(c->x.depth - block.step, FD_COMPACT_DEPTH);
         block.whole = fd_smaller(fd_larger(whole_rows - block.step, 0), block.depth);

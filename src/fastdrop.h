@@ -307,8 +307,8 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
  * the result holds nothing of use). (compact.c) */
 int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
 
-/* out (rows, columns), contiguous, = the product; nothing overlaps. Returns whether it holds no infinity
- * and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
+/* out (rows, columns), contiguous, = the product, whose depth is not 0; nothing overlaps. Returns whether it
+ * holds no infinity and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
 int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out);
 
 /* result (depth, columns) = the sum of the groups' products of the units of x, transposed, and of the

@@ -198,7 +198,8 @@ def arguments_of(path, pattern):
     """Names of the functions of a file, each with the names of its arguments."""
     found = {}
     for name, arguments in re.findall(pattern, path.read_text(), re.MULTILINE | re.DOTALL):
-        pieces = [piece.split(":")[0].removesuffix(" not None") for piece in arguments.split(",")]
+        pieces = [re.split("[:=]", piece)[0] for piece in arguments.split(",")]
+        pieces = [piece.removesuffix(" not None") for piece in pieces]
         found[name] = [piece.split()[-1] for piece in pieces if piece.strip()]
     return found
 
