@@ -103,7 +103,7 @@ BLAS_RESULT = 0.148
 BLAS_PACK = 0.21
 # What others have to be better by for large products, as much as the model may be wrong: the BLAS
 # is what they are compared with.
-DOUBT = 0.96
+DOUBT = 0.94
 # OpenBLAS does not pack for a product below SMALL_BLAS multiply-adds, but loads w anew for every
 # four rows of x, then for two, and for one.
 SMALL_BLAS = 1_000_000
