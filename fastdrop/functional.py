@@ -275,16 +275,18 @@ def check_output(out, shape, dtype):
     ValueError
         If it has another shape, cannot be written, or overlaps itself.
     """
-    if not isinstance(out, numpy.ndarray):
-        raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
-    check_unmasked(out, "out")
+    if type(out) is not numpy.ndarray:
+        if not isinstance(out, numpy.ndarray):
+            raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
+        check_unmasked(out, "out")
     if out.dtype != dtype:
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")
-    if not out.flags.writeable:
+    flags = out.flags
+    if not flags.writeable:
         raise ValueError("out must be writeable, got a read-only array")
-    if not out.flags.forc and _overlaps_itself(out):
+    if not flags.forc and _overlaps_itself(out):
         raise ValueError("out must not overlap itself")
 
 

@@ -112,8 +112,11 @@ def one_axis_contiguous(matrix):
 
 def rows_contiguous(matrix):
     """The matrix itself where its last axis is contiguous and rows are apart, else a copy."""
-    if not matrix.flags.aligned:
+    flags = matrix.flags
+    if not flags.aligned:
         return matrix.copy()
+    if flags.c_contiguous:
+        return matrix
     size = matrix.itemsize
     rows, columns = matrix.strides
     apart = rows >= matrix.shape[1] * size and rows % size == 0

@@ -61,7 +61,7 @@ class Product:
     """One product and what goes with it; see the module."""
 
     __slots__ = (
-        "bias", "bias_scale", "mask_in", "mask_out", "out", "scale", "skip_zeros", "w", "x",
+        "bias", "bias_scale", "group", "mask_in", "mask_out", "out", "scale", "skip_zeros", "w", "x",
     )  # fmt: skip
 
     def __init__(self, x, w, out, mask_in, mask_out, scale, bias, bias_scale, skip_zeros):
@@ -74,6 +74,7 @@ class Product:
         self.bias = bias
         self.bias_scale = bias_scale
         self.skip_zeros = skip_zeros
+        self.group = _groups_of(mask_in, mask_out, x.shape[0])
 
     def density(self):
         """Share of the elements of x that are multiplied."""
@@ -104,10 +105,8 @@ def multiply(product, method):
     return method
 
 
-def groups_of(product):
+def _groups_of(mask_in, mask_out, rows):
     """Rows per group where both masks repeat along the same groups of rows; else 0."""
-    rows = product.x.shape[0]
-    mask_in, mask_out = product.mask_in, product.mask_out
     group = max(rows, 1) if mask_in is None else mask_in.rows_per_mask
     if mask_out is not None and mask_out.rows_per_mask != group:
         other = mask_out.rows_per_mask
@@ -137,7 +136,7 @@ def choose(product):
 
 def _kept(product):
     """Shares that the masks keep, and rows per group, where groups have units of their own."""
-    group = groups_of(product)
+    group = product.group
     if group < SMALLEST_GROUP and group != product.x.shape[0]:
         return None, None, 0
     mask_in, mask_out = product.mask_in, product.mask_out
@@ -259,13 +258,12 @@ def _direct(p):
 
 def _compact(p):
     """Every group of rows multiplies its own units."""
-    group = groups_of(p)
-    if not group:
+    if not p.group:
         raise ValueError(
             "method 'compact' needs masks shared by the same groups of rows; use 'auto' or 'skip'"
         )
     kernels.compact_matmul(
-        rows_contiguous(p.x), *_bits(p.mask_in), group, p.w, p.scale, p.bias, p.bias_scale,
+        rows_contiguous(p.x), *_bits(p.mask_in), p.group, p.w, p.scale, p.bias, p.bias_scale,
         *_bits(p.mask_out), p.out,
     )  # fmt: skip
 
@@ -279,8 +277,8 @@ def multiply_transposed(x, grad, out, mask_in, mask_out, scale, skip_zeros, meth
     p = Product(x, one_axis_contiguous(grad), out, mask_in, mask_out, scale, None, 1.0, skip_zeros)
     if method == "auto":
         method = _choose_transposed(p)
-    if method == "compact" and groups_of(p):
-        _compact_transposed(p, groups_of(p))
+    if method == "compact" and p.group:
+        _compact_transposed(p, p.group)
         return
     grad = p.w
     if method == "skip":
