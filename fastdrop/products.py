@@ -61,7 +61,8 @@ class Product:
     """One product and what goes with it; see the module."""
 
     __slots__ = (
-        "bias", "bias_scale", "group", "mask_in", "mask_out", "out", "scale", "skip_zeros", "w", "x",
+        "bias", "bias_scale", "group", "mask_in", "mask_out", "out", "scale", "skip_zeros", "w",
+        "x",
     )  # fmt: skip
 
     def __init__(self, x, w, out, mask_in, mask_out, scale, bias, bias_scale, skip_zeros):

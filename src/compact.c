@@ -4,6 +4,7 @@
  * is packed, and threads share the columns. Sums stay in a tile in the L2 cache; where there are
  * several groups, each takes its part of a block of w while it is there. Every sum is made by one
  * thread in the order of the depth. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "compact_pass.h"
@@ -63,7 +64,8 @@ compact_ahead fd_fetched_by(const compact_pass *p, int64_t g, int64_t block, int
         *next = ahead_of(p, g, block + 1, panel);
     } else { /* as far as can be told: where all threads are equally fast */
         result = result_of(p, g, panel);
-        *next = ahead_of(p, g, 0, panel + p->threads);
+        const int64_t panels = p->columns[g].blocks;
+        *next = ahead_of(p, g, 0, panel + (panels % p->threads ? p->threads : 1));
         turns /= 2;
         fd_share_ahead(&result, turns);
     }
@@ -172,12 +174,20 @@ static const compact_walk *walk_of(const compact_pass *p)
                                                                           : &fd_walk_strips_of_w;
 }
 
+/* Panels that lie side by side are one thread's: two threads that write to one line of the cache wait for each
+ * other in every row. Tasks number t, t + threads, ... are for the same thread. */
+static int64_t panel_of(const compact_pass *p, int64_t task)
+{
+    const int64_t panels = p->columns[0].blocks;
+    return panels % p->threads ? task : task % p->threads * (panels / p->threads) + task / p->threads;
+}
+
 /* Task: a panel of w. */
-static void multiply_panel(const void *context, int64_t panel)
+static void multiply_panel(const void *context, int64_t task)
 {
     compact_pass *p = (compact_pass *)context;
     const int64_t blocks = p->depth[0].blocks, slack = FD_MAX_LANES * fd_element_bytes(p->dtype);
-    compact_work work = {.panel = panel};
+    compact_work work = {.panel = panel_of(p, task)};
     p->walk->set_sizes(p, &work);
     const int64_t tiles = p->groups * work.tile_bytes;
     work.scratch = fd_workspace(FD_SLOT_PANEL, (size_t)(work.scratch_bytes + tiles + slack));
@@ -228,8 +238,9 @@ static void clear_rows(const compact_pass *p)
     }
 }
 
-/* One pass: p->groups groups of rows from p->row on. Returns its multiply-adds, or -1. */
-static int64_t multiply_groups(compact_pass *p)
+/* One pass: p->groups groups of rows from p->row on, by up to `threads` threads. Returns its multiply-adds, or
+ * -1. */
+static int64_t multiply_groups(compact_pass *p, int threads)
 {
     int64_t products = 0;
     for (int64_t g = 0; g < p->groups; g++) {
@@ -238,7 +249,7 @@ static int64_t multiply_groups(compact_pass *p)
         const fd_units out = fd_units_of_row(&p->c->mask_out, row);
         products += fd_rows_of_group(p, g) * fd_count_units(&in) * fd_count_units(&out);
     }
-    p->threads = fd_threads_for(products, MINIMUM_PRODUCTS);
+    p->threads = threads > 1 ? fd_threads_for(products, MINIMUM_PRODUCTS) : 1;
     if (lay_out(p) != 0) {
         return -1;
     }
@@ -249,7 +260,8 @@ static int64_t multiply_groups(compact_pass *p)
     p->widest = fd_widest_block(p->columns, p->groups);
     p->walk = walk_of(p);
     p->packed = p->walk->operand(p);
-    const int packers = fd_threads_for(p->rows * p->c->mask_in.units.length, MINIMUM_PACKED);
+    const int packers =
+        threads > 1 ? fd_threads_for(p->rows * p->c->mask_in.units.length, MINIMUM_PACKED) : 1;
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
         return -1;
     }
@@ -257,7 +269,9 @@ static int64_t multiply_groups(compact_pass *p)
     return p->failed ? -1 : products;
 }
 
-int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result)
+/* Rows [row, end) of a product, by up to `threads` threads. Returns the multiply-adds, or -1. */
+static int64_t multiply_rows(fd_dtype dtype, const compact_operands *c, const compact_result *result,
+                             int64_t row, int64_t end, int threads)
 {
     compact_pass p;
     p.kernels = fd_active_kernels();
@@ -266,8 +280,8 @@ int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compa
     p.result = result;
     p.failed = 0;
     int64_t total = 0;
-    for (p.row = 0; p.row < c->rows; p.row += p.rows) {
-        const int64_t left = c->rows - p.row;
+    for (p.row = row; p.row < end; p.row += p.rows) {
+        const int64_t left = end - p.row;
         const int64_t of_group = fd_smaller(c->group - p.row % c->group, left);
         p.group = fd_smaller(of_group, FD_BLOCK_ROWS); /* a long group in parts */
         p.groups = 1;
@@ -277,11 +291,51 @@ int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compa
             p.groups = fd_smaller(p.groups, fd_divide_up(left, c->group));
         }
         p.rows = fd_smaller(p.groups * p.group, left);
-        const int64_t products = multiply_groups(&p);
+        const int64_t products = multiply_groups(&p, threads);
         if (products < 0) {
             return -1;
         }
         total += products;
     }
     return total;
+}
+
+/* Rows shared among threads, each of which has its own product. */
+typedef struct {
+    fd_dtype dtype;
+    const compact_operands *c;
+    const compact_result *result;
+    int64_t rows; /* of a task */
+    atomic_int_fast64_t products;
+    atomic_int failed;
+} compact_shares;
+
+static void multiply_share(const void *context, int64_t task)
+{
+    compact_shares *s = (compact_shares *)context;
+    const int64_t row = task * s->rows, end = fd_smaller(row + s->rows, s->c->rows);
+    const int64_t products = multiply_rows(s->dtype, s->c, s->result, row, end, 1);
+    if (products < 0) {
+        s->failed = 1;
+    } else {
+        s->products += products;
+    }
+}
+
+int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result)
+{
+    const int64_t columns = c->mask_out.units.length, unit = fd_active_kernels()->compact_rows;
+    int threads = 1;
+    if (c->group >= c->rows && columns * fd_element_bytes(dtype) <= FD_SHORT_ROW) {
+        const fd_units in = fd_units_of_row(&c->mask_in, 0), out = fd_units_of_row(&c->mask_out, 0);
+        const int64_t products = c->rows * fd_count_units(&in) * fd_count_units(&out);
+        threads = fd_threads_for(products, MINIMUM_PRODUCTS);
+    }
+    if (threads == 1) {
+        return multiply_rows(dtype, c, result, 0, c->rows, fd_get_num_threads());
+    }
+    compact_shares s = {.dtype = dtype, .c = c, .result = result};
+    s.rows = fd_divide_up(fd_divide_up(c->rows, threads), unit) * unit;
+    fd_parallel(threads, fd_divide_up(c->rows, s.rows), multiply_share, &s);
+    return s.failed ? -1 : s.products;
 }

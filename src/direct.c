@@ -4,7 +4,7 @@
  * or the number of rows of x. Only x is packed, and masked on the way, a group of rows just before it is
  * multiplied. Where rows of w end within a vector, the rest of the vector is of the next rows, whose products go
  * to columns that nobody looks at; the last rows, behind which w ends, are copied. Threads share the rows of x,
- * or the columns, of which there are more. */
+ * or the columns, of which there are more, unless their rows are short. */
 #include <stdatomic.h>
 #include <string.h>
 
@@ -238,7 +238,9 @@ int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     const fd_kernels *k = fd_active_kernels();
     const int64_t unit = k->compact_rows, shared = SHARED_VECTORS * k->lanes[dtype];
     const int threads = fd_threads_for(c->x.rows * c->x.depth * c->columns, MINIMUM_PRODUCTS);
-    const int by_columns = c->columns > c->x.rows;
+    const int short_rows = c->columns * fd_element_bytes(dtype) <= FD_SHORT_ROW;
+    const int whole_rows = short_rows && c->x.rows >= 2 * unit * threads;
+    const int by_columns = c->columns > c->x.rows && !whole_rows;
     const int64_t share = fd_divide_up(fd_divide_up(c->x.rows, unit), by_columns ? 1 : threads) * unit;
     direct_pass p = {.dtype = dtype, .c = c, .out = out};
     if (c->x.rows == 0) {

@@ -231,6 +231,10 @@ int fd_upper_halves_in_use(void);
 int fd_has_threads(void); /* 0 in a build with FASTDROP_NO_THREADS */
 int fd_get_num_threads(void);
 void fd_set_num_threads(int threads);
+/* Bytes of a row of a result that threads had better not share: the processor fetches what lies behind a
+ * thread's part of a row, which another one is writing to. */
+#define FD_SHORT_ROW 2048
+
 /* Threads for `work` units of which each thread should get at least `minimum`. */
 int fd_threads_for(int64_t work, int64_t minimum);
 /* Runs tasks 0 .. tasks - 1, each once, in any order, on up to `threads` threads, and returns when

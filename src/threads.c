@@ -1,10 +1,11 @@
 /* threads.c: a small pool of threads that never has to be waited for.
  *
- * The calling thread works through the tasks itself; workers that are awake in time claim tasks
- * beside it, one at a time. The call ends when every claimed task is done: a worker that the system
- * did not run (other libraries' threads, such as a BLAS's spinning ones, keep its core busy) costs
- * nothing. A barrier for the whole team, as OpenMP has it, waits for such a worker a time slice of
- * the system: milliseconds, for tasks that take microseconds.
+ * Each thread has a share of the tasks, and the same one the next time: what it wrote then lies in its core's
+ * cache. Once through with its own it claims what is left of the others', one task at a time; so the calling
+ * thread does everything itself where no worker is awake in time. The call ends when every claimed task is
+ * done: a worker that the system did not run (other libraries' threads, such as a BLAS's spinning ones, keep
+ * its core busy) costs nothing. A barrier for the whole team, as OpenMP has it, waits for such a worker a time
+ * slice of the system: milliseconds, for tasks that take microseconds.
  *
  * One call at a time has the pool; others, from other threads, do their tasks themselves. After a
  * fork the child makes itself new workers when it needs them.
@@ -50,9 +51,14 @@ typedef struct {
     fd_task run;
     const void *context;
     int64_t tasks;
-    _Atomic int64_t next;   /* the first unclaimed task */
+    int threads;            /* shares: number s is tasks s, s + threads, s + 2 * threads ... */
     atomic_int places_left; /* workers that may still join */
 } job;
+
+/* How many tasks of a share are claimed; alone on a line of the cache. */
+typedef struct {
+    _Alignas(64) _Atomic int64_t claimed;
+} share;
 
 static atomic_int configured_threads = 1;
 
@@ -60,10 +66,11 @@ static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER; /* of the pool, for on
 static pthread_mutex_t bed = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t wake = PTHREAD_COND_INITIALIZER;
 static job current;
+static share shares[MOST_WORKERS + 1];
 static atomic_uint generation; /* number of the latest job */
 static atomic_uint open_job;   /* the same while workers may join it, else 0 */
 static atomic_int inside;      /* workers that may be looking at `current` */
-static atomic_int workers, sleepers;
+static atomic_int workers, sleepers, numbered;
 static atomic_int caller_core = -1; /* that the latest job was published from */
 
 int fd_has_threads(void)
@@ -102,14 +109,17 @@ int fd_threads_for(int64_t work, int64_t minimum)
     return work / minimum < threads ? (int)(work / minimum) : threads;
 }
 
-static void work_on(job *j)
+static void work_on(const job *j, int own)
 {
-    for (;;) {
-        const int64_t task = atomic_fetch_add_explicit(&j->next, 1, memory_order_relaxed);
-        if (task >= j->tasks) {
-            return;
+    for (int i = 0; i < j->threads; i++) {
+        const int s = (own + i) % j->threads;
+        for (;;) {
+            const int64_t n = atomic_fetch_add_explicit(&shares[s].claimed, 1, memory_order_relaxed);
+            if (n > (j->tasks - 1 - s) / j->threads) {
+                break;
+            }
+            j->run(j->context, s + n * j->threads);
         }
-        j->run(j->context, task);
     }
 }
 
@@ -246,13 +256,14 @@ static unsigned wait_for_job(unsigned seen)
 static void *worker(void *first)
 {
     unsigned seen = (unsigned)(uintptr_t)first;
+    const int number = ++numbered;
     for (;;) {
         seen = wait_for_job(seen);
         /* Announced before looking whether the job is open; the caller closes it before it looks
          * who is inside. So either the worker finds it closed or the caller waits for it. */
         inside++;
         if (open_job == seen && atomic_fetch_sub(&current.places_left, 1) > 0) {
-            work_on(&current);
+            work_on(&current, number % current.threads);
         }
         inside--;
     }
@@ -268,6 +279,7 @@ static void forget_workers(void)
     pthread_cond_init(&wake, NULL);
     workers = 0;
     sleepers = 0;
+    numbered = 0;
     sleeping = NULL;
     inside = 0;
     open_job = 0;
@@ -316,6 +328,7 @@ static void publish(unsigned number)
 void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context)
 {
     threads = threads < tasks ? threads : (int)tasks;
+    threads = threads <= MOST_WORKERS ? threads : MOST_WORKERS + 1;
     if (threads <= 1 || pthread_mutex_trylock(&owner) != 0) {
         for (int64_t task = 0; task < tasks; task++) {
             run(context, task);
@@ -326,11 +339,14 @@ void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context)
     current.run = run;
     current.context = context;
     current.tasks = tasks;
-    current.next = 0;
+    current.threads = threads;
+    for (int s = 0; s < threads; s++) {
+        shares[s].claimed = 0;
+    }
     current.places_left = threads - 1;
     const unsigned number = generation + 1;
     publish(number ? number : 1); /* 0 means closed */
-    work_on(&current);
+    work_on(&current, 0);
     open_job = 0;
     for (int look = 1; inside > 0; look++) {
         if (look % LOOKS_BEFORE_YIELD == 0) {
