@@ -60,72 +60,50 @@ static inline FD_ALWAYS_INLINE void R_(pack_word)(const R_(element) *from, int64
     }
 }
 
-/* Rows of x, masked. All but the last rows are read in whole vectors, and their bits in whole words: what
- * lies behind a row is the next one's begin, and goes to elements of the packed row that nobody reads. */
-static inline void R_(pack_own)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
-                                int64_t depth, void *to)
+/* Rows of x, masked, each by its own bits, from bit `bit` on, or (own 0, a constant) all by the same. All but
+ * the last rows are read in whole vectors, and their own bits in whole words: what lies behind a row is the
+ * next one's begin, and goes to elements of the packed row that nobody reads. */
+static inline FD_ALWAYS_INLINE void R_(pack_run)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
+                                                 int64_t depth, int64_t bit, R_(element) *packed, const int own)
 {
     const R_(element) *from = (const R_(element) *)x->x + row * x->stride + first;
-    R_(element) *packed = to;
     const R_(vector) s = R_(splat)(x->scale);
     /* Elements from the first of a row's on, and bits. */
     int64_t left = x->stride < x->depth ? 0 : (x->rows - 1 - row) * x->stride + x->depth - first;
-    int64_t bit = row * x->depth + first, bits_left = x->rows * x->depth - bit;
+    int64_t bits_left = x->rows * x->depth - bit;
+    uint64_t words[FD_COMPACT_DEPTH / 64 + 1];
+    for (int64_t k = 0; k < depth && !own; k += 64) {
+        words[k / 64] = fd_load_bits_part(x->bits, bit + k, depth - k);
+    }
     for (int64_t i = 0; i < rows; i++) {
-        if (left < depth + R_(lanes) || bits_left < depth + 128) {
+        if (left < depth + R_(lanes) || (own && bits_left < depth + 128)) {
             R_(apply_bits)(from, packed, depth, x->bits, bit, x->scale, 0);
         } else {
             for (int64_t k = 0; k < depth; k += 64) {
-                const uint64_t word = fd_load_bits(x->bits, bit + k);
+                const uint64_t word = own ? fd_load_bits(x->bits, bit + k) : words[k / 64];
                 R_(pack_word)(from + k, fd_smaller(depth - k, 64), word, s, packed + k);
             }
         }
         from += x->stride;
         left -= x->stride;
-        bit += x->depth;
+        bit += own ? x->depth : 0;
         bits_left -= x->depth;
         packed += X_STRIDE;
-    }
-}
-
-/* The same of rows that share bits. */
-static inline void R_(pack_sharing)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
-                                    int64_t depth, void *to)
-{
-    const R_(element) *from = (const R_(element) *)x->x + row * x->stride + first;
-    R_(element) *packed = to;
-    const R_(vector) s = R_(splat)(x->scale);
-    int64_t left = x->stride < x->depth ? 0 : (x->rows - 1 - row) * x->stride + x->depth - first;
-    int64_t bit = row / x->rows_per_mask * x->depth + first, same = x->rows_per_mask - row % x->rows_per_mask;
-    while (rows > 0) {
-        uint64_t words[FD_COMPACT_DEPTH / 64 + 1];
-        for (int64_t k = 0; k < depth; k += 64) {
-            words[k / 64] = fd_load_bits_part(x->bits, bit + k, depth - k);
-        }
-        for (; rows > 0 && same > 0; rows--, same--) {
-            if (left < depth + R_(lanes)) {
-                R_(apply_bits)(from, packed, depth, x->bits, bit, x->scale, 0);
-            } else {
-                for (int64_t k = 0; k < depth; k += 64) {
-                    R_(pack_word)(from + k, fd_smaller(depth - k, 64), words[k / 64], s, packed + k);
-                }
-            }
-            from += x->stride;
-            left -= x->stride;
-            packed += X_STRIDE;
-        }
-        bit += x->depth;
-        same = x->rows_per_mask;
     }
 }
 
 static void R_(pack_masked)(const masked_rows *x, int64_t row, int64_t rows, int64_t first, int64_t depth,
                             void *to)
 {
-    if (x->rows_per_mask == 1) {
-        R_(pack_own)(x, row, rows, first, depth, to);
-    } else {
-        R_(pack_sharing)(x, row, rows, first, depth, to);
+    const int64_t every = x->rows_per_mask;
+    R_(element) *packed = to;
+    if (every == 1) {
+        R_(pack_run)(x, row, rows, first, depth, row * x->depth + first, packed, 1);
+        return;
+    }
+    for (int64_t same; rows > 0; row += same, rows -= same, packed += same * X_STRIDE) {
+        same = fd_smaller(every - row % every, rows);
+        R_(pack_run)(x, row, same, first, depth, row / every * x->depth + first, packed, 0);
     }
 }
 

@@ -78,7 +78,7 @@ static int check_product(fd_dtype dtype, int64_t rows, int64_t depth, int64_t co
         multiplied += fd_test_bit(bits, bit) && get(dtype, x, i) != 0;
     }
     const skip_operand operand = {x, depth, rows, depth, 0, 1, bits, rows_per_mask};
-    const skip_weights weights = {w, transposed ? depth : columns, depth, columns, transposed};
+    const skip_weights weights = {w, transposed ? depth : columns, depth, columns, transposed, NULL, 1};
     const skip_result result = {y, columns, columns, 0.25, 0.5, bias, out_bits, 1};
     const int64_t count = fd_skip_matmul(dtype, &operand, &weights, &result);
     /* Rows that share a list share its zeros, too: more is multiplied. */
