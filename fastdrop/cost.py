@@ -122,7 +122,7 @@ NARROW_PRODUCT = 0.03
 PACKED_ROWS = 512
 # Up to FEW_ROWS rows, a stored element's row of w is not packed, if it lies in one piece.
 FEW_ROWS = 4
-STREAMED = 0.046
+STREAMED = 0.05
 STREAMED_SPLIT = 0.012
 STREAMED_SECOND_LEVEL = 0.01
 STREAMED_FAR = 0.02
