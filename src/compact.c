@@ -13,6 +13,13 @@
 #define MINIMUM_PACKED (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
 
+/* Whether panels that lie side by side are one thread's, which they are where all threads have as many: two that
+ * write to one line of the cache wait for each other in every row. */
+static int in_a_row(const compact_pass *p)
+{
+    return p->columns[0].blocks % p->threads == 0;
+}
+
 /* --- What is fetched meanwhile ------------------------------------------------------------------ */
 
 /* A block of depth and a panel of w, of which group g fetches its share. */
@@ -64,8 +71,7 @@ compact_ahead fd_fetched_by(const compact_pass *p, int64_t g, int64_t block, int
         *next = ahead_of(p, g, block + 1, panel);
     } else { /* as far as can be told: where all threads are equally fast */
         result = result_of(p, g, panel);
-        const int64_t panels = p->columns[g].blocks;
-        *next = ahead_of(p, g, 0, panel + (panels % p->threads ? p->threads : 1));
+        *next = ahead_of(p, g, 0, panel + (in_a_row(p) ? 1 : p->threads));
         turns /= 2;
         fd_share_ahead(&result, turns);
     }
@@ -174,12 +180,11 @@ static const compact_walk *walk_of(const compact_pass *p)
                                                                           : &fd_walk_strips_of_w;
 }
 
-/* Panels that lie side by side are one thread's: two threads that write to one line of the cache wait for each
- * other in every row. Tasks number t, t + threads, ... are for the same thread. */
+/* Tasks number t, t + threads, ... are for the same thread. */
 static int64_t panel_of(const compact_pass *p, int64_t task)
 {
-    const int64_t panels = p->columns[0].blocks;
-    return panels % p->threads ? task : task % p->threads * (panels / p->threads) + task / p->threads;
+    const int64_t share = p->columns[0].blocks / p->threads;
+    return in_a_row(p) ? task % p->threads * share + task / p->threads : task;
 }
 
 /* Task: a panel of w. */

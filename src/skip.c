@@ -2,11 +2,11 @@
  *
  * Of a few rows of x, which w is not packed for, threads share strips of columns. Of more:
  *
- * For up to FD_BLOCK_ROWS rows of x and CHUNK_DEPTH of depth: first the lists of every block of depth
- * (threads share the blocks), then every panel of columns (threads share the panels): its sums
- * stay in a tile in the L2 cache while the blocks of depth pass through the L1 cache; the last block
- * writes the result. Every sum is made by one thread, block after block of the depth, in the order of its
- * list, so results do not depend on the number of threads.
+ * For up to FD_BLOCK_ROWS rows of x and CHUNK_DEPTH of depth, or several such blocks of rows where the depth is
+ * less: first the lists of every block (threads share the blocks), then every panel of columns (threads share
+ * the panels): its sums stay in a tile in the L2 cache while the blocks of depth pass through the L1 cache; the
+ * last block writes the result. Every sum is made by one thread, block after block of the depth, in the order
+ * of its list, so results do not depend on the number of threads.
  */
 #include <stdatomic.h>
 #include <string.h>

@@ -113,12 +113,13 @@ static void work_on(const job *j, int own)
 {
     for (int i = 0; i < j->threads; i++) {
         const int s = (own + i) % j->threads;
-        for (;;) {
+        const int64_t last = (j->tasks - 1 - s) / j->threads;
+        /* To look costs many threads less than to claim what is not there. */
+        while (atomic_load_explicit(&shares[s].claimed, memory_order_relaxed) <= last) {
             const int64_t n = atomic_fetch_add_explicit(&shares[s].claimed, 1, memory_order_relaxed);
-            if (n > (j->tasks - 1 - s) / j->threads) {
-                break;
+            if (n <= last) {
+                j->run(j->context, s + n * j->threads);
             }
-            j->run(j->context, s + n * j->threads);
         }
     }
 }
