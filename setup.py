@@ -31,8 +31,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SWITCH = "FASTDROP_BUILD"
-SOURCES = sorted(str(path) for path in Path("src").glob("*.c"))
-HEADERS = sorted(str(path) for path in Path("src").glob("*") if path.suffix in {".h", ".inc"})
+SOURCES = sorted(str(path) for path in Path("src").rglob("*.c"))
+HEADERS = sorted(str(path) for path in Path("src").rglob("*") if path.suffix in {".h", ".inc"})
 
 # Instruction sets are chosen inside the sources by target pragmas and at import by the dispatcher:
 # a -march flag here would let the baseline code use instructions the machine may lack, and

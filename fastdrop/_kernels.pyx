@@ -16,7 +16,7 @@ cimport numpy as cnp
 
 cnp.import_array()
 
-cdef extern from "fastdrop.h" nogil:
+cdef extern from "kernels.h" nogil:
     enum: FD_MAX_DIMENSIONS
     ctypedef enum fd_dtype:
         FD_FLOAT16

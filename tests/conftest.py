@@ -15,7 +15,7 @@ COMMON = {
     "suppress_health_check": [HealthCheck.function_scoped_fixture],
 }
 settings.register_profile("fastdrop", max_examples=60, derandomize=True, **COMMON)
-# By hand: pytest --hypothesis-profile=long tests/test_hostile*.py tests/test_properties.py
+# By hand: pytest --hypothesis-profile=long tests/test_hostile*.py tests/api/test_properties.py
 settings.register_profile("long", max_examples=3000, derandomize=False, **COMMON)
 settings.load_profile("fastdrop")
 

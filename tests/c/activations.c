@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "bits.h"
+#include "runtime/bits.h"
 #include "check.h"
 #include "fastdrop.h"
 

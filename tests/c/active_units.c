@@ -1,7 +1,7 @@
 /* active_units.c: products that only active units of groups of rows take part in. */
 #include <stdlib.h>
 
-#include "bits.h"
+#include "runtime/bits.h"
 #include "check.h"
 
 /* The operands of a layer; every `group` rows share their active inputs and outputs. */

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bits.h"
+#include "runtime/bits.h"
 #include "check.h"
 #include "fastdrop.h"
-#include "half.h"
+#include "simd/half.h"
 
 #define LONGEST_LINE 4096
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "fastdrop.h"
+#include "kernels.h"
 
 static const int thread_counts[] = {1, 2, 5};
 

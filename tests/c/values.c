@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bits.h"
+#include "runtime/bits.h"
 #include "check.h"
-#include "fastdrop.h"
+#include "kernels.h"
 
 #define SHAPES 5
 

@@ -1,0 +1,172 @@
+/* kernels.h: the table of one instruction set, each kernel with its contract. Single-threaded.
+ *
+ * simd/kernels_body.h fills a table for each instruction set; runtime/dispatch.c chooses one at import. */
+#ifndef FD_KERNELS_H
+#define FD_KERNELS_H
+
+#include "fastdrop.h"
+
+struct fd_kernels {
+    const char *name;
+    int lanes[3]; /* elements of a vector, float32 and float64 */
+
+    /* Bits of `blocks` whole blocks from block `first`, each element kept iff its uniform number
+     * times 2^64 is below `threshold` (0 < threshold < 2^64). Writes blocks * 16 bytes to `bits`
+     * (any alignment).
+     * Per block and digit: 16 multiplications 32x32->64; about 8.3 digits are needed on average
+     * at a general threshold, exactly one at 2^63. */
+    void (*bernoulli_blocks)(const fd_stream *stream, uint64_t first, int64_t blocks,
+                             uint64_t threshold, uint8_t *bits);
+
+    /* Digit number `digit` (0..63) of every element of `blocks` blocks from block `first`.
+     * Writes blocks * 16 bytes. */
+    void (*digit_blocks)(const fd_stream *stream, uint64_t first, int64_t blocks, int digit,
+                         uint8_t *bits);
+
+    /* Exact count: of the n elements from element `first` on, marks the `keep` with the smallest
+     * (uniform number, index), 0 < keep < n. Element i's bit is bit (first % 128) + i of
+     * `scratch`, whose size is fd_exact_scratch_bytes(n): the marks, then two rows of work space.
+     * Each digit halves the undecided; blocks without any are not drawn again. */
+    void (*exact_count_row)(const fd_stream *stream, uint64_t first, int64_t n, int64_t keep,
+                            uint8_t *scratch);
+
+    /* Draws the bits of n elements from element `first` on (a multiple of 128, and no multiple of
+     * 2^39 among those that follow) and applies them, chunk by chunk, while the bits are in the L1
+     * cache: bernoulli_blocks, then apply_bits. Writes (n + 7) / 8 bytes of bits, the last one's
+     * unused bits zero. Threshold, aliasing, alignment, scale and streaming as below and above. */
+    void (*dropout[3])(const fd_stream *stream, uint64_t threshold, uint64_t first, int64_t n,
+                       const void *x, void *out, double scale, int streaming, uint8_t *bits);
+
+    /* out[i] = kept(i) ? x[i] * scale : +0.0 for i < n, where kept(i) is bit `bit + i` of `bits`.
+     * x, out: contiguous, aligned to their element; out may be x, else they do not overlap.
+     * Only bytes that hold a bit of the run are read. scale is cast to the element type.
+     * streaming != 0: non-temporal stores, fenced before return. */
+    void (*apply_bits[3])(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
+                          double scale, int streaming);
+
+    /* out[i] = x[i] * scale for i < n: a kept run. Aliasing and alignment as above. */
+    void (*apply_run[3])(const void *x, void *out, int64_t n, double scale, int streaming);
+
+    /* The kernels from here on have no half precision: entry FD_FLOAT16 is NULL. */
+
+    /* In place, x[i] = passes(i) ? x[i] * scale : +0.0 for i < n, where bit i of `bits` is set (NULL:
+     * of all) and x[i] is not <= 0; bit i of `gate` says which do. Writes (n + 7) / 8 bytes of
+     * gate, the last one's unused bits zero. Nothing overlaps but gate and bits, which may be one. */
+    void (*rectify[3])(void *x, int64_t n, const uint8_t *bits, double scale, uint8_t *gate);
+
+    /* Writes the elements of x (one row, `columns` long) whose bits, from bit `bit` on, are set,
+     * side by side to `out`. May overwrite out[0 .. room). Fetches row `next`, to be gathered soon,
+     * into the cache; it is not read. */
+    void (*gather[3])(const void *x, const void *next, int64_t columns, const uint8_t *bits,
+                      int64_t bit, void *out, int64_t room);
+
+    /* The reverse: out[j] = x[rank of j] * scale + bias[j] * bias_scale where bit j is set, else
+     * +0.0; with accumulate: out[j] += x[rank of j] * scale, out[j] otherwise as it was (rewritten).
+     * x[0 .. room) may be read. bias may be NULL. */
+    void (*scatter[3])(const void *x, int64_t room, int64_t columns, const uint8_t *bits,
+                       int64_t bit, double scale, const void *bias, double bias_scale,
+                       int accumulate, void *out);
+
+    /* The parts of a product that skips zeros; see skip_body.h. Panels are up to FD_SKIP_DEPTH deep and up
+     * to FD_NARROW_VECTORS or skip_vectors vectors wide (groups: an even number). Lists are of
+     * lists->depth elements from depth `first` on; `copy` has room for rows * FD_SKIP_DEPTH elements. Lists
+     * of group_rows rows where rows share them: group g is rows [row_of_group[g], + rows_of_group[g]) of x,
+     * and the tile's rows [g * group_rows, + rows_of_group[g]). */
+    int64_t skip_vectors, group_rows;
+    void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first, void *copy,
+                          skip_lists *lists);
+    void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
+                           const int32_t *rows_of_group, int64_t first, skip_lists *lists);
+    void (*skip_pack[3])(const skip_weights *w, const skip_panel *panel);
+    void (*skip_rows[3])(const skip_lists *lists, const void *panel, const skip_sums *sums,
+                         const skip_prefetch *next);
+    void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const int64_t *row_of_group,
+                           const int32_t *rows_of_group, const void *panel, const skip_sums *sums,
+                           const skip_prefetch *next);
+    /* The whole product of up to FD_FEW_ROWS rows and a strip of columns of w (not transposed), over
+     * `blocks` lists from depth `first` on; see few_rows_body.h. sums->tile has room for them. */
+    void (*few_rows[3])(const skip_lists *lists, int64_t blocks, int64_t first, int64_t rows,
+                        const skip_weights *w, const skip_sums *sums);
+
+    /* The parts of a compact product; see compact_pack_body.h, compact_body.h, compact_put_body.h. x is
+     * packed in groups of compact_rows rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of
+     * x themselves, or units of x transposed. Strides count elements. `clear` begins the sums of a tile.
+     * `ahead` is fetched into the L2 cache meanwhile. */
+    int64_t compact_rows;
+    void (*compact_pack_rows[3])(const compact_matrix *x, const int64_t *numbers, int64_t row,
+                                 int64_t rows, const compact_axis *depth, int64_t block,
+                                 void *packed);
+    /* Elements [first, + depth) of `rows` rows from row `row` on, packed likewise. */
+    void (*pack_masked[3])(const masked_rows *x, int64_t row, int64_t rows, int64_t first, int64_t depth,
+                           void *packed);
+    void (*compact_pack_units[3])(const compact_matrix *x, int64_t row, int64_t depth,
+                                  const compact_axis *units, int64_t block, void *packed);
+    /* One strip of a block of columns, in one block of depth: rows of FD_COMPACT_STRIP vectors, one
+     * after the other, and up to a vector more. */
+    void (*compact_pack_strip[3])(const compact_matrix *w, const compact_axis *depth,
+                                  int64_t block, const compact_axis *columns, int64_t panel,
+                                  int64_t strip, void *packed);
+    void (*compact_multiply[3])(const void *packed, int64_t groups, int64_t depth,
+                                const compact_strips *strips, void *tile, int64_t tile_stride,
+                                int clear, compact_ahead *ahead);
+    /* The same of up to compact_rows rows, of a w that is not packed: strips are columns of it. */
+    void (*multiply_few[3])(const void *packed, int64_t rows, int64_t depth, const compact_strips *strips,
+                            void *tile, int64_t tile_stride, int clear);
+    void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
+                           int64_t block, int accumulate, const compact_result *result,
+                           const int64_t *numbers, int64_t first, int64_t rows);
+
+    /* A row of a gradient, `length` long, at `out`: the sum of the shares, in their order, times scale,
+     * with accumulate added to what is there. */
+    void (*compact_put_row[3])(const compact_share *shares, int64_t count, int64_t length, double scale,
+                               int accumulate, void *out);
+
+    /* to[k * to_stride + j] = from[j * stride + k] for j < rows, k < columns. */
+    void (*transpose[3])(const void *from, int64_t stride, int64_t rows, int64_t columns, void *to,
+                         int64_t to_stride);
+
+    /* sums[j] += x[j] where bit `bit` + j is set (bits NULL: everywhere). */
+    void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,
+                        void *sums);
+
+    /* Whether n contiguous elements are all finite. */
+    int (*all_finite[3])(const void *x, int64_t n);
+
+    /* Moves a row of weights, and what the rule remembers of them, by one step; see the twin for
+     * the formulas. Every element that is not active is rewritten as it was, bit for bit, or not
+     * written. Arrays are aligned to their element and do not overlap. */
+    void (*update_row[3])(const fd_rule *rule, const fd_update_row *row);
+
+    /* sums[j] += the squares of column j, in float64, from the first row to the last. */
+    void (*add_squares[3])(const void *x, int64_t stride, int64_t rows, int64_t columns,
+                           double *sums);
+
+    /* Chooses the active ones of up to FD_STRIP columns whose norm, the root of a sum of squares,
+     * is finite and greater than max_norm. Returns whether there are any. */
+    int (*bound_norms[3])(const double *sums, int64_t columns, const uint8_t *bits, int64_t bit,
+                          double max_norm, fd_projection *projection);
+
+    /* x[j] *= factor of column j where it is chosen; the rest as with update_row. */
+    void (*project[3])(void *x, int64_t columns, const fd_projection *projection);
+};
+
+/* Bytes of one packed row of n elements that starts anywhere in a block, and of three of them. */
+static inline int64_t fd_exact_row_bytes(int64_t n)
+{
+    return (n / FD_BLOCK + 2) * FD_BLOCK_BYTES;
+}
+
+static inline int64_t fd_exact_scratch_bytes(int64_t n)
+{
+    return 3 * fd_exact_row_bytes(n) + FD_BLOCK_BYTES;
+}
+
+extern const fd_kernels fd_kernels_baseline;
+#if defined(__x86_64__)
+extern const fd_kernels fd_kernels_avx2;
+extern const fd_kernels fd_kernels_avx512;
+#elif defined(__aarch64__)
+extern const fd_kernels fd_kernels_neon;
+#endif
+
+#endif

@@ -1,0 +1,107 @@
+/* matmul_body.h: gathering, scattering and products that skip zeros, compiled once per instruction
+ * set. */
+#include "runtime/bits.h"
+#include "fastdrop.h"
+#include "runtime/integers.h"
+#include "simd/simd.h"
+
+/* A panel of the zero-skipping product, FD_SKIP_DEPTH / 2 deep or more: wide enough that broadcasting a
+ * stored element is small beside its multiply-adds; 24 KB or less, to leave a quarter of a 32 KB L1 cache
+ * to lists and sums. Two rows at a time, where there are registers for their sums. */
+#define SKIP_VECTORS (f32_lanes == 16 ? 6 : 8)
+#define SKIP_ROWS (FD_VECTOR_REGISTERS == 32 ? 2 : 1)
+/* Places that two rows must have in common, as a rule, to be walked together: below, making the lists and
+ * the end of one more loop take longer than what loads are saved. */
+#define LEAST_SHARED 4
+/* Rows of x between the one that is multiplied and the one whose place in the result is fetched. */
+#define FETCHED_AHEAD (FD_ROWS_AHEAD - SKIP_ROWS)
+
+/* Sums of two vectors a row, and the two panel vectors, in the registers there are. */
+#define GROUP_ROWS (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
+
+/* The same of a compact product. */
+#define COMPACT_ROWS GROUP_ROWS
+/* Elements from row to row of packed x. */
+#define X_STRIDE (FD_COMPACT_DEPTH + R_(lanes))
+
+/* Transposes a square of 64 x 64 bits in place: squares of 32, 16, ... swap their corners. */
+static void transpose_bits(uint64_t *words)
+{
+    uint64_t mask = 0x00000000ffffffffu;
+    for (int size = 32; size > 0; size >>= 1, mask ^= mask << size) {
+        for (int i = 0; i < 64; i = ((i | size) + 1) & ~size) {
+            const uint64_t swap = (words[i] >> size ^ words[i | size]) & mask;
+            words[i] ^= swap << size;
+            words[i | size] ^= swap;
+        }
+    }
+}
+
+/* Fetches what is due after `rows` more rows of x. */
+static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
+{
+    next->due += (uint32_t)rows * next->per_row;
+    for (; next->due >= 1 << 16 && next->rows > 0; next->due -= 1 << 16) {
+        for (int64_t byte = 0; byte < next->row_bytes; byte += FD_CACHE_LINE) {
+            __builtin_prefetch(next->row + byte, 0, 2);
+        }
+        next->row += next->stride;
+        next->rows--;
+    }
+}
+
+/* Where the next `steps` steps of a compact multiplication fetch from, one after the other, and how
+ * far apart. Without anything to fetch, where they are at work anyway. */
+static inline const char *next_lines(compact_ahead *ahead, const void *here, int64_t steps,
+                                     int64_t *line_step)
+{
+    *line_step = 0;
+    if (ahead->row >= ahead->rows) {
+        if (ahead->then == NULL) {
+            return here;
+        }
+        *ahead = *ahead->then;
+        return next_lines(ahead, here, steps, line_step);
+    }
+    const int64_t number = ahead->numbers ? ahead->numbers[ahead->row] : ahead->first + ahead->row;
+    const char *line = ahead->data + number * ahead->stride + ahead->byte;
+    const int64_t most = steps * FD_CACHE_LINE, left = ahead->row_bytes - ahead->byte;
+    int64_t bytes = ahead->share < left ? ahead->share : left;
+    bytes = bytes < most ? bytes : most;
+    *line_step = (bytes + steps - 1) / steps;
+    ahead->byte += *line_step * steps;
+    if (ahead->byte >= ahead->row_bytes) {
+        ahead->byte = 0;
+        ahead->row++;
+    }
+    return line;
+}
+
+#define R f32
+#include "matmul/gather_body.h"
+#define R f32
+#include "matmul/skip_lists_body.h"
+#define R f32
+#include "matmul/skip_body.h"
+#define R f32
+#include "matmul/few_rows_body.h"
+#define R f32
+#include "matmul/compact_pack_body.h"
+#define R f32
+#include "matmul/compact_body.h"
+#define R f32
+#include "matmul/compact_put_body.h"
+#define R f64
+#include "matmul/gather_body.h"
+#define R f64
+#include "matmul/skip_lists_body.h"
+#define R f64
+#include "matmul/skip_body.h"
+#define R f64
+#include "matmul/few_rows_body.h"
+#define R f64
+#include "matmul/compact_pack_body.h"
+#define R f64
+#include "matmul/compact_body.h"
+#define R f64
+#include "matmul/compact_put_body.h"

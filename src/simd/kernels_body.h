@@ -1,0 +1,56 @@
+/* kernels_body.h: all families for one instruction set, and their table.
+ *
+ * The including file names the level (FD_LEVEL) and sets its target first. */
+#include "masks/mask_body.h"
+
+#include "dropout/dropout_body.h"
+#include "masks/exact_body.h"
+#include "matmul/matmul_body.h"
+
+#define R f32
+#include "optim/update_body.h"
+#define R f64
+#include "optim/update_body.h"
+
+#define FD_JOIN_(a, b) a##b
+#define FD_JOIN(a, b) FD_JOIN_(a, b)
+#define FD_TEXT_(a) #a
+#define FD_TEXT(a) FD_TEXT_(a)
+
+const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
+    .name = FD_TEXT(FD_LEVEL),
+    .lanes = {0, f32_lanes, f64_lanes},
+    .bernoulli_blocks = bernoulli_blocks,
+    .digit_blocks = digit_blocks,
+    .exact_count_row = exact_count_row,
+    .dropout = {f16_dropout, f32_dropout, f64_dropout},
+    .apply_bits = {f16_apply_bits, f32_apply_bits, f64_apply_bits},
+    .apply_run = {f16_apply_run, f32_apply_run, f64_apply_run},
+    .rectify = {NULL, f32_rectify, f64_rectify},
+    .gather = {NULL, f32_gather, f64_gather},
+    .scatter = {NULL, f32_scatter, f64_scatter},
+    .skip_vectors = SKIP_VECTORS,
+    .group_rows = GROUP_ROWS,
+    .skip_lists = {NULL, f32_skip_lists, f64_skip_lists},
+    .group_lists = {NULL, f32_group_lists, f64_group_lists},
+    .skip_pack = {NULL, f32_skip_pack, f64_skip_pack},
+    .skip_rows = {NULL, f32_skip_rows, f64_skip_rows},
+    .skip_groups = {NULL, f32_skip_groups, f64_skip_groups},
+    .few_rows = {NULL, f32_few_rows, f64_few_rows},
+    .compact_rows = COMPACT_ROWS,
+    .compact_pack_rows = {NULL, f32_compact_pack_rows, f64_compact_pack_rows},
+    .pack_masked = {NULL, f32_pack_masked, f64_pack_masked},
+    .compact_pack_units = {NULL, f32_compact_pack_units, f64_compact_pack_units},
+    .compact_pack_strip = {NULL, f32_compact_pack_strip, f64_compact_pack_strip},
+    .compact_multiply = {NULL, f32_compact_multiply, f64_compact_multiply},
+    .multiply_few = {NULL, f32_multiply_few, f64_multiply_few},
+    .compact_put = {NULL, f32_compact_put, f64_compact_put},
+    .compact_put_row = {NULL, f32_compact_put_row, f64_compact_put_row},
+    .transpose = {NULL, f32_turn, f64_turn},
+    .add_kept = {NULL, f32_add_kept, f64_add_kept},
+    .all_finite = {NULL, f32_all_finite, f64_all_finite},
+    .update_row = {NULL, f32_update_row, f64_update_row},
+    .add_squares = {NULL, f32_add_squares, f64_add_squares},
+    .bound_norms = {NULL, f32_bound_norms, f64_bound_norms},
+    .project = {NULL, f32_project, f64_project},
+};

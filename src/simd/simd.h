@@ -1,0 +1,76 @@
+/* simd.h: the few vector operations the kernel bodies are written in.
+ *
+ * One header per instruction set defines the same names. A source file sets FD_SIMD_HEADER through
+ * its instruction set, includes this, then the bodies.
+ *
+ *   FD_WORD_LANES          64-bit lanes of a fd_words vector
+ *   fd_words               a vector of 64-bit lanes; Philox words live in the low halves
+ *   words_set(u64), words_and/or/andnot(a, b) (andnot: a & ~b), words_any(a)
+ *   words_xor(a, b), words_xor3(a, b, c)
+ *   words_multiply(a, b)   low 32 bits times low 32 bits, 64-bit product; upper halves ignored
+ *   words_high(a)          a >> 32
+ *   words_pack(low, high)  low's low halves below, high's low halves above
+ *   words_lane_numbers()   which block (or digit) of a group each lane holds, so that
+ *   words_store(p, a, b)   stores packed pairs (words 0 1 in a, 2 3 in b) as FD_WORD_LANES
+ *                          consecutive 16-byte blocks
+ *   words_add(a, b)
+ *
+ * and for R in f16, f32, f64 (R_element: the C type, R_lanes per vector, R_vector):
+ *   R_splat(double scale)  scale as the element type
+ *   R_product(p, s)        load, times s
+ *   R_keep(v, u64 bits)    lane i if bit i of bits, else +0.0 (higher bits are ignored)
+ *   R_store(p, v), R_stream(p, v)   any alignment; aligned to sizeof(vector), non-temporal
+ *   fd_stream_fence()
+ *
+ * and for R in f32, f64, for the matrix products:
+ *   FD_VECTOR_REGISTERS
+ *   FD_IN_REGISTER(v)      the vector v is loaded once, not where it is used (a hint)
+ *   R_load(p), R_one(element), R_multiply(a, b)
+ *   R_multiply_add(a, b, c)   a * b + c, fused where there is an fma
+ *   R_nonzero(v)           bit i: lane i is not zero (NaN is not)
+ *   R_compress(p, v, bits) lanes of set bits side by side from p on; p[0 .. lanes) is overwritten
+ *   write_places(p, u64, first, unit)   first and the numbers of the set bits, times unit, side by side,
+ *                          as u16 from p on; up to 16 more may be overwritten
+ *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
+ *                          p[0 .. lanes) must be readable
+ *   R_order, R_order_of(u8 *)   numbers of lanes of two vectors, 0 to 2 * lanes - 1, made ready for:
+ *   R_collect(p, order)    lane i is p[number i]; p[0 .. 2 * lanes) must be readable
+ *   R_store_lanes(p, v, bits)   those lanes of v whose bit is set, to p; the rest stays, unread
+ *   fd_count_lanes(bits)   how many bits are set; none above those of a vector's lanes
+ *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]
+ *                          for i < R_lanes, d < R_transpose_depth
+ *
+ * and for R in f32, f64, for updates:
+ *   R_add(a, b), R_subtract(a, b), R_divide(a, b), R_root(v)   rounded once each, never fused
+ *   R_choose(old, new_one, bits)   lane i of new_one if bit i of bits, else of old, bit for bit
+ *   R_larger(a, b)                    of numbers, not NaN
+ *
+ * (R_product_one, for one element, is in element.h.)
+ */
+#ifndef FASTDROP_SIMD_H
+#define FASTDROP_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+
+#include "simd/element.h"
+
+#if defined(FD_ISA_AVX512)
+#include "simd/simd_avx512.h"
+#elif defined(FD_ISA_AVX2)
+#include "simd/simd_avx2.h"
+#elif defined(FD_ISA_NEON)
+#include "simd/simd_neon.h"
+#elif defined(__SSE2__)
+#include "simd/simd_sse2.h"
+#else
+#include "simd/simd_scalar.h"
+#endif
+#if !defined(FD_ISA_AVX512)
+#include "simd/simd_some_lanes.h"
+#endif
+#if !defined(FD_IN_REGISTER)
+#define FD_IN_REGISTER(v) ((void)(v))
+#endif
+
+#endif

@@ -1,0 +1,150 @@
+/* simd_neon.h: aarch64 Advanced SIMD. There are no non-temporal vector stores worth having. */
+#include <arm_neon.h>
+
+#define FD_WORD_LANES 2
+typedef uint64x2_t fd_words;
+
+static inline fd_words words_set(uint64_t value) { return vdupq_n_u64(value); }
+static inline fd_words words_add(fd_words a, fd_words b) { return vaddq_u64(a, b); }
+static inline fd_words words_and(fd_words a, fd_words b) { return vandq_u64(a, b); }
+static inline fd_words words_or(fd_words a, fd_words b) { return vorrq_u64(a, b); }
+static inline fd_words words_andnot(fd_words a, fd_words b) { return vbicq_u64(a, b); }
+static inline fd_words words_xor(fd_words a, fd_words b) { return veorq_u64(a, b); }
+static inline fd_words words_multiply(fd_words a, fd_words b)
+{
+    return vmull_u32(vmovn_u64(a), vmovn_u64(b));
+}
+static inline fd_words words_high(fd_words a) { return vshrq_n_u64(a, 32); }
+static inline int words_any(fd_words a) { return vmaxvq_u32(vreinterpretq_u32_u64(a)) != 0; }
+
+static inline fd_words words_xor3(fd_words a, fd_words b, fd_words c)
+{
+    return veorq_u64(veorq_u64(a, b), c);
+}
+
+static inline fd_words words_pack(fd_words low, fd_words high)
+{
+    return vreinterpretq_u64_u32(
+        vtrn1q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high)));
+}
+
+static inline fd_words words_lane_numbers(void)
+{
+    return vcombine_u64(vcreate_u64(0), vcreate_u64(1));
+}
+
+static inline void words_store(uint8_t *to, fd_words a, fd_words b)
+{
+    vst1q_u8(to, vreinterpretq_u8_u64(vzip1q_u64(a, b)));
+    vst1q_u8(to + 16, vreinterpretq_u8_u64(vzip2q_u64(a, b)));
+}
+
+#define f32_element float
+#define f32_lanes 4
+typedef float32x4_t f32_vector;
+static inline f32_vector f32_splat(double s) { return vdupq_n_f32((float)s); }
+static inline f32_vector f32_product(const float *p, f32_vector s)
+{
+    return vmulq_f32(vld1q_f32(p), s);
+}
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+{
+    static const uint32_t numbers[4] = {1, 2, 4, 8};
+    const uint32x4_t hit = vtstq_u32(vdupq_n_u32((uint32_t)bits), vld1q_u32(numbers));
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), hit));
+}
+static inline void f32_store(float *p, f32_vector v) { vst1q_f32(p, v); }
+static inline void f32_stream(float *p, f32_vector v) { vst1q_f32(p, v); }
+
+#define f64_element double
+#define f64_lanes 2
+typedef float64x2_t f64_vector;
+static inline f64_vector f64_splat(double s) { return vdupq_n_f64(s); }
+static inline f64_vector f64_product(const double *p, f64_vector s)
+{
+    return vmulq_f64(vld1q_f64(p), s);
+}
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
+{
+    static const uint64_t numbers[2] = {1, 2};
+    const uint64x2_t hit = vtstq_u64(vdupq_n_u64(bits), vld1q_u64(numbers));
+    return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(v), hit));
+}
+static inline void f64_store(double *p, f64_vector v) { vst1q_f64(p, v); }
+static inline void f64_stream(double *p, f64_vector v) { vst1q_f64(p, v); }
+
+#define f16_element uint16_t
+#define f16_lanes 4
+typedef float32x4_t f16_vector; /* products, in float */
+static inline f16_vector f16_splat(double s)
+{
+    return vdupq_n_f32(fd_float_from_half(fd_half_from_double(s)));
+}
+static inline f16_vector f16_product(const uint16_t *p, f16_vector s)
+{
+    return vmulq_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))), s);
+}
+static inline f16_vector f16_keep(f16_vector v, uint64_t bits) { return f32_keep(v, bits); }
+static inline void f16_store(uint16_t *p, f16_vector v)
+{
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+static inline void f16_stream(uint16_t *p, f16_vector v) { f16_store(p, v); }
+
+/* For matrix products. */
+#define FD_VECTOR_REGISTERS 32
+#define FD_IN_REGISTER(v) __asm__("" : "+w"(v))
+
+static inline f32_vector f32_load(const float *p) { return vld1q_f32(p); }
+static inline f32_vector f32_one(float value) { return vdupq_n_f32(value); }
+static inline f32_vector f32_multiply(f32_vector a, f32_vector b) { return vmulq_f32(a, b); }
+static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector c)
+{
+    return vfmaq_f32(c, a, b);
+}
+static inline uint64_t f32_nonzero(f32_vector v)
+{
+    static const uint32_t numbers[4] = {1, 2, 4, 8};
+    return 15 & ~(uint64_t)vaddvq_u32(vandq_u32(vceqzq_f32(v), vld1q_u32(numbers)));
+}
+static inline f64_vector f64_load(const double *p) { return vld1q_f64(p); }
+static inline f64_vector f64_one(double value) { return vdupq_n_f64(value); }
+static inline f64_vector f64_multiply(f64_vector a, f64_vector b) { return vmulq_f64(a, b); }
+static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector c)
+{
+    return vfmaq_f64(c, a, b);
+}
+static inline uint64_t f64_nonzero(f64_vector v)
+{
+    static const uint64_t numbers[2] = {1, 2};
+    return 3 & ~vaddvq_u64(vandq_u64(vceqzq_f64(v), vld1q_u64(numbers)));
+}
+
+#include "simd/simd_compress.h"
+FD_DEFINE_EXPAND(f32)
+FD_DEFINE_EXPAND(f64)
+static inline int fd_count_lanes(uint64_t bits) { return __builtin_popcountll(bits); }
+
+/* For updates. */
+static inline f32_vector f32_add(f32_vector a, f32_vector b) { return vaddq_f32(a, b); }
+static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return vsubq_f32(a, b); }
+static inline f32_vector f32_divide(f32_vector a, f32_vector b) { return vdivq_f32(a, b); }
+static inline f32_vector f32_root(f32_vector v) { return vsqrtq_f32(v); }
+static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return vmaxq_f32(a, b); }
+static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
+{
+    static const uint32_t numbers[4] = {1, 2, 4, 8};
+    return vbslq_f32(vtstq_u32(vdupq_n_u32((uint32_t)bits), vld1q_u32(numbers)), new_one, old);
+}
+static inline f64_vector f64_add(f64_vector a, f64_vector b) { return vaddq_f64(a, b); }
+static inline f64_vector f64_subtract(f64_vector a, f64_vector b) { return vsubq_f64(a, b); }
+static inline f64_vector f64_divide(f64_vector a, f64_vector b) { return vdivq_f64(a, b); }
+static inline f64_vector f64_root(f64_vector v) { return vsqrtq_f64(v); }
+static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return vmaxq_f64(a, b); }
+static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
+{
+    static const uint64_t numbers[2] = {1, 2};
+    return vbslq_f64(vtstq_u64(vdupq_n_u64(bits), vld1q_u64(numbers)), new_one, old);
+}
+
+static inline void fd_stream_fence(void) {}

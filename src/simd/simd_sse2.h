@@ -1,0 +1,146 @@
+/* simd_sse2.h: the x86-64 baseline. Halves go one by one: SSE2 has no conversion. */
+#include <emmintrin.h>
+
+#define FD_WORD_LANES 2
+typedef __m128i fd_words;
+
+static inline fd_words words_set(uint64_t value) { return _mm_set1_epi64x((long long)value); }
+static inline fd_words words_add(fd_words a, fd_words b) { return _mm_add_epi64(a, b); }
+static inline fd_words words_and(fd_words a, fd_words b) { return _mm_and_si128(a, b); }
+static inline fd_words words_or(fd_words a, fd_words b) { return _mm_or_si128(a, b); }
+static inline fd_words words_andnot(fd_words a, fd_words b) { return _mm_andnot_si128(b, a); }
+static inline fd_words words_xor(fd_words a, fd_words b) { return _mm_xor_si128(a, b); }
+static inline fd_words words_multiply(fd_words a, fd_words b) { return _mm_mul_epu32(a, b); }
+static inline fd_words words_high(fd_words a) { return _mm_srli_epi64(a, 32); }
+static inline int words_any(fd_words a)
+{
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(a, _mm_setzero_si128())) != 0xffff;
+}
+
+static inline fd_words words_xor3(fd_words a, fd_words b, fd_words c)
+{
+    return words_xor(words_xor(a, b), c);
+}
+
+static inline fd_words words_pack(fd_words low, fd_words high)
+{
+    return _mm_or_si128(_mm_and_si128(low, _mm_set1_epi64x(0xffffffff)),
+                        _mm_slli_epi64(high, 32));
+}
+
+static inline fd_words words_lane_numbers(void) { return _mm_set_epi64x(1, 0); }
+
+static inline void words_store(uint8_t *to, fd_words a, fd_words b)
+{
+    _mm_storeu_si128((__m128i *)to, _mm_unpacklo_epi64(a, b));
+    _mm_storeu_si128((__m128i *)(to + 16), _mm_unpackhi_epi64(a, b));
+}
+
+#define f32_element float
+#define f32_lanes 4
+typedef __m128 f32_vector;
+static inline f32_vector f32_splat(double s) { return _mm_set1_ps((float)s); }
+static inline f32_vector f32_product(const float *p, f32_vector s)
+{
+    return _mm_mul_ps(_mm_loadu_ps(p), s);
+}
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    return _mm_and_ps(v, _mm_castsi128_ps(_mm_cmpeq_epi32(hit, lane)));
+}
+static inline void f32_store(float *p, f32_vector v) { _mm_storeu_ps(p, v); }
+static inline void f32_stream(float *p, f32_vector v) { _mm_stream_ps(p, v); }
+
+#define f64_element double
+#define f64_lanes 2
+typedef __m128d f64_vector;
+static inline f64_vector f64_splat(double s) { return _mm_set1_pd(s); }
+static inline f64_vector f64_product(const double *p, f64_vector s)
+{
+    return _mm_mul_pd(_mm_loadu_pd(p), s);
+}
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(2, 2, 1, 1); /* a double's mask is two equal words */
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    return _mm_and_pd(v, _mm_castsi128_pd(_mm_cmpeq_epi32(hit, lane)));
+}
+static inline void f64_store(double *p, f64_vector v) { _mm_storeu_pd(p, v); }
+static inline void f64_stream(double *p, f64_vector v) { _mm_stream_pd(p, v); }
+
+#include "simd/simd_half_one.h"
+
+/* For matrix products. */
+#define FD_VECTOR_REGISTERS 16
+
+static inline f32_vector f32_load(const float *p) { return _mm_loadu_ps(p); }
+static inline f32_vector f32_one(float value) { return _mm_set1_ps(value); }
+static inline f32_vector f32_multiply(f32_vector a, f32_vector b) { return _mm_mul_ps(a, b); }
+static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector c)
+{
+    return _mm_add_ps(_mm_mul_ps(a, b), c);
+}
+static inline uint64_t f32_nonzero(f32_vector v)
+{
+    return (uint64_t)_mm_movemask_ps(_mm_cmpneq_ps(v, _mm_setzero_ps()));
+}
+static inline f64_vector f64_load(const double *p) { return _mm_loadu_pd(p); }
+static inline f64_vector f64_one(double value) { return _mm_set1_pd(value); }
+static inline f64_vector f64_multiply(f64_vector a, f64_vector b) { return _mm_mul_pd(a, b); }
+static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector c)
+{
+    return _mm_add_pd(_mm_mul_pd(a, b), c);
+}
+static inline uint64_t f64_nonzero(f64_vector v)
+{
+    return (uint64_t)_mm_movemask_pd(_mm_cmpneq_pd(v, _mm_setzero_pd()));
+}
+
+#include "simd/simd_compress.h"
+static inline f32_vector f32_expand(const float *p, uint64_t bits)
+{
+    const float *second = p + (bits & 1), *third = second + (bits >> 1 & 1);
+    const float *fourth = third + (bits >> 2 & 1);
+    const __m128 low = _mm_unpacklo_ps(_mm_load_ss(p), _mm_load_ss(second));
+    const __m128 high = _mm_unpacklo_ps(_mm_load_ss(third), _mm_load_ss(fourth));
+    return f32_keep(_mm_movelh_ps(low, high), bits);
+}
+static inline f64_vector f64_expand(const double *p, uint64_t bits)
+{
+    return f64_keep(_mm_loadh_pd(_mm_load_sd(p), p + (bits & 1)), bits);
+}
+/* Without an instruction of its own, counting is a call of a function. */
+static inline int fd_count_lanes(uint64_t bits)
+{
+    return (int)((bits & 1) + (bits >> 1 & 1) + (bits >> 2 & 1) + (bits >> 3 & 1));
+}
+
+/* For updates. */
+static inline f32_vector f32_add(f32_vector a, f32_vector b) { return _mm_add_ps(a, b); }
+static inline f32_vector f32_subtract(f32_vector a, f32_vector b) { return _mm_sub_ps(a, b); }
+static inline f32_vector f32_divide(f32_vector a, f32_vector b) { return _mm_div_ps(a, b); }
+static inline f32_vector f32_root(f32_vector v) { return _mm_sqrt_ps(v); }
+static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return _mm_max_ps(a, b); }
+static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    const __m128 chosen = _mm_castsi128_ps(_mm_cmpeq_epi32(hit, lane));
+    return _mm_or_ps(_mm_and_ps(chosen, new_one), _mm_andnot_ps(chosen, old));
+}
+static inline f64_vector f64_add(f64_vector a, f64_vector b) { return _mm_add_pd(a, b); }
+static inline f64_vector f64_subtract(f64_vector a, f64_vector b) { return _mm_sub_pd(a, b); }
+static inline f64_vector f64_divide(f64_vector a, f64_vector b) { return _mm_div_pd(a, b); }
+static inline f64_vector f64_root(f64_vector v) { return _mm_sqrt_pd(v); }
+static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return _mm_max_pd(a, b); }
+static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
+{
+    const __m128i lane = _mm_set_epi32(2, 2, 1, 1);
+    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
+    const __m128d chosen = _mm_castsi128_pd(_mm_cmpeq_epi32(hit, lane));
+    return _mm_or_pd(_mm_and_pd(chosen, new_one), _mm_andnot_pd(chosen, old));
+}
+
+static inline void fd_stream_fence(void) { _mm_sfence(); }

@@ -1,0 +1,95 @@
+"""The examples run, as they stand, and show what they say they show."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.py"))
+# Other packages than NumPy that an example may use.
+OPTIONAL = {"sklearn_pipeline": {"sklearn"}, "uncertainty": {"sklearn"}}
+
+
+def imported(path):
+    """Top-level names of the modules that a script imports from outside the standard library."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+
+def run(name):
+    if OPTIONAL.get(name):
+        pytest.importorskip("sklearn", reason="this example needs the extra 'sklearn'")
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", str(FOLDER / f"{name}.py")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_there_are_five():
+    assert [path.stem for path in EXAMPLES] == [
+        "checkpoint_and_resume",
+        "own_loop",
+        "sklearn_pipeline",
+        "train_network",
+        "uncertainty",
+    ]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_packages_and_command(path):
+    assert imported(path) - {"numpy", "fastdrop"} <= OPTIONAL.get(path.stem, set())
+    assert f"python examples/{path.name}\n" in path.read_text()
+
+
+def test_train_network():
+    pairs = re.findall(
+        r"rate (0\.\d).* ([\d.]+)% on the 250.* ([\d.]+)% on 5000", run("train_network")
+    )
+    (plain, *_, without), (rate, *_, dropped) = pairs
+    assert (plain, rate) == ("0.0", "0.3")
+    assert 80 < float(without) < float(dropped)
+
+
+def test_own_loop():
+    output = run("own_loop")
+    explained = [float(text) for text in re.findall(r"explained variance (-?[\d.]+)", output)]
+    assert len(explained) == 4
+    assert explained == sorted(explained)
+    assert explained[-1] > 0.75
+    assert "4096 bytes of mask, gradients [0.   1.25]" in output
+
+
+def test_checkpoint_and_resume():
+    output = run("checkpoint_and_resume")
+    assert "resumed at epoch 4" in output
+    assert output.count("the same, bit for bit") == 4
+    assert "DIFFERENT" not in output
+
+
+def test_sklearn_pipeline():
+    output = run("sklearn_pipeline")
+    scores = [float(text) for text in re.findall(r"accuracy.* (0\.\d+)", output)]
+    assert len(scores) == 4
+    assert min(scores) > 0.9
+    assert re.search(r"the best is 0\.\d", output)
+
+
+def test_uncertainty():
+    output = run("uncertainty")
+    noise = float(re.search(r"deviation ([\d.]+) ", output)[1])
+    assert 0.15 < noise < 0.3
+    table = [line.replace("+-", "").split() for line in output.splitlines()[-7:]]
+    deviations = {float(row[0]): float(row[3]) for row in table}
+    inside = max(deviations[at] for at in (-2.0, 0.0, 1.0, 2.5))
+    assert min(deviations[-6.0], deviations[6.0]) > 2 * inside
