@@ -23,7 +23,7 @@ int64_t fd_widest_block(const compact_axis *axes, int64_t groups)
     return widest;
 }
 
-static uint64_t load_word(const fd_units *units, int64_t i, int64_t end)
+static uint64_t load_mask_word(const fd_units *units, int64_t i, int64_t end)
 {
     if (units->bits == NULL) {
         return end - i < 64 ? ((uint64_t)1 << (end - i)) - 1 : ~(uint64_t)0;
@@ -99,7 +99,7 @@ static int64_t cut_alone(const compact_layout *l, const fd_units *units, int64_t
     int64_t blocks = 0, rank = 0;
     cuts[blocks++] = 0;
     for (int64_t i = 0; i < units->length && blocks * step < active; i += 64) {
-        uint64_t word = load_word(units, i, units->length);
+        uint64_t word = load_mask_word(units, i, units->length);
         int64_t count = __builtin_popcountll(word);
         for (; blocks * step < active && rank + count > blocks * step; blocks++) {
             for (; rank < blocks * step; rank++, count--) {
@@ -140,7 +140,7 @@ static int64_t cut_together(const compact_layout *l, int lanes, memory *m, int64
         const fd_units units = fd_units_of_row(l->mask, l->row + g * l->group);
         int64_t own = 0;
         for (int64_t i = 0; i < length; i += 64) {
-            const uint64_t word = load_word(&units, i, length);
+            const uint64_t word = load_mask_word(&units, i, length);
             for (int part = 0; part < 64 && i + part < length; part += lanes) {
                 const uint64_t bits = word >> part & (((uint64_t)1 << lanes) - 1);
                 counts[(i + part) / lanes] += __builtin_popcountll(bits);
@@ -200,7 +200,7 @@ static void list_units(const fd_units *units, const compact_axis *axis, int lane
         ranks[b] = rank;
         starts[b] = n;
         for (int64_t i = axis->cuts[b]; i < end; i += 64) {
-            uint64_t word = load_word(units, i, end);
+            uint64_t word = load_mask_word(units, i, end);
             int64_t place = rank - first;
             rank += __builtin_popcountll(word);
             for (int part = 0; part < 64; part += lanes) {
@@ -267,7 +267,7 @@ static void list_vectors(const fd_units *units, int lanes, compact_vector *vecto
 {
     int32_t place = 0;
     for (int64_t i = 0; i < units->length; i += 64) {
-        const uint64_t word = load_word(units, i, units->length);
+        const uint64_t word = load_mask_word(units, i, units->length);
         for (int part = 0; part < 64 && i + part < units->length; part += lanes) {
             const uint32_t bits = (uint32_t)(word >> part & (((uint64_t)1 << lanes) - 1));
             *vectors++ = (compact_vector){place, bits};
@@ -276,7 +276,7 @@ static void list_vectors(const fd_units *units, int lanes, compact_vector *vecto
     }
 }
 
-static void lay_out(const compact_layout *l, int lanes, memory *m)
+static void lay_out_axis(const compact_layout *l, int lanes, memory *m)
 {
     const int64_t length = l->mask->units.length, word = (int64_t)sizeof(int64_t);
     const int64_t cuts_bytes = (most_blocks(l, lanes) + 1) * word;
@@ -332,7 +332,7 @@ int fd_lay_out_axes(const compact_layout *layouts, int count, int lanes)
         return -1;
     }
     for (int i = 0; i < count; i++) {
-        lay_out(&layouts[i], lanes, &m);
+        lay_out_axis(&layouts[i], lanes, &m);
     }
     return 0;
 }

@@ -48,7 +48,7 @@ static int64_t rows_of_block(const gradient_pass *p, int64_t g, int64_t block)
     return fd_larger(fd_smaller(rows - block * FD_COMPACT_DEPTH, FD_COMPACT_DEPTH), 0);
 }
 
-static int64_t panel_at(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
+static int64_t gradient_panel_at(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
 {
     return ((g * p->blocks + block) * p->most_panels + panel) * p->panel_bytes;
 }
@@ -68,7 +68,7 @@ static void pack_grad(const void *context, int64_t task, char *packed)
         for (int64_t strip = 0; strip * FD_COMPACT_STRIP < vectors; strip++) {
             p->kernels->compact_pack_strip[p->dtype](
                 &p->grad, &rows, 0, columns, panel, strip,
-                packed + panel_at(p, g, block, panel) + strip * p->strip_bytes);
+                packed + gradient_panel_at(p, g, block, panel) + strip * p->strip_bytes);
         }
     }
 }
@@ -100,7 +100,7 @@ static int is_active(const fd_units *units, int64_t i)
 
 /* Rows of dw, [first, end), that the only group does not write: it writes rows of its units, and none
  * where it has no columns. */
-static void clear_rows(const gradient_pass *p, int64_t first, int64_t end)
+static void clear_gradient_rows(const gradient_pass *p, int64_t first, int64_t end)
 {
     const fd_units units = fd_units_of_row(&p->c->mask_in, 0);
     const int64_t size = fd_element_bytes(p->dtype);
@@ -119,7 +119,7 @@ static int64_t active_columns(const gradient_pass *p, int64_t g)
     return columns->blocks > 0 ? columns->ranks[columns->blocks] : 0;
 }
 
-static int64_t octets_of(const gradient_pass *p, int64_t g, int64_t task)
+static int64_t gradient_octets_of(const gradient_pass *p, int64_t g, int64_t task)
 {
     return fd_divide_up(fd_active_in_block(&p->units[g], task), p->kernels->compact_rows);
 }
@@ -141,16 +141,16 @@ static void pack_units(const gradient_pass *p, int64_t g, int64_t task, char *x)
 }
 
 /* Sums of one group's products, of a block of its units and a panel. */
-static void multiply_panel(const gradient_pass *p, int64_t g, int64_t task, int64_t panel, const char *grad,
+static void multiply_gradient_panel(const gradient_pass *p, int64_t g, int64_t task, int64_t panel, const char *grad,
                            const char *x, char *tile, compact_ahead *ahead)
 {
     const int64_t lanes = p->kernels->lanes[p->dtype];
     for (int64_t b = 0; b < p->blocks; b++) {
-        const compact_strips strips = {grad + panel_at(p, g, b, panel),
+        const compact_strips strips = {grad + gradient_panel_at(p, g, b, panel),
                                        fd_vectors_in_block(&p->columns[g], panel, lanes),
                                        FD_COMPACT_STRIP * lanes,
                                        p->strip_bytes / fd_element_bytes(p->dtype)};
-        p->kernels->compact_multiply[p->dtype](x + b * units_bytes(p), octets_of(p, g, task),
+        p->kernels->compact_multiply[p->dtype](x + b * units_bytes(p), gradient_octets_of(p, g, task),
                                                rows_of_block(p, g, b), &strips, tile, p->tile_stride,
                                                b == 0, ahead);
     }
@@ -165,18 +165,18 @@ static void add_group(const gradient_pass *p, int64_t task, const char *grad, ch
     const int accumulate = p->row > 0;
     if (active == 0 || columns->blocks == 0) {
         if (!accumulate) {
-            clear_rows(p, begin, begin + rows);
+            clear_gradient_rows(p, begin, begin + rows);
         }
         return;
     }
     pack_units(p, 0, task, x);
     for (int64_t panel = 0; panel < columns->blocks; panel++) {
         compact_ahead ahead = rows_to_write(p, task, panel);
-        multiply_panel(p, 0, task, panel, grad, x, tile, &ahead);
+        multiply_gradient_panel(p, 0, task, panel, grad, x, tile, &ahead);
         p->kernels->compact_put[p->dtype](tile, p->tile_stride, columns, panel, accumulate, p->result,
                                           units->numbers ? units->numbers + first : NULL, first, active);
         if (!accumulate) { /* a few at a time: they go to memory while the next panel is multiplied */
-            clear_rows(p, begin + rows * panel / columns->blocks,
+            clear_gradient_rows(p, begin + rows * panel / columns->blocks,
                        begin + rows * (panel + 1) / columns->blocks);
         }
     }
@@ -200,7 +200,7 @@ static compact_ahead share_of_rows(const gradient_pass *p, int64_t g, int64_t co
 }
 
 /* The sums of a block of units of groups [first, first + count), whole rows of their active columns. */
-static void multiply_groups(const gradient_pass *p, int64_t first, int64_t count, int64_t task,
+static void multiply_gradient_groups(const gradient_pass *p, int64_t first, int64_t count, int64_t task,
                             const char *grad, char *x, char *tiles)
 {
     const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
@@ -208,14 +208,14 @@ static void multiply_groups(const gradient_pass *p, int64_t first, int64_t count
         const compact_axis *columns = &p->columns[g];
         char *tile = tiles + (g - first) * p->tile_bytes;
         const int64_t strips = fd_divide_up(active_columns(p, g), FD_COMPACT_STRIP * lanes);
-        const int64_t turns = octets_of(p, g, task) * strips * fd_divide_up(p->group, FD_AHEAD_STEPS);
+        const int64_t turns = gradient_octets_of(p, g, task) * strips * fd_divide_up(p->group, FD_AHEAD_STEPS);
         compact_ahead ahead = share_of_rows(p, g - first, count, task, turns);
         if (fd_active_in_block(&p->units[g], task) == 0) {
             continue;
         }
         pack_units(p, g, task, x);
         for (int64_t panel = 0; panel < columns->blocks; panel++) {
-            multiply_panel(p, g, task, panel, grad, x, tile + columns->ranks[panel] * size, &ahead);
+            multiply_gradient_panel(p, g, task, panel, grad, x, tile + columns->ranks[panel] * size, &ahead);
         }
     }
 }
@@ -268,13 +268,13 @@ static void add_groups(const void *context, int64_t task)
     }
     for (int64_t g = 0; g < p->groups; g += p->together) {
         const int64_t count = fd_smaller(p->together, p->groups - g);
-        multiply_groups(p, g, count, task, grad, memory, memory + packed);
+        multiply_gradient_groups(p, g, count, task, grad, memory, memory + packed);
         put_groups(p, g, count, task, memory + packed);
     }
 }
 
 /* The axes of all groups; returns 0, or -1 without memory. */
-static int lay_out(gradient_pass *p, int threads)
+static int lay_out_gradient(gradient_pass *p, int threads)
 {
     const compact_batch *c = p->c;
     const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype);
@@ -293,7 +293,7 @@ static int lay_out(gradient_pass *p, int threads)
 }
 
 /* Sizes of what is packed and of sums, once the axes are there. */
-static void set_sizes(gradient_pass *p)
+static void set_gradient_sizes(gradient_pass *p)
 {
     const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype);
     const int64_t unit = p->kernels->compact_rows;
@@ -334,14 +334,14 @@ static int64_t add_pass(gradient_pass *p)
         products += rows * fd_count_units(&in) * fd_count_units(&out);
     }
     const int threads = fd_threads_for(products, MINIMUM_PRODUCTS);
-    if (lay_out(p, threads) != 0) {
+    if (lay_out_gradient(p, threads) != 0) {
         return -1;
     }
     if (p->row == 0 && p->units[0].blocks == 0) {
-        clear_rows(p, 0, p->c->mask_in.units.length);
+        clear_gradient_rows(p, 0, p->c->mask_in.units.length);
     }
-    set_sizes(p);
-    const int64_t bytes = panel_at(p, p->groups, 0, 0) + FD_MAX_LANES * size;
+    set_gradient_sizes(p);
+    const int64_t bytes = gradient_panel_at(p, p->groups, 0, 0) + FD_MAX_LANES * size;
     p->packed = (packed_operand){.pack = pack_grad, .context = p,
                                  .parts = p->groups * p->blocks, .bytes = (size_t)bytes};
     const int packers = fd_threads_for(p->rows * p->c->mask_out.units.length, MINIMUM_PACKED);

@@ -6,32 +6,32 @@
  * result's transpose, turned when it is done. Sums are the same, bit for bit. */
 #include "matmul/compact_pass.h"
 
-static int64_t strip_columns(const compact_pass *p)
+static int64_t transposed_strip_columns(const compact_pass *p)
 {
     return FD_COMPACT_STRIP * p->kernels->lanes[p->dtype];
 }
 
-static int64_t strips_of(const compact_pass *p)
+static int64_t transposed_strips_of(const compact_pass *p)
 {
-    return fd_divide_up(p->group, strip_columns(p));
+    return fd_divide_up(p->group, transposed_strip_columns(p));
 }
 
 static int64_t strip_bytes(const compact_pass *p)
 {
     const int64_t lanes = p->kernels->lanes[p->dtype];
-    return fd_divide_up(FD_COMPACT_DEPTH, lanes) * lanes * strip_columns(p) * fd_element_bytes(p->dtype);
+    return fd_divide_up(FD_COMPACT_DEPTH, lanes) * lanes * transposed_strip_columns(p) * fd_element_bytes(p->dtype);
 }
 
 /* Block of depth after block, of each the strips of all groups. */
 static int64_t strip_at(const compact_pass *p, int64_t block, int64_t strip)
 {
-    return (block * p->groups * strips_of(p) + strip) * strip_bytes(p);
+    return (block * p->groups * transposed_strips_of(p) + strip) * strip_bytes(p);
 }
 
 static void pack_strip(const void *context, int64_t task, char *packed)
 {
     const compact_pass *p = context;
-    const int64_t g = task / strips_of(p), strip = task % strips_of(p);
+    const int64_t g = task / transposed_strips_of(p), strip = task % transposed_strips_of(p);
     const int64_t first = p->row + g * p->group;
     const int64_t ends[] = {first, first + fd_rows_of_group(p, g)};
     const compact_axis rows = {.length = p->c->rows, .blocks = 1, .cuts = ends, .ranks = ends};
@@ -42,15 +42,15 @@ static void pack_strip(const void *context, int64_t task, char *packed)
     }
 }
 
-static packed_operand operand(const compact_pass *p)
+static packed_operand transposed_operand(const compact_pass *p)
 {
-    return (packed_operand){.pack = pack_strip, .context = p, .parts = p->groups * strips_of(p),
+    return (packed_operand){.pack = pack_strip, .context = p, .parts = p->groups * transposed_strips_of(p),
                             .bytes = (size_t)(strip_at(p, p->depth[0].blocks, 0) + 1)};
 }
 
 /* Packed rows of w, then the turned tile; tiles have a row for each column of the result. Whole vectors of
  * rows are turned, whole octets are multiplied. */
-static void set_sizes(const compact_pass *p, compact_work *work)
+static void set_transposed_sizes(const compact_pass *p, compact_work *work)
 {
     const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
     const int64_t widest = fd_divide_up(p->widest, FD_MAX_LANES) * FD_MAX_LANES + p->kernels->compact_rows;
@@ -63,7 +63,7 @@ static void set_sizes(const compact_pass *p, compact_work *work)
 
 /* Multiplies one block of w: eight rows are packed, and multiplied by the first strip of x; then all of them
  * by each of the others. */
-static void multiply_block(const compact_pass *p, const compact_work *work, int64_t g)
+static void multiply_transposed_block(const compact_pass *p, const compact_work *work, int64_t g)
 {
     const fd_kernels *k = p->kernels;
     const compact_axis *depth = &p->depth[g], *columns = &p->columns[g];
@@ -78,9 +78,9 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
     compact_ahead next, ahead = fd_fetched_by(p, g, work->block, work->panel, turns, &next);
     char *tile = fd_tile_of(work, g);
     for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
-        const int64_t number = g * strips_of(p) + vector / FD_COMPACT_STRIP;
+        const int64_t number = g * transposed_strips_of(p) + vector / FD_COMPACT_STRIP;
         const compact_strips strip = {work->packed + strip_at(p, work->block, number),
-                                      fd_smaller(vectors - vector, FD_COMPACT_STRIP), strip_columns(p), 0};
+                                      fd_smaller(vectors - vector, FD_COMPACT_STRIP), transposed_strip_columns(p), 0};
         for (int64_t u = 0; u < active; u += unit) {
             char *octet = work->scratch + (vectors > FD_COMPACT_STRIP ? u / unit * octet_bytes : 0);
             if (vector == 0) {
@@ -95,7 +95,7 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
 }
 
 /* Sums of group g over a panel, to the result. */
-static void put_tile(const compact_pass *p, const compact_work *work, int64_t g)
+static void store_transposed_tile(const compact_pass *p, const compact_work *work, int64_t g)
 {
     const int64_t lanes = p->kernels->lanes[p->dtype];
     const int64_t stride = fd_panel_stride(p->widest, lanes), rows = fd_rows_of_group(p, g);
@@ -106,4 +106,5 @@ static void put_tile(const compact_pass *p, const compact_work *work, int64_t g)
                                       NULL, p->row + g * p->group, rows);
 }
 
-const compact_walk fd_walk_rows_of_w = {operand, set_sizes, multiply_block, put_tile};
+const compact_walk fd_walk_rows_of_w = {transposed_operand, set_transposed_sizes,
+                                         multiply_transposed_block, store_transposed_tile};

@@ -123,7 +123,7 @@ static void multiply_window(const direct_block *b, const direct_window *window, 
 
 /* The same of all groups of rows, which the first window packs. The last two share their rows: one row loads
  * as much of w as eight. */
-static void multiply_groups(const direct_block *b, const direct_window *window)
+static void multiply_unpacked_groups(const direct_block *b, const direct_window *window)
 {
     const int64_t rows = b->part->rows, unit = b->kernels->compact_rows;
     char *packed = b->packed;
@@ -138,7 +138,7 @@ static void multiply_groups(const direct_block *b, const direct_window *window)
     }
 }
 
-static void multiply_block(const direct_block *b, int64_t widest)
+static void multiply_unpacked_block(const direct_block *b, int64_t widest)
 {
     const int64_t lanes = b->kernels->lanes[b->dtype];
     const int64_t vectors = (b->edge_first - b->part->first) / lanes;
@@ -149,14 +149,14 @@ static void multiply_block(const direct_block *b, int64_t widest)
     do {
         const int64_t wide = fd_smaller(vectors - vector, widest), first = b->part->first + vector * lanes;
         const direct_window window = {first, wide, b->edge_vectors > 0 && vector + wide == vectors};
-        multiply_groups(b, &window);
+        multiply_unpacked_groups(b, &window);
         vector += wide;
     } while (vector < vectors);
 }
 
 /* Decides what belongs to the edge, and lays out the memory of the block. Returns vectors of the widest window,
  * or -1 without memory. */
-static int64_t lay_out(direct_block *b)
+static int64_t lay_out_unpacked(direct_block *b)
 {
     const int64_t size = fd_element_bytes(b->dtype), lanes = b->kernels->lanes[b->dtype];
     const int64_t unit = b->kernels->compact_rows, rows = b->part->rows, depth = b->c->x.depth;
@@ -184,14 +184,14 @@ static int64_t lay_out(direct_block *b)
 static int multiply_part(fd_dtype dtype, const direct_operands *c, const direct_part *part, char *out)
 {
     direct_block block = {.dtype = dtype, .kernels = fd_active_kernels(), .c = c, .part = part, .out = out};
-    const int64_t widest = lay_out(&block), whole_rows = c->x.depth - last_rows(&block);
+    const int64_t widest = lay_out_unpacked(&block), whole_rows = c->x.depth - last_rows(&block);
     if (widest < 0) {
         return -1;
     }
     for (; block.step < c->x.depth; block.step += FD_COMPACT_DEPTH) {
         block.depth = fd_smaller(c->x.depth - block.step, FD_COMPACT_DEPTH);
         block.whole = fd_smaller(fd_larger(whole_rows - block.step, 0), block.depth);
-        multiply_block(&block, widest);
+        multiply_unpacked_block(&block, widest);
     }
     return 0;
 }

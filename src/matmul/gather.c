@@ -39,13 +39,13 @@ typedef struct {
     int accumulate;
 } movement;
 
-static int active(const fd_units *units, int64_t i)
+static int unit_is_kept(const fd_units *units, int64_t i)
 {
     return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
 }
 
 /* Active units before unit i. */
-static int64_t rank_of(const fd_units *units, int64_t i)
+static int64_t kept_units_before(const fd_units *units, int64_t i)
 {
     return units->bits ? count_bits(units->bits, units->bit, i) : i;
 }
@@ -55,7 +55,7 @@ static int64_t row_ahead(const fd_units *units, int64_t i, int ahead)
 {
     int64_t row = i;
     while (ahead > 0 && ++i < units->length) {
-        if (active(units, i)) {
+        if (unit_is_kept(units, i)) {
             row = i;
             ahead--;
         }
@@ -69,10 +69,10 @@ static void gather_rows(const void *context, int64_t task)
     const size_t size = (size_t)fd_element_bytes(m->dtype);
     const int64_t from = task * TASK_ROWS, left = m->rows->length - from;
     const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
-    int64_t rank = rank_of(m->rows, from);
-    const int64_t end = rank_of(m->rows, to); /* rows after this are another thread's */
+    int64_t rank = kept_units_before(m->rows, from);
+    const int64_t end = kept_units_before(m->rows, to); /* rows after this are another thread's */
     for (int64_t i = from; i < to; i++) {
-        if (!active(m->rows, i)) {
+        if (!unit_is_kept(m->rows, i)) {
             continue;
         }
         const char *x = m->x + i * m->stride;
@@ -141,10 +141,10 @@ static void scatter_rows(const void *context, int64_t task)
     const size_t size = (size_t)fd_element_bytes(m->dtype);
     const int64_t from = task * TASK_ROWS, left = m->rows->length - from;
     const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
-    int64_t rank = rank_of(m->rows, from);
+    int64_t rank = kept_units_before(m->rows, from);
     for (int64_t i = from; i < to; i++) {
         char *out = m->out + i * m->stride;
-        if (!active(m->rows, i)) {
+        if (!unit_is_kept(m->rows, i)) {
             if (!m->accumulate) {
                 memset(out, 0, (size_t)m->columns->length * size);
             }

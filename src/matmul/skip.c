@@ -150,7 +150,7 @@ static int64_t cut_panels(skip_pass *p, int threads)
 }
 
 /* The columns of a panel. */
-static skip_panel panel_at(const skip_pass *p, int64_t number)
+static skip_panel sparse_panel_at(const skip_pass *p, int64_t number)
 {
     const int64_t lanes = lanes_of(p), wide = fd_smaller(number, p->wide_panels);
     const int64_t before = (wide * p->wide + (number - wide) * p->narrow) * lanes - p->lead;
@@ -197,10 +197,10 @@ static void set_ends(const skip_pass *p, int64_t block, skip_sums *sums)
     }
 }
 
-static void multiply_panel(const void *context, int64_t panel_number)
+static void multiply_sparse_panel(const void *context, int64_t panel_number)
 {
     const skip_pass *p = context;
-    skip_panel panel = panel_at(p, panel_number);
+    skip_panel panel = sparse_panel_at(p, panel_number);
     const int64_t tile_bytes = p->tile_rows * panel.vectors * lanes_of(p) * fd_element_bytes(p->dtype);
     const int64_t panel_bytes = p->block_depth * panel.row_bytes;
     panel.data = fd_workspace(FD_SLOT_PANEL, (size_t)(panel_bytes + tile_bytes));
@@ -250,7 +250,7 @@ static void multiply_strip(const void *context, int64_t strip)
 
 /* Columns of a strip: one for each thread, if that makes them long enough for the processor to see that
  * w is read in order, but not more than the caches hold. */
-static int64_t strip_columns(const skip_pass *p, int threads)
+static int64_t sparse_strip_columns(const skip_pass *p, int threads)
 {
     const int64_t size = fd_element_bytes(p->dtype), line = FD_CACHE_LINE / size;
     const int64_t most = LONGEST_STRIP / size, least = SHORTEST_STRIP / size;
@@ -265,12 +265,12 @@ static void multiply(skip_pass *p, int64_t stored)
     const int64_t work = (stored + p->rows) * p->w->columns;
     if (p->in_strips) {
         const int threads = fd_threads_for(work, MINIMUM_STREAMED);
-        p->strip = strip_columns(p, threads);
+        p->strip = sparse_strip_columns(p, threads);
         fd_parallel(threads, (p->w->columns + p->strip - 1) / p->strip, multiply_strip, p);
         return;
     }
     const int threads = fd_threads_for(work, MINIMUM_PRODUCTS);
-    fd_parallel(threads, cut_panels(p, threads), multiply_panel, p);
+    fd_parallel(threads, cut_panels(p, threads), multiply_sparse_panel, p);
 }
 
 /* Lays out the lists of all blocks in one buffer; returns 0, or -1 without memory. */

@@ -25,13 +25,13 @@ typedef struct {
     double row_share, column_share;
 } movement;
 
-static int active(const fd_units *units, int64_t i)
+static int unit_is_active(const fd_units *units, int64_t i)
 {
     return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
 }
 
 /* Active units before unit i. */
-static int64_t rank_of(const fd_units *units, int64_t i)
+static int64_t active_units_before(const fd_units *units, int64_t i)
 {
     const fd_units before = {units->bits, units->bit, i};
     return fd_count_units(&before);
@@ -41,7 +41,7 @@ static int64_t rank_of(const fd_units *units, int64_t i)
 static int64_t next_row(const fd_units *rows, int64_t i)
 {
     for (int64_t next = i + 1; next < rows->length; next++) {
-        if (active(rows, next)) {
+        if (unit_is_active(rows, next)) {
             return next;
         }
     }
@@ -54,7 +54,7 @@ static void *shifted(void *array, int64_t elements, size_t size)
 }
 
 /* The table's line `line`, between two lines in proportion. */
-static double look_up(const double *table, double line, int which)
+static double correction_at(const double *table, double line, int which)
 {
     const int64_t below = (int64_t)line;
     const double from = table[2 * below + which];
@@ -70,11 +70,11 @@ static double look_up(const double *table, double line, int which)
 static fd_correction correction_of(const movement *m, double updates)
 {
     const double *table = m->weights->table;
-    const double s = sqrt(look_up(table, updates, 0));
+    const double s = sqrt(correction_at(table, updates, 0));
     return (fd_correction){
         .s = s,
         .e = m->rule->epsilon * s,
-        .r = m->rule->learning_rate * (s / look_up(table, updates, 1)),
+        .r = m->rule->learning_rate * (s / correction_at(table, updates, 1)),
     };
 }
 
@@ -131,9 +131,9 @@ static void update_rows(const void *context, int64_t task)
     const fd_weights *w = m->weights;
     const int64_t from = task * TASK_ROWS, left = w->rows.length - from;
     const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
-    int64_t rank = rank_of(&w->rows, from);
+    int64_t rank = active_units_before(&w->rows, from);
     for (int64_t i = from; i < to; i++) {
-        if (active(&w->rows, i)) {
+        if (unit_is_active(&w->rows, i)) {
             update_part(m, i, rank++, 0, w->columns.length, 0);
         }
     }
@@ -148,7 +148,7 @@ static void update_strip(const void *context, int64_t task)
     const size_t size = fd_element_bytes(m->dtype);
     const int64_t width = w->columns.length, column = task * FD_STRIP;
     const int64_t columns = width - column < FD_STRIP ? width - column : FD_STRIP;
-    const int64_t column_rank = rank_of(&w->columns, column);
+    const int64_t column_rank = active_units_before(&w->columns, column);
     double sums[FD_STRIP] = {0};
     fd_projection projection;
     int64_t rank = 0;
@@ -156,7 +156,7 @@ static void update_strip(const void *context, int64_t task)
         const int64_t left = w->rows.length - from;
         const int64_t to = from + (left < ROWS_AT_ONCE ? left : ROWS_AT_ONCE);
         for (int64_t i = from; i < to; i++) {
-            if (active(&w->rows, i)) {
+            if (unit_is_active(&w->rows, i)) {
                 update_part(m, i, rank++, column, columns, column_rank);
             }
         }
@@ -179,7 +179,7 @@ static double raise_counts(int64_t *counts, const fd_units *units, int64_t steps
 {
     int64_t total = 0, many = 0;
     for (int64_t i = 0; i < units->length; i++) {
-        if (active(units, i)) {
+        if (unit_is_active(units, i)) {
             counts[i] += counts[i] < steps;
             total += counts[i];
             many++;
@@ -222,7 +222,7 @@ static void correct_columns(movement *m)
     const double part_s = 1 / all.s, part_r = 1 / all.r;
     double least = 1;
     for (int64_t j = 0; j < columns; j++) {
-        if (active(&w->columns, j)) {
+        if (unit_is_active(&w->columns, j)) {
             const fd_correction own = correct(m, w->column_counts[j], m->row_share);
             const double s = own.s * part_s;
             least = s < least ? s : least;

@@ -215,7 +215,7 @@ def test_stub_agrees_with_the_compiled_module():
 
 def source_files():
     """Every file of our own that the limit on length holds for."""
-    patterns = ["*.py", "src/**/*.[ch]", "fastdrop/**/*.py", "fastdrop/**/*.pyx", "fastdrop/**/*.pyi"]
+    patterns = ["*.py", "src/**/*.[ch]", "fastdrop/**/*.py", "fastdrop/**/*.py[xi]"]
     patterns += ["tests/**/*.py", "bench/**/*.py", "docs/*.py", "examples/*.py"]
     return sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
 

@@ -59,7 +59,8 @@ def test_no_test_is_named_outside_the_tables():
 
 
 def test_a_test_that_is_gone_is_noticed():
-    text = "| promise | test |\n|---|---|\n| it flies | `tests/repo/test_promises.py::test_it_flies` |\n"
+    text = "| promise | test |\n|---|---|\n"
+    text += "| it flies | `tests/repo/test_promises.py::test_it_flies` |\n"
     assert [missing(cell) for _, cell in promises(text)] == [
         ["tests/repo/test_promises.py::test_it_flies"]
     ]
