@@ -61,7 +61,7 @@ def test_every_folder_is_a_room():
 
 
 def static_functions(text: str) -> set[str]:
-    """Names of the static functions that a text defines; R_(name) stands for each element type's."""
+    """Names of the static functions that a text defines; R_(name) is one per element type."""
     text = re.sub(r"__attribute__\(\(.*?\)\)(?!\))", "", text)
     result = r"^static\s(?:R_\(\w+\)|[^;{}()=])*?[\s*]"
     name = r"(?:R_\((\w+)\)|((?!R_\()\w+))"
