@@ -93,6 +93,88 @@ cdef extern from "kernels.h" nogil:
         int64_t rows_per_mask
     int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
                            const skip_result *result)
+    ctypedef int fd_flag "atomic_int"
+    ctypedef struct compact_mask:
+        fd_units units
+        int64_t rows_per_mask
+    ctypedef struct compact_matrix:
+        const void *data
+        int64_t stride
+        int transposed
+    ctypedef struct compact_result:
+        void *data
+        int64_t stride
+        double scale
+        double bias_scale
+        const void *bias
+        fd_flag *infinite
+    ctypedef struct masked_rows:
+        const void *x
+        int64_t stride
+        int64_t rows
+        int64_t depth
+        const uint8_t *bits
+        int64_t rows_per_mask
+        double scale
+    ctypedef struct compact_operands:
+        const void *x
+        int64_t x_stride
+        int64_t rows
+        int64_t group
+        const masked_rows *masked
+        compact_matrix w
+        compact_mask mask_in
+        compact_mask mask_out
+    ctypedef struct compact_batch:
+        const void *x
+        const void *grad
+        int64_t x_stride
+        int64_t grad_stride
+        int64_t rows
+        int64_t group
+        compact_mask mask_in
+        compact_mask mask_out
+    ctypedef struct direct_operands:
+        masked_rows x
+        const void *w
+        int64_t columns
+    int64_t fd_second_level_cache_bytes()
+    int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
+    int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
+                              const compact_result *result)
+    int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c,
+                                const compact_result *result)
+    void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
+                        const compact_mask *mask, double scale, void *out)
+    int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
+    int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes,
+                              int64_t column_bytes, int64_t rows, int64_t columns, int64_t every)
+    ctypedef enum fd_rule_kind:
+        FD_SGD
+        FD_ADAM
+    ctypedef struct fd_rule:
+        fd_rule_kind kind
+        double learning_rate
+        double beta1
+        double beta2
+        double epsilon
+        double weight_decay
+        double max_norm
+        int nesterov
+        int decoupled
+    ctypedef struct fd_weights:
+        void *value
+        void *first
+        void *second
+        const void *gradient
+        int compact
+        fd_units rows
+        fd_units columns
+        int64_t *row_counts
+        int64_t *column_counts
+        int64_t steps
+        const double *table
+    int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
 
 cdef extern from *:
     """
@@ -338,6 +420,428 @@ def skip_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64
     return stored
 
 
+# Products of active units.
+
+
+cdef inline compact_mask mask_of(cnp.ndarray bits, int64_t rows_per_mask, int64_t width):
+    cdef compact_mask mask
+    mask.units = units_of(bits, 0, width)
+    mask.rows_per_mask = rows_per_mask
+    return mask
+
+
+def compact_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask, int64_t group,
+                   cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
+                   cnp.ndarray out_bits, int64_t out_rows_per_mask, cnp.ndarray out not None):
+    return compact_product(x, bits, rows_per_mask, group, w, scale, bias, bias_scale, out_bits,
+                           out_rows_per_mask, out, NULL, NULL)
+
+
+cdef masked_rows masked_rows_of(cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask,
+                                double scale):
+    cdef masked_rows masked
+    masked.x = cnp.PyArray_DATA(x)
+    masked.stride = stride_of(x, 0)
+    masked.rows = cnp.PyArray_DIM(x, 0)
+    masked.depth = cnp.PyArray_DIM(x, 1)
+    masked.bits = bits_of(bits)
+    masked.rows_per_mask = rows_per_mask
+    masked.scale = scale
+    return masked
+
+
+cdef int64_t compact_product(
+    cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask, int64_t group, cnp.ndarray w,
+    double scale, cnp.ndarray bias, double bias_scale, cnp.ndarray out_bits,
+    int64_t out_rows_per_mask, cnp.ndarray out, const masked_rows *masked, fd_flag *infinite
+) except -1:
+    cdef compact_operands c
+    cdef compact_result result
+    cdef fd_dtype dtype = dtype_of(x)
+    c.x = cnp.PyArray_DATA(x)
+    c.x_stride = stride_of(x, 0)
+    c.rows = cnp.PyArray_DIM(x, 0)
+    c.group = group
+    c.masked = masked
+    c.w.data = cnp.PyArray_DATA(w)
+    c.w.transposed = stands(w)
+    c.w.stride = stride_of(w, 1 if c.w.transposed else 0)
+    c.mask_in = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
+    c.mask_out = mask_of(out_bits, out_rows_per_mask, cnp.PyArray_DIM(w, 1))
+    result.data = cnp.PyArray_DATA(out)
+    result.stride = stride_of(out, 0)
+    result.scale = scale
+    result.bias = data_of(bias)
+    result.bias_scale = bias_scale
+    result.infinite = infinite
+    cdef int64_t multiplied
+    with nogil:
+        multiplied = fd_compact_matmul(dtype, &c, &result)
+    if multiplied < 0:
+        raise MemoryError("no memory for the packed operands of a matrix product")
+    return multiplied
+
+
+def compact_gradient(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
+                     int64_t group, cnp.ndarray grad not None, cnp.ndarray out_bits,
+                     int64_t out_rows_per_mask, double scale, cnp.ndarray out not None):
+    cdef compact_batch c
+    cdef compact_result result
+    cdef fd_dtype dtype = dtype_of(x)
+    c.x = cnp.PyArray_DATA(x)
+    c.x_stride = stride_of(x, 0)
+    c.grad = cnp.PyArray_DATA(grad)
+    c.grad_stride = stride_of(grad, 0)
+    c.rows = cnp.PyArray_DIM(x, 0)
+    c.group = group
+    c.mask_in = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
+    c.mask_out = mask_of(out_bits, out_rows_per_mask, cnp.PyArray_DIM(grad, 1))
+    result.data = cnp.PyArray_DATA(out)
+    result.stride = stride_of(out, 0)
+    result.scale = scale
+    result.bias = NULL
+    result.bias_scale = 0
+    result.infinite = NULL
+    cdef int64_t multiplied
+    with nogil:
+        multiplied = fd_compact_gradient(dtype, &c, &result)
+    if multiplied < 0:
+        raise MemoryError("no memory for the packed operands of a matrix product")
+    return multiplied
+
+
+def masked_sums(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask, double scale,
+                cnp.ndarray out not None):
+    cdef compact_mask mask = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef const void *source = cnp.PyArray_DATA(x)
+    cdef int64_t stride = stride_of(x, 0), rows = cnp.PyArray_DIM(x, 0)
+    cdef void *target = cnp.PyArray_DATA(out)
+    with nogil:
+        fd_masked_sums(dtype, source, stride, rows, &mask, scale, target)
+
+
+def all_finite(cnp.ndarray x not None):
+    if not cnp.PyArray_ISONESEGMENT(x):
+        x = x.copy()
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef const void *data = cnp.PyArray_DATA(x)
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    cdef bint finite
+    with nogil:
+        finite = fd_all_finite(dtype, data, n)
+    return finite
+
+
+cdef double share_found(cnp.ndarray x, int64_t counted, int64_t shares):
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1), every, looked_at
+    if rows == 0 or columns == 0:
+        return 0
+    every = min(max(rows * columns // counted, 1), rows)
+    looked_at = (rows + every - 1) // every * columns
+    cdef int64_t found = fd_count_nonzeros(
+        dtype_of(x), cnp.PyArray_DATA(x), cnp.PyArray_STRIDE(x, 0), cnp.PyArray_STRIDE(x, 1), rows,
+        columns, every,
+    )
+    return rint(<double>found / looked_at * shares) / shares
+
+
+def sampled_share(cnp.ndarray x not None, int64_t counted, int64_t shares):
+    return share_found(x if cnp.PyArray_ISALIGNED(x) else x.copy(), counted, shares)
+
+
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    """Whether two contiguous arrays do not overlap."""
+    cdef const char *first = cnp.PyArray_BYTES(a)
+    cdef const char *second = cnp.PyArray_BYTES(b)
+    return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
+
+
+def surely_apart(tuple results, tuple operands):
+    cdef Py_ssize_t i, j
+    cdef cnp.ndarray result
+    for i in range(len(results)):
+        if not (cnp.PyArray_CheckExact(results[i]) and cnp.PyArray_ISONESEGMENT(results[i])):
+            return False
+        result = results[i]
+        for j in range(len(operands)):
+            if not (cnp.PyArray_CheckExact(operands[j])
+                    and cnp.PyArray_ISONESEGMENT(operands[j])
+                    and apart(result, operands[j])):
+                return False
+        for j in range(i):
+            if not apart(result, results[j]):
+                return False
+    return True
+
+
+def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
+                 cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
+                 cnp.ndarray out not None):
+    cdef int64_t rows = max(cnp.PyArray_DIM(x, 0), 1)
+    cdef masked_rows masked
+    cdef fd_flag infinite = 0
+    if bits is None:
+        compact_matmul(x, None, 1, rows, w, scale, bias, bias_scale, None, 1, out)
+        return True
+    masked = masked_rows_of(x, bits, rows_per_mask, scale)
+    compact_product(x, None, 1, rows, w, 1.0, bias, bias_scale, None, 1, out, &masked, &infinite)
+    return infinite == 0
+
+
+# Products of everything, the zeros of a mask included, and the way around Python's checks.
+
+
+# A scratch array above this is given back at the end of its call.
+cdef int64_t KEPT_BYTES = 1 << 26
+# Where no error of arithmetic is told: of dropped numbers nobody wants to hear. To enter a copy of
+# it takes a fifth of the time that numpy.errstate does.
+cdef object quiet = contextvars.Context()
+quiet.run(numpy.seterr, all="ignore")
+cdef object blas_product = numpy.matmul
+
+
+cdef multiply(x, w, out):
+    quiet.copy().run(blas_product, x, w, out)
+
+
+cdef cnp.ndarray scratch_like(cnp.ndarray x):
+    """A C-contiguous matrix of the shape of x, in memory that the thread's next request reuses."""
+    cdef cnp.npy_intp shape[2]
+    shape[0], shape[1] = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
+    cdef int64_t size = cnp.PyArray_NBYTES(x)
+    if size > KEPT_BYTES:
+        return cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(x), 0)
+    cdef void *memory = fd_workspace(FD_SLOT_MASKED, max(size, 1))
+    if memory == NULL:
+        raise MemoryError("no memory for the masked operand of a matrix product")
+    return cnp.PyArray_SimpleNewFromData(2, shape, cnp.PyArray_TYPE(x), memory)
+
+
+def dense_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits not None,
+                 tuple mask_shape, int64_t rows_per_mask, double scale, cnp.ndarray w not None,
+                 cnp.ndarray out not None):
+    cdef cnp.ndarray masked = scratch_like(x)
+    apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
+    multiply(masked.T if transposed else masked, w, out)
+    # An infinity or NaN that met a dropped element's zero is in both: the smaller one is looked at.
+    return all_finite(w if cnp.PyArray_SIZE(w) < cnp.PyArray_SIZE(out) else out)
+
+
+def second_level_cache():
+    return fd_second_level_cache_bytes()
+
+
+def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t rows_per_mask,
+                  cnp.ndarray w not None, double scale, cnp.ndarray out not None):
+    cdef direct_operands c
+    cdef fd_dtype dtype = dtype_of(x)
+    c.x = masked_rows_of(x, bits, rows_per_mask, scale)
+    c.w = cnp.PyArray_DATA(w)
+    c.columns = cnp.PyArray_DIM(w, 1)
+    cdef void *target = cnp.PyArray_DATA(out)
+    cdef int finite
+    with nogil:
+        finite = fd_direct_matmul(dtype, &c, target)
+    if finite < 0:
+        raise MemoryError("no memory for the packed operand of a matrix product")
+    return bool(finite)
+
+
+def every_bit(cnp.ndarray bits not None, int64_t n):
+    cdef const uint8_t *data = bits_of(bits)
+    cdef int64_t whole = n >> 3, rest = n & 7
+    if whole > 0 and (data[0] != 0xff or memcmp(data, data + 1, whole - 1) != 0):
+        return False
+    return rest == 0 or data[whole] == (1 << rest) - 1
+
+
+# The choices that small_matmul has made, in the place that a product's numbers point to.
+cdef enum: REMEMBERED = 256
+cdef struct chosen:
+    int64_t rows
+    int64_t depth
+    int64_t columns
+    double stored
+    double kept
+    int kind
+    int flags
+    const fd_kernels *kernels
+    int method
+cdef chosen choices[REMEMBERED]
+cdef tuple METHODS = ("", "skip", "compact", "dense", "plain", "direct")
+
+
+cdef str remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double kept, bint one_mask,
+                           bint skip_zeros, cheapest):
+    """What `cheapest` says of a mask of all rows, or of each, found at once the next time."""
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), depth = cnp.PyArray_DIM(x, 1)
+    cdef int64_t columns = cnp.PyArray_DIM(w, 1)
+    cdef int kind = cnp.PyArray_TYPE(x)
+    cdef int flags = one_mask | skip_zeros << 1
+    cdef const fd_kernels *kernels = fd_active_kernels()
+    cdef uint64_t place = (<uint64_t>rows * 31 + <uint64_t>depth) * 31 + <uint64_t>columns
+    place = ((place * 31 + <uint64_t>(stored * 256)) * 31 + <uint64_t>kind) * 8 + <uint64_t>flags
+    cdef chosen *choice = &choices[place * <uint64_t>0x9e3779b97f4a7c15 >> 56]
+    if (choice.method == 0 or choice.rows != rows or choice.depth != depth
+            or choice.columns != columns or choice.stored != stored or choice.kept != kept
+            or choice.kind != kind or choice.flags != flags or choice.kernels != kernels):
+        method = cheapest(
+            isa_used(), (rows, depth, columns), x.dtype, stored,
+            one_mask and rows >= 4 and not skip_zeros,
+            *((kept, 1.0, rows) if one_mask else (None, None, 0)), False, True,
+        )
+        choice.rows, choice.depth, choice.columns = rows, depth, columns
+        choice.stored, choice.kept = stored, kept
+        choice.kind, choice.flags, choice.kernels = kind, flags, kernels
+        choice.method = METHODS.index(method)
+    return METHODS[choice.method]
+
+
+def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
+                 keep_prob, bint skip_zeros, int64_t most, int64_t counted, int64_t shares,
+                 cheapest, out):
+    cdef cnp.npy_intp shape[2]
+    if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2
+            and keep_prob is not None):
+        return None
+    cdef cnp.ndarray a = x, b = w, result
+    cdef int kind = cnp.PyArray_TYPE(a)
+    if not (cnp.PyArray_NDIM(a) == 2 and cnp.PyArray_NDIM(b) == 2
+            and (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
+            and cnp.PyArray_TYPE(b) == kind
+            and cnp.PyArray_ISCARRAY_RO(a) and cnp.PyArray_ISCARRAY_RO(b)):
+        return None
+    cdef int64_t rows = cnp.PyArray_DIM(a, 0), depth = cnp.PyArray_DIM(a, 1)
+    cdef int64_t columns = cnp.PyArray_DIM(b, 1), mask_rows = mask_shape[0], share
+    if cnp.PyArray_DIM(b, 0) != depth or mask_shape[1] != depth:
+        return None
+    if not 0 < rows * depth * columns < most:
+        return None
+    if mask_rows == rows and rows_per_mask == 1:
+        share = 1
+    elif mask_rows == 1 and (rows_per_mask == 1 or rows_per_mask == "batch"):
+        share = rows
+    else:
+        return None
+    if out is None:
+        shape[0], shape[1] = rows, columns
+        result = cnp.PyArray_EMPTY(2, shape, kind, 0)
+    elif cnp.PyArray_CheckExact(out):
+        result = out
+        if not (cnp.PyArray_NDIM(result) == 2 and cnp.PyArray_TYPE(result) == kind
+                and cnp.PyArray_ISCARRAY(result) and cnp.PyArray_DIM(result, 0) == rows
+                and cnp.PyArray_DIM(result, 1) == columns
+                and apart(result, a) and apart(result, b)):
+            return None
+    else:
+        return None
+    cdef double kept = keep_prob
+    cdef double stored = kept * share_found(a, counted, shares) if skip_zeros else kept
+    cdef str method = remembered_choice(a, b, stored, kept, share == rows, skip_zeros, cheapest)
+    if method == "compact":
+        compact_matmul(a, bits, share, rows, b, scale, None, 1.0, None, 1, result)
+        return result
+    if method == "plain" and plain_matmul(a, bits, share, b, scale, None, 1.0, result):
+        return result
+    if method == "direct" and direct_matmul(a, bits, share, b, scale, result):
+        return result
+    if method == "dense" and kept == 1 and every_bit(bits, mask_rows * depth):
+        if scale != 1:
+            return None
+        multiply(a, b, result)
+        return result
+    if method == "dense" and dense_matmul(a, False, bits, mask_shape, share, scale, b, result):
+        return result
+    skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)
+    return result
+
+
+# Masked updates.
+
+
+cdef int read_weights(fd_weights *weights, cnp.ndarray value, cnp.ndarray gradient, bint compact,
+                      cnp.ndarray row_bits, int64_t row_offset, cnp.ndarray column_bits,
+                      int64_t column_offset) except -1:
+    """What every rule has. Active units are counted here, so the gradient's shape is checked here.
+    """
+    cdef int64_t rows = cnp.PyArray_DIM(value, 0), columns = cnp.PyArray_DIM(value, 1)
+    weights.value = cnp.PyArray_DATA(value)
+    weights.gradient = cnp.PyArray_DATA(gradient)
+    weights.compact = compact
+    weights.rows = units_of(row_bits, row_offset, rows)
+    weights.columns = units_of(column_bits, column_offset, columns)
+    if compact:
+        rows, columns = fd_count_units(&weights.rows), fd_count_units(&weights.columns)
+    if cnp.PyArray_DIM(gradient, 0) != rows or cnp.PyArray_DIM(gradient, 1) != columns:
+        raise ValueError(
+            f"gradient must have shape {(rows, columns)}, got {(<object>gradient).shape}"
+        )
+    return 0
+
+
+def update_sgd(cnp.ndarray value not None, cnp.ndarray velocity, cnp.ndarray gradient not None,
+               bint compact, cnp.ndarray row_bits, int64_t row_offset, cnp.ndarray column_bits,
+               int64_t column_offset, double learning_rate, double momentum, bint nesterov,
+               double weight_decay, double max_norm):
+    cdef fd_weights weights
+    cdef fd_rule rule
+    cdef fd_dtype dtype = dtype_of(value)
+    read_weights(&weights, value, gradient, compact, row_bits, row_offset, column_bits,
+                 column_offset)
+    weights.first = <void *>data_of(velocity)
+    weights.second = NULL
+    weights.row_counts = weights.column_counts = NULL
+    weights.steps = 0
+    weights.table = NULL
+    rule.kind = FD_SGD
+    rule.learning_rate = learning_rate
+    rule.beta1 = momentum
+    rule.beta2 = rule.epsilon = 0
+    rule.weight_decay = weight_decay
+    rule.max_norm = max_norm
+    rule.nesterov = nesterov
+    rule.decoupled = False
+    with nogil:
+        fd_update(dtype, &rule, &weights)
+
+
+def update_adam(cnp.ndarray value not None, cnp.ndarray first not None, cnp.ndarray second not None,
+                cnp.ndarray row_counts not None, cnp.ndarray column_counts not None, int64_t steps,
+                cnp.ndarray table not None, cnp.ndarray gradient not None, bint compact,
+                cnp.ndarray row_bits, int64_t row_offset, cnp.ndarray column_bits,
+                int64_t column_offset, double learning_rate, double beta1, double beta2,
+                double epsilon, double weight_decay, bint decoupled, double max_norm):
+    cdef fd_weights weights
+    cdef fd_rule rule
+    cdef fd_dtype dtype = dtype_of(value)
+    cdef int failed
+    read_weights(&weights, value, gradient, compact, row_bits, row_offset, column_bits,
+                 column_offset)
+    weights.first = cnp.PyArray_DATA(first)
+    weights.second = cnp.PyArray_DATA(second)
+    weights.row_counts = <int64_t *>cnp.PyArray_DATA(row_counts)
+    weights.column_counts = <int64_t *>cnp.PyArray_DATA(column_counts)
+    weights.steps = steps
+    weights.table = <const double *>cnp.PyArray_DATA(table)
+    rule.kind = FD_ADAM
+    rule.learning_rate = learning_rate
+    rule.beta1 = beta1
+    rule.beta2 = beta2
+    rule.epsilon = epsilon
+    rule.weight_decay = weight_decay
+    rule.max_norm = max_norm
+    rule.nesterov = False
+    rule.decoupled = decoupled
+    with nogil:
+        failed = fd_update(dtype, &rule, &weights)
+    if failed:
+        raise MemoryError("no memory for the bias corrections of an update")
+
+
+# Threads, instruction sets and what was built.
+
+
 def get_num_threads():
     return fd_get_num_threads()
 
@@ -391,8 +895,3 @@ def build_info():
         "compiler": FD_COMPILER.decode(),
         "backend": "c",
     }
-
-
-include "_compact.pxi"
-include "_everything.pxi"
-include "_update.pxi"
