@@ -42,9 +42,12 @@ __all__ = [
 set_num_threads(default_num_threads())
 del default_num_threads
 
-# Submodules that `import fastdrop` leaves for the first use, and names of such. The estimators are
-# not in `__all__`, since `from fastdrop import *` would then need scikit-learn.
+# Submodules that `import fastdrop` leaves for the first use, and names of such. What needs another
+# package is not in `__all__`, since `from fastdrop import *` would then need that package as well.
 _LAZY = {"estimators", "nn", "optim", "reference"}
+# Public doors to `fastdrop.interop`, each a module of that name beside this file, and the package
+# that each needs.
+_DOORS = {"dask": "dask"}
 _LAZY_NAMES = {
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",
@@ -54,7 +57,7 @@ _LAZY_NAMES = {
 
 
 def __getattr__(name):
-    if name in _LAZY:
+    if name in _LAZY or name in _DOORS:
         return importlib.import_module(f"fastdrop.{name}")
     if name in _LAZY_NAMES:
         return getattr(importlib.import_module(f"fastdrop.{_LAZY_NAMES[name]}"), name)
@@ -63,6 +66,7 @@ def __getattr__(name):
 
 def __dir__():
     names = {*globals(), *__all__}
+    names |= {door for door, package in _DOORS.items() if importlib.util.find_spec(package)}
     if importlib.util.find_spec("sklearn"):
         names |= {name for name, module in _LAZY_NAMES.items() if module == "estimators"}
     return sorted(names)

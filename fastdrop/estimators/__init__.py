@@ -10,15 +10,12 @@ This package alone imports scikit-learn; `fastdrop` imports it when one of its n
 
 import contextlib
 
-try:
+from fastdrop.interop import needs
+
+with needs(
+    "sklearn", "sklearn", "fastdrop.MLPClassifier and fastdrop.MLPRegressor need scikit-learn"
+):
     import sklearn  # noqa: F401
-except ModuleNotFoundError as error:
-    if error.name != "sklearn":
-        raise  # it is there, but broken
-    raise ImportError(
-        "fastdrop.MLPClassifier and fastdrop.MLPRegressor need scikit-learn. Install it with\n"
-        "    python -m pip install 'fastdrop-numpy[sklearn]'"
-    ) from None
 
 from fastdrop.estimators.classifier import MLPClassifier
 from fastdrop.estimators.regressor import MLPRegressor

@@ -26,8 +26,10 @@ FLOORS = [
     {"fastdrop.parameters"},
     {"fastdrop.optim", "fastdrop.nn", "fastdrop.nn."},
     {"fastdrop.checkpoint"},
-    {"fastdrop.interop", "fastdrop.interop."},
+    {"fastdrop.interop", "fastdrop.interop.threadpoolctl"},
     {"fastdrop.estimators", "fastdrop.estimators."},
+    {"fastdrop.interop.dask", "fastdrop.interop.dask."},
+    {"fastdrop.dask"},  # the public doors to fastdrop.interop
     {"fastdrop"},  # __init__ gathers the names of the floors below
     {"fastdrop.demo_uncertainty"},
     {"fastdrop.demo"},
@@ -40,8 +42,10 @@ REQUIRED_PACKAGES = {"numpy"}
 # Subpackages that stand on an optional package, and are imported as a whole when they are needed.
 LAZY_SUBPACKAGES = {
     "fastdrop.estimators": {"sklearn", "scipy"},
-    "fastdrop.interop": {"threadpoolctl"},
+    "fastdrop.interop": {"dask", "threadpoolctl"},
 }
+# Modules that only give the names of such a subpackage, imported as late as that.
+DOORS = ("fastdrop.dask",)
 
 MAX_LINES = 400
 
@@ -167,7 +171,7 @@ def test_lazy_subpackages_are_imported_by_nobody_else(package):
     eager = [
         module
         for module in MODULES
-        if not module.startswith(tuple(LAZY_SUBPACKAGES))
+        if not module.startswith((*LAZY_SUBPACKAGES, *DOORS))
         and any(name.startswith(package) for name, at_import in imports(module) if at_import)
     ]
     assert eager == []
@@ -180,7 +184,16 @@ def test_import_loads_numpy_only():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
-    optional = {"sklearn", "scipy", "tqdm", "matplotlib", "torch", "threadpoolctl", "pytest"}
+    optional = {
+        "sklearn",
+        "scipy",
+        "tqdm",
+        "matplotlib",
+        "torch",
+        "threadpoolctl",
+        "pytest",
+        "dask",
+    }
     assert loaded & optional == set()
 
 
