@@ -58,9 +58,12 @@ class Whole(Source):
             self.infer_lead = y.shape[:-1] if y.ndim > 1 else y.shape
         return matrix
 
-    def backward(self, grad, input_gradient):
+    def backward(self, grad, input_gradient, ready=None):
         """Return the input's gradient as a matrix of the columns that the source stores."""
         given = self.layer.backward(grad.reshape(*self.lead, grad.shape[1]), input_gradient)
+        if ready is not None:
+            for parameter in self.layer.parameters():
+                ready(parameter)
         if not input_gradient:
             return None
         given = numpy.ascontiguousarray(given, self.dtype)

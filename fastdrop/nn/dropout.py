@@ -8,6 +8,8 @@ from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, keep_probability, mask_plan, threshold
 from fastdrop.functional import dropout, dropout_backward
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
+from fastdrop.nn.masks import bit_count, units_taken
+from fastdrop.nn.windows import draw_window
 from fastdrop.operands import RowMask, row_mask
 from fastdrop.stream import MaskStream
 
@@ -27,14 +29,17 @@ class Drawn:
         Number of active units; all of them without `units`.
     mask : RowMask or None
         The mask of a matrix whose rows differ.
+    taken : numpy.ndarray of uint8 or None
+        Packed bits of the units that any row of the batch keeps; None: all.
     """
 
-    __slots__ = ("active", "mask", "units")
+    __slots__ = ("active", "mask", "taken", "units")
 
-    def __init__(self, units, active, mask):
+    def __init__(self, units, active, mask, taken):
         self.units = units
         self.active = active
         self.mask = mask
+        self.taken = taken
 
 
 class Layout:
@@ -89,6 +94,10 @@ class Dropout(Layer):
     stream : MaskStream
         Training forward number t uses its draw number t. A `Sequential` gives its dropout layers
         the children of its own stream, in their order; a layer outside has entropy of its own.
+    rows : tuple of int, or None
+        (first, total): the input's rows are rows ``first``, ``first + 1``, ... of a batch of
+        ``total``, and get their part of that batch's mask. None: they are the batch. A
+        `Sequential` sets it.
 
     Raises
     ------
@@ -135,7 +144,7 @@ class Dropout(Layer):
         self.exact_count = bool(exact_count)
         self.scale_at = scale_at
         self._threshold = threshold(self.keep_prob)
-        self._layout = self._stream = self._mask = self._drawn_for = None
+        self._layout = self._stream = self._mask = self._drawn_for = self.rows = None
 
     @property
     def rate(self):
@@ -166,7 +175,8 @@ class Dropout(Layer):
 
     def scale(self, shape):
         """The factor on what is kept in training, a float."""
-        scale = self.layout(shape).scale
+        batch = shape if self.rows is None else (self.rows[1], *shape[1:])
+        scale = self.layout(batch).scale
         return scale if self.scale_at == "train" else 1.0 if scale else 0.0
 
     def test_scale(self, shape):
@@ -180,16 +190,13 @@ class Dropout(Layer):
         width = shape[-1]
         if self._threshold == 1 << 64:
             stream._take()
-            return Drawn(None, width, None)
+            return Drawn(None, width, None, None)
+        if self.rows is not None:
+            units, mask, taken = draw_window(stream, shape, self.rows, self._options())
+            return Drawn(units, width if units is None else bit_count(units), mask, taken)
         if not layout.direct:
-            mask = stream.draw(
-                shape,
-                keep_prob=self.keep_prob,
-                shared_axes=self.shared_axes,
-                rows_per_mask=self.rows_per_mask,
-                exact_count=self.exact_count,
-            )
-            return Drawn(None, width, row_mask(mask, shape, "mask", "x"))
+            mask = row_mask(stream.draw(shape, **self._options()), shape, "mask", "x")
+            return Drawn(None, width, mask, units_taken(mask))
         bits = numpy.empty(layout.nbytes, numpy.uint8)
         key0, key1, starts = stream._key0, stream._key1, layout.starts
         if layout.kept is None:
@@ -209,12 +216,22 @@ class Dropout(Layer):
         if layout.unit:
             active = layout.kept
             if active is None:
-                active = int.from_bytes(bits.tobytes(), "little").bit_count()
-            return Drawn(bits, active, None)
+                active = bit_count(bits)
+            return Drawn(bits, active, None, bits)
         own = layout.plan.shape
         rows = 1 if self.rows_per_mask == "batch" else min(self.rows_per_mask, max(shape[0], 1))
         groups = math.prod(own[:-1])
-        return Drawn(None, width, RowMask(bits, rows, groups, width, layout.scale, self.keep_prob))
+        mask = RowMask(bits, rows, groups, width, layout.scale, self.keep_prob)
+        return Drawn(None, width, mask, units_taken(mask))
+
+    def _options(self):
+        """Arguments of `MaskStream.draw`."""
+        return {
+            "keep_prob": self.keep_prob,
+            "shared_axes": self.shared_axes,
+            "rows_per_mask": self.rows_per_mask,
+            "exact_count": self.exact_count,
+        }
 
     def forward(self, x, training=False):
         """Return x with units dropped, or as it is used at test time.

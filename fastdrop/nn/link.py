@@ -15,7 +15,7 @@ from fastdrop._backend import kernels
 from fastdrop.nn.buffers import Buffers
 from fastdrop.nn.dense import set_gradient
 from fastdrop.nn.identity import Identity
-from fastdrop.nn.masks import compress, expand, per_element, units_taken
+from fastdrop.nn.masks import compress, expand, per_element
 from fastdrop.nn.plan import choose, choose_gradient
 from fastdrop.nn.relu import ReLU
 from fastdrop.operands import share_of_nonzeros
@@ -145,7 +145,7 @@ class Link(Source):
         self.units, self.active, self.mask = drawn.units, drawn.active, drawn.mask
         self.scale = dropout.scale(shape)
         self.keep_prob = dropout.keep_prob
-        self.taken = drawn.units if drawn.mask is None else units_taken(drawn.mask)
+        self.taken = drawn.taken
 
     def _copied(self, x, rows):
         """The input without a product: its active columns, in an array of our own."""
@@ -225,7 +225,7 @@ class Link(Source):
 
     # --- Backward ----------------------------------------------------------------------------
 
-    def backward(self, grad, input_gradient):
+    def backward(self, grad, input_gradient, ready=None):
         """Set the gradients of the parameters; return the input's, (rows, columns of the source).
 
         Parameters
@@ -234,6 +234,8 @@ class Link(Source):
             With respect to the output; overwritten.
         input_gradient : bool
             Else None is returned.
+        ready : callable, optional
+            Called with each parameter once its gradient is there, before the input's is computed.
         """
         if self.gate is not None:
             kernels.apply_mask(grad, *self.gate, self.scale, grad)
@@ -247,6 +249,9 @@ class Link(Source):
         if self.dense is None:
             return self._copied_backward(grad) if input_gradient else None
         self._weight_gradient(grad)
+        if ready is not None:
+            for parameter in self.dense.parameters():
+                ready(parameter)
         return self._input_gradient(grad) if input_gradient else None
 
     def _copied_backward(self, grad):

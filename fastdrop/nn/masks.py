@@ -4,7 +4,7 @@ import numpy
 
 from fastdrop._backend import kernels
 
-__all__ = ["compress", "expand", "per_element", "units_taken"]
+__all__ = ["bit_count", "compress", "expand", "per_element", "units_taken"]
 
 
 def per_element(mask, rows):
@@ -27,8 +27,12 @@ def units_taken(mask):
         taken = numpy.bitwise_or.reduce(lines, axis=0)
     else:
         taken = numpy.packbits(_unpacked(mask).any(axis=0), bitorder="little")
-    count = int.from_bytes(taken.tobytes(), "little").bit_count()
-    return None if count == mask.width else taken
+    return None if bit_count(taken) == mask.width else taken
+
+
+def bit_count(units):
+    """Number of ones in packed bits."""
+    return int.from_bytes(units.tobytes(), "little").bit_count()
 
 
 def _unpacked(mask):

@@ -10,6 +10,7 @@ from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Layer, fitting_gradient
 from fastdrop.nn.link import Source
+from fastdrop.nn.windows import check_rows
 from fastdrop.parameters import check_keys, check_names
 from fastdrop.stream import MaskStream, as_stream
 
@@ -120,7 +121,7 @@ class Sequential(Layer):
             raise ValueError(f"x must have shape (batch, ...), got {x.shape}")
         return contiguous(x, self.dtype)
 
-    def forward(self, x, training=False):
+    def forward(self, x, training=False, rows=None):
         """Return the network's output.
 
         Parameters
@@ -130,6 +131,11 @@ class Sequential(Layer):
             leave it as it is until `backward`.
         training : bool, optional
             Draw masks, and keep what `backward` needs. At test time every unit takes part.
+        rows : tuple of int, optional
+            (first, total): `x` holds rows ``first``, ``first + 1``, ... of a batch of ``total``
+            rows, the others being elsewhere, and gets their part of the batch's masks. The units
+            that an optimiser takes for active are then those of the whole batch. `x` may have no
+            rows at all.
 
         Returns
         -------
@@ -139,21 +145,27 @@ class Sequential(Layer):
         Raises
         ------
         TypeError, ValueError
-            If `x` is not what the first layer expects.
+            If `x` is not what the first layer expects, or the batch has no such `rows`.
         """
         x = self._checked(x)
+        rows = check_rows(rows, len(x))
         lead, width = x.shape[:-1], x.shape[-1]
         matrix = x.reshape(-1, width) if x.ndim != 2 else x
         if not training:
             return self._infer(matrix, lead)
         positions = [layer.stream.position for layer in self._dropouts]
         try:
+            for layer in self._dropouts:
+                layer.rows = rows
             y = self._train(matrix, lead)
         except BaseException:
             # Of a forward that failed half-way no draw counts: all layers repeat theirs.
             for layer, position in zip(self._dropouts, positions, strict=True):
                 layer.stream.position = position
             raise
+        finally:
+            for layer in self._dropouts:
+                layer.rows = None
         self._shape_in = x.shape
         return y
 
@@ -187,7 +199,7 @@ class Sequential(Layer):
                 y = y.copy() if link is not self._links[-1] else y
         return y if len(lead) == 1 else y.reshape(*lead, y.shape[1])
 
-    def backward(self, grad, input_gradient=False):
+    def backward(self, grad, input_gradient=False, ready=None):
         """Set the gradients of all parameters.
 
         Parameters
@@ -196,6 +208,9 @@ class Sequential(Layer):
             Gradient of the loss with respect to what the last training forward returned.
         input_gradient : bool, optional
             Whether the gradient of the network's input is computed as well.
+        ready : callable, optional
+            Called with each `Parameter` as soon as its gradient is there, the last layer's first,
+            while those of earlier layers are still to be computed.
 
         Returns
         -------
@@ -220,7 +235,7 @@ class Sequential(Layer):
             grad = grad.copy()
         links = self._links if input_gradient else self._learning
         for link in reversed(links):
-            grad = link.backward(grad, input_gradient or link is not links[0])
+            grad = link.backward(grad, input_gradient or link is not links[0], ready)
         return grad.reshape(self._shape_in).copy() if input_gradient else None
 
     def state_dict(self):

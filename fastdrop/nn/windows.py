@@ -1,0 +1,117 @@
+"""Masks for some rows of a larger batch, whose other rows are somewhere else: on other machines."""
+
+import math
+
+import numpy
+
+from fastdrop.arguments import integer, mask_plan
+from fastdrop.mask import Mask
+from fastdrop.nn.masks import units_taken
+from fastdrop.operands import row_mask
+
+__all__ = ["check_rows", "draw_window"]
+
+# Mask rows of the first look at what the rest of a batch keeps; each further look takes twice as
+# many.
+FIRST_LOOK = 32
+
+
+def check_rows(rows, batch):
+    """Check a `rows` argument: which rows of which batch `batch` rows are.
+
+    Returns
+    -------
+    tuple of int, or None
+
+    Raises
+    ------
+    TypeError
+        If it is neither None nor a pair of ints.
+    ValueError
+        If the larger batch has no such rows.
+    """
+    if rows is None:
+        return None
+    if not isinstance(rows, tuple | list) or len(rows) != 2:
+        raise TypeError(f"rows must be None or a pair (first, total), got {rows!r}")
+    first, total = (integer(value, "rows") for value in rows)
+    if first < 0 or first + batch > total:
+        raise ValueError(
+            f"rows must have 0 <= first and first + {batch} <= total for {batch} rows of x, got "
+            f"({first}, {total})"
+        )
+    return first, total
+
+
+def draw_window(stream, shape, rows, options):
+    """Draw the part of a batch's mask that belongs to some of its rows.
+
+    Parameters
+    ----------
+    stream : MaskStream
+        Advances by one draw, as for the whole batch.
+    shape : tuple of int, (batch, ..., units)
+        Of the rows at hand.
+    rows : tuple of int
+        (first, total): which rows of which batch.
+    options : dict
+        Of `MaskStream.draw`: ``keep_prob``, ``rows_per_mask``, ``shared_axes``, ``exact_count``.
+
+    Returns
+    -------
+    units : numpy.ndarray of uint8 or None
+        Packed bits of the active units, where all rows of the batch share them.
+    mask : RowMask or None
+        Else the mask of the rows at hand.
+    taken : numpy.ndarray of uint8 or None
+        Packed bits of the units that any row of the whole batch keeps; None: all. The same for all
+        parts of a batch.
+    """
+    first, total = rows
+    batch = (total, *shape[1:])
+    own = mask_plan(batch, options["shared_axes"], options["rows_per_mask"]).shape
+    number = stream.position
+    if own[-1] == shape[-1] and math.prod(own[:-1]) == 1:
+        units = stream.draw(batch, **options).bits.copy()
+        return units, None, units
+    start, stop, skipped = _groups(first, shape[0], own[0], options["rows_per_mask"])
+    rest = tuple(slice(0, extent) for extent in own[1:])
+    mask = stream.draw(batch, window=(slice(start, stop), *rest), **options)
+    if skipped:
+        kept = numpy.repeat(mask.to_array(), options["rows_per_mask"], axis=0)
+        kept = kept[skipped : skipped + shape[0]]
+        mask = Mask.from_array(kept, mask.keep_prob).with_scale(mask.scale)
+    mask = row_mask(mask, shape, "mask", "x")
+    taken = units_taken(mask)
+    if taken is not None:
+        taken = _taken_by_batch(stream, number, batch, own, options)
+    return None, mask, taken
+
+
+def _groups(first, count, groups, rows_per_mask):
+    """Mask rows of some rows of a batch, and how many rows of the first one's group are before."""
+    if rows_per_mask == "batch":
+        return 0, 1, 0
+    if groups == 1 and rows_per_mask == 1:
+        return 0, 1, 0  # axis 0 is shared, or the batch is a single row
+    if count == 0:
+        return 0, 0, 0
+    start = first // rows_per_mask
+    stop = -(-(first + count) // rows_per_mask)
+    return start, stop, first - start * rows_per_mask
+
+
+def _taken_by_batch(stream, number, batch, own, options):
+    """Bits of the units that any row of a batch keeps; None if that is all of them.
+
+    Looks at no more of the batch's mask than it takes to find every unit kept.
+    """
+    kept = numpy.zeros(batch[-1], bool)
+    start, step = 0, FIRST_LOOK
+    rest = tuple(slice(0, extent) for extent in own[1:])
+    while start < own[0] and not kept.all():
+        stop = min(start + step, own[0])
+        mask = stream.draw(batch, window=(slice(start, stop), *rest), at=number, **options)
+        kept |= mask.to_array().any(axis=tuple(range(len(own) - 1)))
+        start, step = stop, 2 * step
+    return None if kept.all() else numpy.packbits(kept, bitorder="little")

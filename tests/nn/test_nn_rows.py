@@ -1,0 +1,164 @@
+"""Rows of a batch in several places: each part gets its window of the whole batch's masks."""
+
+import itertools
+
+import numpy
+import pytest
+from nn_cases import randomise, values
+
+from fastdrop import nn
+
+WIDTHS = (5, 19, 13, 3)
+CUTS = [(0, 12), (0, 7, 12), (0, 0, 12), (0, 3, 3, 8, 12, 12), tuple(range(13))]
+OPTIONS = [
+    {"rows_per_mask": "batch"},
+    {"rows_per_mask": 1},
+    {"rows_per_mask": 4},
+    {"rows_per_mask": 5},
+    {"rows_per_mask": 100},
+    {"rows_per_mask": "batch", "exact_count": True},
+    {"rows_per_mask": 1, "exact_count": True},
+    {"rows_per_mask": 3, "exact_count": True},
+    {"shared_axes": (0,)},
+    {"shared_axes": (1,)},
+    {"shared_axes": (-1,), "exact_count": True},
+    {"rows_per_mask": 1, "scale_at": "test"},
+]
+
+
+def network(rate, first, second, seed=3):
+    layers = [
+        nn.Dropout(rate / 2, **first),
+        nn.Dense(*WIDTHS[:2]),
+        nn.ReLU(),
+        nn.Dropout(rate, **first),
+        nn.Dense(*WIDTHS[1:3]),
+        nn.Tanh(),
+        nn.Dropout(rate, **second),
+        nn.Dense(*WIDTHS[2:]),
+    ]
+    net = nn.Sequential(layers, rng=seed, dtype=numpy.float64)
+    randomise(net)
+    return net
+
+
+def units(parameter):
+    return [
+        None if part is None else part[0].tobytes() for part in (parameter.rows, parameter.columns)
+    ]
+
+
+@pytest.mark.parametrize("first", OPTIONS, ids=str)
+@pytest.mark.parametrize(
+    ("rate", "dimensions", "cuts"),
+    [(0.5, 2, cuts) for cuts in CUTS]
+    + [(0.9, 2, CUTS[3]), (0.5, 3, CUTS[3]), (0.9, 3, CUTS[4]), (0.0, 2, CUTS[1])],
+    ids=str,
+)
+def test_parts_of_a_batch_add_up_to_the_whole(first, rate, dimensions, cuts):
+    x = values((cuts[-1], *[4] * (dimensions - 2), WIDTHS[0]))
+    second = OPTIONS[0] if rate == 0.5 else first
+    whole, part = network(rate, first, second), network(rate, first, second)
+    for draw in range(2):
+        y = whole.forward(x, training=True)
+        grad = values(y.shape, 7)
+        whole.backward(grad)
+        sums = [0.0 for _ in part.parameters()]
+        for start, stop in itertools.pairwise(cuts):
+            for layer in part.layers:
+                if isinstance(layer, nn.Dropout):
+                    layer.stream.position = draw
+            given = part.forward(x[start:stop], training=True, rows=(start, cuts[-1]))
+            numpy.testing.assert_allclose(given, y[start:stop], rtol=1e-12, atol=1e-12)
+            part.backward(grad[start:stop])
+            for place, (mine, other) in enumerate(
+                zip(part.parameters(), whole.parameters(), strict=True)
+            ):
+                assert units(mine) == units(other)
+                assert (mine.compact, mine.grad.shape) == (other.compact, other.grad.shape)
+                sums[place] = sums[place] + mine.full_grad()
+        for total, other in zip(sums, whole.parameters(), strict=True):
+            numpy.testing.assert_allclose(total, other.full_grad(), rtol=1e-11, atol=1e-11)
+    assert part.state_dict()["dropout0.stream"] == whole.state_dict()["dropout0.stream"]
+
+
+def test_exact_counts_along_the_batch_are_those_of_the_whole():
+    """All other axes shared: k of the batch's rows are kept, not k of each part's."""
+    options = {"shared_axes": (1,), "exact_count": True}
+    net = nn.Sequential([nn.Dropout(0.5, **options)], rng=0, dtype=numpy.float64)
+    parts = []
+    for start in (0, 3, 9):
+        net.layers[0].stream.position = 0
+        stop = {0: 3, 3: 9, 9: 11}[start]
+        parts.append(net.forward(numpy.ones((stop - start, 4)), training=True, rows=(start, 11)))
+    net.layers[0].stream.position = 0
+    whole = net.forward(numpy.ones((11, 4)), training=True)
+    numpy.testing.assert_array_equal(numpy.concatenate(parts), whole)
+    assert numpy.count_nonzero(whole[:, 0]) == 6
+    assert whole.max() == 11 / 6
+
+
+def test_rows_hold_for_one_forward_only():
+    net = network(0.5, OPTIONS[1], OPTIONS[1])
+    other = network(0.5, OPTIONS[1], OPTIONS[1])
+    x = values((4, WIDTHS[0]))
+    net.forward(x, training=True, rows=(5, 20))
+    other.forward(x, training=True)
+    numpy.testing.assert_array_equal(net.forward(x, training=True), other.forward(x, training=True))
+
+
+@pytest.mark.parametrize(
+    ("rows", "error"),
+    [
+        (3, TypeError),
+        ((1, 2, 3), TypeError),
+        ((0, 4.0), TypeError),
+        ((True, 9), TypeError),
+        ((-1, 9), ValueError),
+        ((6, 9), ValueError),
+    ],
+)
+def test_rows_that_cannot_be(rows, error):
+    net = network(0.5, OPTIONS[1], OPTIONS[1])
+    with pytest.raises(error, match="rows"):
+        net.forward(values((4, WIDTHS[0])), training=True, rows=rows)
+    assert net.layers[0].stream.position == 0
+
+
+class Scale(nn.Layer):
+    """A layer of a user's own, with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter("scale", numpy.ones(19, numpy.float32))
+
+    def parameters(self):
+        return [self.weight]
+
+    def forward(self, x, training=False):
+        self.x = x
+        return x * self.weight.value
+
+    def backward(self, grad, input_gradient=True):
+        self.weight.grad = (self.x * grad).sum(axis=0)
+        return grad * self.weight.value
+
+
+def test_gradients_are_announced_when_they_are_there():
+    net = nn.Sequential([nn.Dense(5, 19), nn.ReLU(), Scale(), nn.Dropout(0.5), nn.Dense(19, 3)])
+    net.backward(net.forward(numpy.ones((4, 5)), training=True))
+    expected = [parameter.grad.copy() for parameter in net.parameters()]
+    seen = {}
+    for layer in net.layers:
+        if isinstance(layer, nn.Dropout):
+            layer.stream.position = 0
+
+    def ready(parameter):
+        seen[parameter.name] = parameter.grad.copy()
+        assert len(seen) == 5 or not all(name in seen for name in ("dense0.weight", "dense0.bias"))
+
+    net.backward(net.forward(numpy.ones((4, 5)), training=True), ready=ready)
+    order = ["dense1.weight", "dense1.bias", "scale", "dense0.weight", "dense0.bias"]
+    assert [name.removeprefix("scale0.") for name in seen] == order
+    for parameter, grad in zip(net.parameters(), expected, strict=True):
+        numpy.testing.assert_allclose(seen[parameter.name], grad, rtol=1e-5)
