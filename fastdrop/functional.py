@@ -13,7 +13,7 @@ from fastdrop.arguments import (
     mask_plan,
     real_number,
 )
-from fastdrop.mask import Mask
+from fastdrop.mask import Mask, OutputAndMask
 from fastdrop.stream import MaskStream, as_stream
 
 __all__ = ["apply_mask", "dropout", "dropout_backward"]
@@ -68,7 +68,8 @@ def dropout(
     y : numpy.ndarray, shape and dtype of `x`
         Dropped elements are exactly +0.0, whatever they were (NaN and infinity too).
     mask : Mask or None
-        What `dropout_backward` needs; one bit per element.
+        What `dropout_backward` needs; one bit per element. A pair that is not unpacked
+        (``h = dropout(...)``) is a tuple whose arithmetic is a TypeError.
 
     Raises
     ------
@@ -124,12 +125,12 @@ def dropout(
         inverse_keep, test_scale = inverse(keep), keep
     if not training:
         if scale_at == "test":
-            return _scaled(x, test_scale, out), None
+            return OutputAndMask((_scaled(x, test_scale, out), None))
         if out is None:
-            return given, None
+            return OutputAndMask((given, None))
         out = _output(out, x)
         numpy.copyto(out, x)
-        return out, None
+        return OutputAndMask((out, None))
     y = numpy.empty_like(x) if out is None else _output(out, x)
     aligned = y if y.flags.aligned else numpy.empty_like(x)
     stream = as_stream(rng)  # all memory is there: a draw that cannot be used is not made
@@ -142,7 +143,7 @@ def dropout(
         exact_count=exact_count,
     )
     mask = Mask._new(mask._bits, mask._shape, mask._rows_per_mask, keep, scale)
-    return _applied(x, mask, scale, y, aligned), mask
+    return OutputAndMask((_applied(x, mask, scale, y, aligned), mask))
 
 
 def _plain_dropout(x, keep, stream, scale_at, out):
@@ -155,7 +156,7 @@ def _plain_dropout(x, keep, stream, scale_at, out):
     except MemoryError:
         stream._give_back(number)
         raise
-    return y, Mask._new(bits, x.shape, 1, keep, scale)
+    return OutputAndMask((y, Mask._new(bits, x.shape, 1, keep, scale)))
 
 
 def dropout_backward(grad_y, mask, *, scale=None, out=None):

@@ -5,15 +5,21 @@ import math
 import numpy
 
 from fastdrop.arguments import as_array, inverse, keep_probability, real_number
+from fastdrop.refusal import NoArithmetic, is_product
 
-__all__ = ["Mask"]
+__all__ = ["Mask", "OutputAndMask"]
 
 
-class Mask:
+class Mask(NoArithmetic):
     """Which elements of an array are kept: one bit per element.
 
     Masks come from `MaskStream.draw`, `dropout` and `Mask.from_array`. They are immutable: the
     same mask can serve the forward pass, the backward pass and the update.
+
+    ``|``, ``&``, ``^`` and ``~`` combine masks of one layout; the result has scale 1. Slices of step
+    1 give a window: ``mask[:32]`` has the bits, scale and `keep_prob` of the mask's first 32 rows.
+    Arithmetic with a mask (``grad * mask``, ``mask @ w``, NumPy's functions) would leave out the
+    scale and is a TypeError: `apply_mask` multiplies, `to_array` gives the bits.
 
     Attributes
     ----------
@@ -29,6 +35,8 @@ class Mask:
         Element ``e`` (C order) is bit ``e & 7`` of byte ``e >> 3``; 1 is kept. Unused bits are 0.
     nbytes : int
         Bytes of `bits`.
+    ndim, size : int
+        Axes and elements of the mask's own shape; ``len(mask)`` is the length of its first axis.
 
     Examples
     --------
@@ -41,9 +49,16 @@ class Mask:
            [1, 0, 0, 0]])
     >>> mask.count(), mask.nbytes
     (3, 1)
+    >>> mask[1:, :2].to_array(dtype=int)
+    array([[1, 0]])
     """
 
     __slots__ = ("_bits", "_keep_prob", "_rows", "_rows_per_mask", "_scale", "_shape")
+
+    _refused = (
+        "a fastdrop.Mask takes no part in arithmetic, which would leave out its scale; "
+        "fastdrop.apply_mask(x, mask) keeps and scales, mask.to_array() gives the bits"
+    )
 
     def __init__(self):
         raise TypeError(
@@ -103,16 +118,14 @@ class Mask:
     keep_prob = property(lambda self: self._keep_prob, doc="float or None.")
     scale = property(lambda self: self._scale, doc="float: the factor on kept values.")
     nbytes = property(lambda self: self._bits.nbytes, doc="int: bytes of the packed bits.")
+    ndim = property(lambda self: len(self._shape), doc="int: axes of the mask's own shape.")
+    size = property(lambda self: math.prod(self._shape), doc="int: elements, kept and dropped.")
 
     @property
     def bits(self):
         """numpy.ndarray of uint8: the packed bits, read-only."""
         self._bits.flags.writeable = False  # here, not for every mask: few are ever looked at
         return self._bits.view()
-
-    @property
-    def _size(self):
-        return math.prod(self._shape)
 
     def count(self):
         """Return the number of kept elements, an int."""
@@ -134,7 +147,7 @@ class Mask:
         return self._flat().reshape(self._shape).astype(dtype, copy=False)
 
     def _flat(self):
-        flat = numpy.unpackbits(self._bits, count=self._size, bitorder="little")
+        flat = numpy.unpackbits(self._bits, count=self.size, bitorder="little")
         return flat.view(numpy.bool_)
 
     def with_scale(self, s):
@@ -154,22 +167,77 @@ class Mask:
             raise ValueError("a mask is packed: an array of it is always a copy")
         return self.to_array(bool if dtype is None else dtype)
 
+    def __array_function__(self, func, types, args, kwargs):
+        """Give NumPy's functions the bits, as `numpy.asarray` does; refuse those that multiply."""
+        if is_product(func):
+            raise TypeError(f"numpy.{func.__name__}: {self._refused}")
+        return func(*_with_arrays(args), **_with_arrays(kwargs))
+
+    def __len__(self):
+        if not self._shape:
+            raise TypeError("len() of a mask without axes")
+        return self._shape[0]
+
+    def __bool__(self):
+        return True  # a mask is there, whatever it keeps: `if mask` asks for None
+
+    __iter__ = None  # rows are slices: mask[i : i + 1]
+
+    def __getitem__(self, window):
+        """Return a window: slices of step 1, one per axis or fewer, and ``...`` as in NumPy.
+
+        Raises
+        ------
+        TypeError
+            For an index that is no slice.
+        ValueError
+            For slices of another step, or more of them than axes.
+        """
+        parts = window if isinstance(window, tuple) else (window,)
+        for part in parts:
+            if part is not Ellipsis and not isinstance(part, slice):
+                raise TypeError(
+                    f"a mask is indexed by slices, got {part!r}; mask.to_array() takes any index"
+                )
+            if isinstance(part, slice) and part.step not in (None, 1):
+                raise ValueError(f"a mask is indexed by slices of step 1, got {part!r}")
+        try:
+            kept = self.to_array()[window]
+        except IndexError as error:
+            raise ValueError(f"{error}: a mask of shape {self._shape} got {window!r}") from None
+        bits = numpy.packbits(kept.reshape(-1), bitorder="little")
+        return Mask._new(bits, kept.shape, self._rows_per_mask, self._keep_prob, self._scale)
+
     def __or__(self, other):
         """Keep what either of two masks of the same layout keeps; scale 1."""
+        return self._joined(numpy.bitwise_or, other)
+
+    def __and__(self, other):
+        """Keep what both of two masks of the same layout keep; scale 1."""
+        return self._joined(numpy.bitwise_and, other)
+
+    def __xor__(self, other):
+        """Keep what exactly one of two masks of the same layout keeps; scale 1."""
+        return self._joined(numpy.bitwise_xor, other)
+
+    # Without these, `mask |= other` would find the refusals of the base.
+    __ior__, __iand__, __ixor__ = __or__, __and__, __xor__
+
+    def _joined(self, join, other):
         if not isinstance(other, Mask):
-            return NotImplemented
+            raise TypeError(f"numpy.{join.__name__}: {self._refused}; masks combine with masks")
         for name in ("shape", "rows_per_mask"):
             ours, theirs = getattr(self, name), getattr(other, name)
             if ours != theirs:
                 raise ValueError(f"masks of different {name} cannot be joined: {ours}, {theirs}")
-        bits = self._bits | other._bits
+        bits = join(self._bits, other._bits)
         return Mask._new(bits, self._shape, self._rows_per_mask, None, 1.0)
 
     def __invert__(self):
         """Keep exactly what this mask drops; scale 1."""
         bits = ~self._bits
-        if self._size % 8:
-            bits[-1] &= (1 << self._size % 8) - 1
+        if self.size % 8:
+            bits[-1] &= (1 << self.size % 8) - 1
         dropped = None if self._keep_prob is None else 1.0 - self._keep_prob
         return Mask._new(bits, self._shape, self._rows_per_mask, dropped, 1.0)
 
@@ -219,6 +287,55 @@ class Mask:
             return aligned, 1
         # More rows than there are mean as much as all of them, and may be beyond the kernels.
         return aligned, rows if rows == 1 else min(rows, max(shape[0], 1))
+
+
+class OutputAndMask(NoArithmetic, tuple):
+    """The pair ``(y, mask)`` that `dropout` returns: a tuple that refuses to be computed with.
+
+    ``h = dropout(h, 0.5)`` followed by ``h @ w`` would have NumPy stack the two into one array.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> h = fastdrop.dropout(numpy.ones((2, 3)), rate=0.5, rng=0)
+    >>> h @ numpy.ones((3, 2))
+    Traceback (most recent call last):
+    TypeError: numpy.matmul: dropout returned a pair, unpack it first: y, mask = dropout(...)
+    """
+
+    __slots__ = ()
+
+    _refused = "dropout returned a pair, unpack it first: y, mask = dropout(...)"
+
+    def __add__(self, other):
+        """Concatenate with another tuple, as tuples do."""
+        if not isinstance(other, tuple):
+            raise TypeError(f"operator add: {self._refused}")
+        return tuple.__add__(self, other)
+
+    __iadd__ = __add__
+
+    def __radd__(self, other):
+        if not isinstance(other, tuple):
+            raise TypeError(f"operator add: {self._refused}")
+        return other + tuple(self)
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError(self._refused)
+
+    def __array_function__(self, func, types, args, kwargs):
+        raise TypeError(f"numpy.{func.__name__}: {self._refused}")
+
+
+def _with_arrays(value):
+    """Arguments of a function with an array in the place of every mask."""
+    if isinstance(value, Mask):
+        return value.to_array()
+    if isinstance(value, dict):
+        return {name: _with_arrays(part) for name, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_with_arrays, value))
+    return value
 
 
 def _broadcasts(own, shape):

@@ -220,3 +220,75 @@ def test_a_pickled_mask_is_small():
 def test_repr_names_shape_and_keep_prob(mask):
     assert "(6, 11)" in repr(mask)
     assert "0.4" in repr(mask)
+
+
+def test_and_and_xor():
+    other = numpy.random.default_rng(1).random(ARRAY.shape) < 0.5
+    first, second = Mask.from_array(ARRAY, keep_prob=0.25), Mask.from_array(other)
+    for joined, expected in ((first & second, ARRAY & other), (first ^ second, ARRAY ^ other)):
+        numpy.testing.assert_array_equal(joined.to_array(), expected)
+        assert (joined.scale, joined.keep_prob) == (1, None)
+        assert joined.count() == expected.sum()
+    mask = first
+    mask &= second
+    assert mask == first & second
+    with pytest.raises(ValueError, match="shape"):
+        first & Mask.from_array(ARRAY.T)
+    grouped = MaskStream(0).draw((6, 11), rate=0.5, rows_per_mask="batch")
+    with pytest.raises(ValueError, match="rows_per_mask"):
+        grouped ^ Mask.from_array(ARRAY[:1])
+
+
+@pytest.mark.parametrize("shape", [(0,), (5,), (3, 0, 2), (2, 3, 4)])
+def test_length_dimensions_and_size(shape):
+    mask = MaskStream(0).draw(shape, rate=0.5)
+    array = mask.to_array()
+    assert (len(mask), mask.ndim, mask.size) == (len(array), array.ndim, array.size)
+    assert bool(mask)  # one is there, even if it is empty
+
+
+def test_a_mask_without_axes_has_no_length():
+    with pytest.raises(TypeError, match="without axes"):
+        len(MaskStream(0).draw((), rate=0.5))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        numpy.s_[:], numpy.s_[1:3], numpy.s_[1:3, 2:9], numpy.s_[:, 3:], numpy.s_[..., :4],
+        numpy.s_[-2:, -5:-1], numpy.s_[4:2], numpy.s_[2:100], numpy.s_[...], numpy.s_[0:1:1],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_window_by_index(mask, window):
+    part = mask[window]
+    numpy.testing.assert_array_equal(part.to_array(), mask.to_array()[window])
+    assert (part.scale, part.keep_prob, part.rows_per_mask) == (2.5, 0.4, 1)
+
+
+def test_a_window_by_index_is_the_window_of_the_draw():
+    options = {"rate": 0.5, "rows_per_mask": 4, "at": 3}
+    whole = MaskStream(0).draw((10, 70), **options)
+    for window in ((slice(1, 3), slice(5, 69)), (slice(0, 2), slice(0, 70))):
+        part = MaskStream(0).draw((10, 70), window=window, **options)
+        assert whole[window] == part
+        assert whole[window].rows_per_mask == part.rows_per_mask == 4
+
+
+@pytest.mark.parametrize(
+    ("index", "error"),
+    [
+        (0, TypeError), ((0, slice(None)), TypeError), (None, TypeError), ([0, 1], TypeError),
+        (ARRAY, TypeError), (slice(None, None, 2), ValueError), (slice(None, None, -1), ValueError),
+        ((slice(None),) * 3, ValueError), ((..., ...), ValueError),
+    ],
+    ids=range(9),
+)  # fmt: skip
+def test_what_is_no_window(mask, index, error):
+    with pytest.raises(error, match="mask"):
+        mask[index]
+
+
+def test_a_mask_is_not_iterated(mask):
+    with pytest.raises(TypeError, match="iterable"):
+        iter(mask)

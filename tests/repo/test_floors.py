@@ -18,7 +18,7 @@ FLOORS = [
     {"fastdrop._kernels", "fastdrop.reference", "fastdrop.reference."},
     {"fastdrop._backend"},
     {"fastdrop.config"},
-    {"fastdrop.arguments"},
+    {"fastdrop.arguments", "fastdrop.refusal"},
     {"fastdrop.stream", "fastdrop.mask"},
     {"fastdrop.functional", "fastdrop.cost", "fastdrop.operands"},
     {"fastdrop.products"},
