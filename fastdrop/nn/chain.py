@@ -34,29 +34,26 @@ class Whole(Source):
 
     def forward(self, x, lead, last):
         """Return the layer's output as a matrix; `lead` says what its leading axes were."""
-        return self._called(x, lead, True)
+        if self.source.units is not None:
+            x = self.source.expanded(x, numpy.empty((len(x), self.source.width), self.dtype))
+        x = _with_batch(x, lead)
+        matrix, self.lead = self._called(x, True)
+        self.shape_in = x.shape
+        self.width = self.active = matrix.shape[1]
+        return matrix
 
     def infer(self, x, lead):
-        """Return the layer's output at test time."""
-        return self._called(x, lead, False)
+        """Return the layer's output at test time, and the shape of the batch; keep nothing."""
+        return self._called(_with_batch(x, lead), False)
 
-    def _called(self, x, lead, training):
-        whole = x
-        if training and self.source.units is not None:
-            whole = self.source.expanded(x, numpy.empty((len(x), self.source.width), self.dtype))
-        whole = whole.reshape(*lead, -1 if whole.size else whole.shape[-1])
-        y = numpy.asarray(self.layer.forward(whole, training), self.dtype)
-        if y.ndim < 1 or y.shape[:1] != lead[:1]:
+    def _called(self, x, training):
+        y = numpy.asarray(self.layer.forward(x, training), self.dtype)
+        if y.ndim < 1 or y.shape[:1] != x.shape[:1]:
             raise ValueError(
-                f"{self.layer.name}: forward must return shape ({lead[0]}, ...), got {y.shape}"
+                f"{self.layer.name}: forward must return shape ({x.shape[0]}, ...), got {y.shape}"
             )
-        matrix = numpy.ascontiguousarray(y.reshape(-1, y.shape[-1]) if y.ndim > 1 else y[:, None])
-        if training:
-            self.shape_in, self.lead = whole.shape, y.shape[:-1] if y.ndim > 1 else y.shape
-            self.width = self.active = matrix.shape[1]
-        else:
-            self.infer_lead = y.shape[:-1] if y.ndim > 1 else y.shape
-        return matrix
+        matrix = y.reshape(-1, y.shape[-1]) if y.ndim > 1 else y[:, None]
+        return numpy.ascontiguousarray(matrix), y.shape[:-1] if y.ndim > 1 else y.shape
 
     def backward(self, grad, input_gradient, ready=None):
         """Return the input's gradient as a matrix of the columns that the source stores."""
@@ -76,6 +73,11 @@ class Whole(Source):
         if numpy.may_share_memory(matrix, grad):
             matrix = matrix.copy()
         return self.source.compressed(matrix)
+
+
+def _with_batch(x, lead):
+    """A matrix with the axes of the batch in front."""
+    return x.reshape(*lead, -1 if x.size else x.shape[-1])
 
 
 def chain_of(layers, source, dtype):

@@ -1,6 +1,8 @@
 """The fully connected layer."""
 
 import math
+import os
+import threading
 
 import numpy
 
@@ -12,6 +14,19 @@ from fastdrop.parameters import Parameter
 __all__ = ["Dense"]
 
 INITIALIZERS = ("he", "glorot", "zeros")
+
+# Guards the first use of layers outside of a network, which makes their weights: threads that share
+# a layer share them, too. A forked child gets a lock of its own.
+_first_use = threading.Lock()
+
+
+def _after_fork_in_child():
+    global _first_use
+    _first_use = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class Dense(Layer):
@@ -99,14 +114,16 @@ class Dense(Layer):
         elif self.initializer == "glorot":
             limit = math.sqrt(6 / (self.units_in + self.units_out))
             weight[...] = generator.uniform(-limit, limit, shape)
-        self._weight = Parameter(f"{self.name}.weight", weight)
         if self._has_bias:
             self._bias = Parameter(f"{self.name}.bias", aligned_zeros((self.units_out,), dtype))
+        self._weight = Parameter(f"{self.name}.weight", weight)  # last: it says that all is there
 
     def parameters(self):
         """Return the list of the layer's `Parameter` objects, the same ones every time."""
         if self._weight is None:
-            self.build(numpy.dtype(numpy.float32), numpy.random.default_rng())
+            with _first_use:
+                if self._weight is None:
+                    self.build(numpy.dtype(numpy.float32), numpy.random.default_rng())
         return [self._weight] if self._bias is None else [self._weight, self._bias]
 
     @property

@@ -15,6 +15,7 @@ from fastdrop._backend import kernels
 from fastdrop.nn.buffers import Buffers
 from fastdrop.nn.dense import set_gradient
 from fastdrop.nn.identity import Identity
+from fastdrop.nn.layer import fresh
 from fastdrop.nn.masks import compress, expand, per_element
 from fastdrop.nn.plan import choose, choose_gradient
 from fastdrop.nn.relu import ReLU
@@ -311,7 +312,11 @@ class Link(Source):
     # --- Test time, and what the cost model says -----------------------------------------------
 
     def infer(self, x, lead):
-        """Return the output at test time, every unit of it, a fresh array; x may be overwritten."""
+        """Return the output at test time, of every unit, and the shape of the batch.
+
+        The output is a fresh array; x may be overwritten. Nothing that other threads may use at the
+        same time is written: work arrays are fresh, not the buffers of training.
+        """
         dense = self.dense
         if dense is None:
             y = x
@@ -320,12 +325,12 @@ class Link(Source):
             if dense.bias is not None:
                 numpy.add(y, dense.bias, out=y)
         for layer in self.activations:
-            layer._apply(y, y, self.buffers.scratch)
+            layer._apply(y, y, fresh)
         if self.dropout is not None:
             scale = self.dropout.test_scale((*lead, y.shape[1]))
             if scale != 1:
                 numpy.multiply(y, scale, out=y)
-        return y
+        return y, lead
 
     def _make_plan(self, rows):
         source, dtype = self.source, self.dtype

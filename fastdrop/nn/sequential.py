@@ -193,10 +193,9 @@ class Sequential(Layer):
         for link in self._links:
             if link.dense is not None and y.shape[1] != link.dense.units_in:
                 link.dense.check_input((*lead, y.shape[1]))
-            y = link.infer(y, lead)
-            if isinstance(link, Whole):
-                lead = link.infer_lead
-                y = y.copy() if link is not self._links[-1] else y
+            y, lead = link.infer(y, lead)
+            if isinstance(link, Whole) and link is not self._links[-1]:
+                y = y.copy()  # the next link may overwrite what the layer still holds
         return y if len(lead) == 1 else y.reshape(*lead, y.shape[1])
 
     def backward(self, grad, input_gradient=False, ready=None):
