@@ -4,14 +4,13 @@ The file holds the arrays under their names, and one JSON text that says where t
 the numbers and strings beside them. Nothing is pickled: reading a file runs no code of it.
 """
 
-import contextlib
 import errno
 import json
-import os
-import tempfile
 import zipfile
 
 import numpy
+
+from fastdrop.files import called, readable, writable
 
 __all__ = ["load", "save"]
 
@@ -25,19 +24,22 @@ def save(path, net, opt=None):
     """Write the state of a network, and of its optimiser, to an ``.npz`` file.
 
     The file appears whole or not at all: it is written beside its place, flushed to the disk, and
-    then put there in one step.
+    then put there in one step. Where the path is a symbolic link, its target is replaced. A device
+    or a pipe (``/dev/stdout``, a FIFO) is written to, as `numpy.savez` does.
 
     Parameters
     ----------
-    path : str or os.PathLike
-        Of the file, which is replaced if it is there; used as it is, no ending is added.
+    path : str, os.PathLike or binary file object
+        Of the file, which is replaced if it is there; used as it is, no ending is added. An open
+        file (``open(path, "wb")``, ``io.BytesIO()``) is written to and stays open.
     net, opt : object
-        With ``state_dict()``: of dicts, lists, arrays, numbers, strings and None.
+        With ``state_dict()``: of dicts, lists, arrays, numbers, strings and None. Estimators have
+        none: pickle them.
 
     Raises
     ------
     TypeError
-        If something else is in a state.
+        If `net` or `opt` has no ``state_dict()``, or something else is in a state.
     OSError
         If the file cannot be written; an earlier one of that name is still there.
 
@@ -61,25 +63,12 @@ def save(path, net, opt=None):
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "net": _packed(net.state_dict(), "net", arrays),
-        "opt": None if opt is None else _packed(opt.state_dict(), "opt", arrays),
+        "net": _packed(_state_of(net, "net"), "net", arrays),
+        "opt": None if opt is None else _packed(_state_of(opt, "opt"), "opt", arrays),
     }
     arrays[HEADER] = numpy.frombuffer(json.dumps(header).encode(), numpy.uint8)
-    path = os.fspath(path)
-    directory, name = os.path.split(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=directory or ".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            numpy.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode(path))
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _flush_directory(directory or ".")
+    with writable(path) as file:
+        numpy.savez(file, allow_pickle=False, **arrays)
 
 
 def load(path, net, opt=None):
@@ -87,13 +76,16 @@ def load(path, net, opt=None):
 
     Parameters
     ----------
-    path : str or os.PathLike
+    path : str, os.PathLike or binary file object
+        What comes from a pipe is read to its end.
     net, opt : object
         Made as those that were saved; with ``state_dict()`` and ``load_state_dict(state)``.
         Without `opt`, the file's optimiser is left alone.
 
     Raises
     ------
+    TypeError
+        If `net` or `opt` has no ``state_dict()``.
     ValueError
         If the file is none of `save`, has no optimiser although `opt` is given, or does not fit:
         by name, what it has and what is expected. `net` and `opt` are as before then.
@@ -109,12 +101,16 @@ def load(path, net, opt=None):
     Traceback (most recent call last):
     FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.npz'
     """
-    path = os.fspath(path)
-    header, arrays = _read(path)
+    _check_method(net, "net", "load_state_dict")
+    if opt is not None:
+        _check_method(opt, "opt", "load_state_dict")
+    with readable(path) as file:
+        path = called(path)
+        header, arrays = _read(file, path)
     if opt is not None and header.get("opt") is None:
         raise ValueError(f"{path!r} holds no state of an optimiser: it was saved without one")
     states = [_unpacked(header.get(part), arrays, path) for part in ("net", "opt")]
-    before = net.state_dict()
+    before = _state_of(net, "net")
     _restore(path, net, states[0])
     if opt is None:
         return
@@ -123,6 +119,18 @@ def load(path, net, opt=None):
     except BaseException:
         net.load_state_dict(before)
         raise
+
+
+def _check_method(target, name, method):
+    if not callable(getattr(target, method, None)):
+        kind = type(target).__name__
+        advice = "; an estimator is saved by pickle or joblib" if hasattr(target, "fit") else ""
+        raise TypeError(f"{name} must have {method}(), as nn.Sequential has, got {kind}{advice}")
+
+
+def _state_of(target, name):
+    _check_method(target, name, "state_dict")
+    return target.state_dict()
 
 
 def _restore(path, target, state):
@@ -137,13 +145,13 @@ def _restore(path, target, state):
         ) from error
 
 
-def _read(path):
-    """The header and the arrays of a file."""
+def _read(file, path):
+    """The header and the arrays of a file that messages call `path`."""
     try:
-        with numpy.load(path, allow_pickle=False) as file:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
+        with numpy.load(file, allow_pickle=False) as archive:
+            if any(m.compress_type != zipfile.ZIP_STORED for m in archive.zip.infolist()):
                 raise ValueError("it has compressed parts, which save does not write")
-            arrays = {name: file[name] for name in file.files}
+            arrays = {name: archive[name] for name in archive.files}
         header = json.loads(arrays.pop(HEADER).tobytes())
         known = header.get("format") == FORMAT and "net" in header
     except MemoryError:
@@ -192,24 +200,3 @@ def _unpacked(value, arrays, path):
     if isinstance(value, list):
         return [_unpacked(part, arrays, path) for part in value]
     return value
-
-
-def _mode(path):
-    """Permissions of the new file: those of the one it replaces, or what the system gives."""
-    try:
-        return os.stat(path).st_mode & 0o777
-    except OSError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
-
-
-def _flush_directory(directory):
-    """Make the new name durable where directories can be flushed."""
-    if os.name == "nt":
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,8 +16,8 @@ class Mask(NoArithmetic):
     Masks come from `MaskStream.draw`, `dropout` and `Mask.from_array`. They are immutable: the
     same mask can serve the forward pass, the backward pass and the update.
 
-    ``|``, ``&``, ``^`` and ``~`` combine masks of one layout; the result has scale 1. Slices of step
-    1 give a window: ``mask[:32]`` has the bits, scale and `keep_prob` of the mask's first 32 rows.
+    ``|``, ``&``, ``^`` and ``~`` combine masks of one layout; the result has scale 1. Slices of
+    step 1 give a window: ``mask[:32]`` has the bits, scale and `keep_prob` of the first 32 rows.
     Arithmetic with a mask (``grad * mask``, ``mask @ w``, NumPy's functions) would leave out the
     scale and is a TypeError: `apply_mask` multiplies, `to_array` gives the bits.
 

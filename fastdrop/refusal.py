@@ -1,8 +1,8 @@
 """Arithmetic refused: operators and NumPy functions that would leave out a mask's scale.
 
-NumPy makes an array of whatever it meets. Of a mask that is its bits, without the scale; of the pair
-that `fastdrop.dropout` returns it is both parts stacked, with one axis more. Either gives a wrong
-result without a word, so both classes derive from `NoArithmetic`.
+NumPy makes an array of every operand. The array of a mask is its bits, without the scale; the
+array of the pair that `fastdrop.dropout` returns is both parts stacked, with one axis more. Either
+gives a wrong result without a word, so both classes derive from `NoArithmetic`.
 """
 
 import numpy

@@ -116,8 +116,8 @@ def test_a_pair_is_a_tuple(pair):
     assert pair[:1] == (y,)
     assert pair == (y, mask)
     assert (1, *pair)[1] is y
-    assert ((1,) + pair)[2] is mask  # noqa: RUF005
-    assert (pair + (1,))[2] == 1  # noqa: RUF005
+    assert ((1,) + pair)[2] is mask
+    assert (pair + (1,))[2] == 1
     match pair:
         case (first, second):
             assert first is y

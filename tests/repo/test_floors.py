@@ -14,7 +14,7 @@ PACKAGE = ROOT / "fastdrop"
 # Bottom to top. A module may import from its own floor and from every floor below, never from
 # above. A new module gets its line here; a name ending in a dot stands for a subpackage.
 FLOORS = [
-    {"fastdrop._version", "fastdrop.aligned"},
+    {"fastdrop._version", "fastdrop.aligned", "fastdrop.files"},
     {"fastdrop._kernels", "fastdrop.reference", "fastdrop.reference."},
     {"fastdrop._backend"},
     {"fastdrop.config"},
