@@ -300,7 +300,7 @@ class OutputAndMask(NoArithmetic, tuple):
     >>> h = fastdrop.dropout(numpy.ones((2, 3)), rate=0.5, rng=0)
     >>> h @ numpy.ones((3, 2))
     Traceback (most recent call last):
-    TypeError: numpy.matmul: dropout returned a pair, unpack it first: y, mask = dropout(...)
+    TypeError: operator matmul: dropout returned a pair, unpack it first: y, mask = dropout(...)
     """
 
     __slots__ = ()

@@ -31,8 +31,9 @@ class Posterior:
     ----------
     network : nn.Sequential
         Trained; is not changed.
-    seed : sequence of int
-        Of the masks.
+    seed : sequence of int or None
+        Of the masks; None as for the `rng` of a network: from the operating system, and another one
+        after a fork.
     """
 
     def __init__(self, network, seed):

@@ -30,7 +30,9 @@ class Uncertainty:
         X : array_like or sparse matrix, shape (n_rows, n_features)
         n_samples : int, optional
         random_state : int, numpy.random.RandomState or None, optional
-            Decides the masks: neither the number of rows nor that of the samples changes them.
+            Decides the masks: neither the number of rows nor that of the samples changes them. None
+            takes entropy from the operating system with every call, so that forked processes do not
+            repeat each other's masks; `numpy.random.seed` has no influence.
 
         Returns
         -------
@@ -72,8 +74,11 @@ class Uncertainty:
             raise TypeError(f"n_samples must be an int, got {n_samples}")
         check_scalar(n_samples, "n_samples", Integral, min_val=1, max_val=MOST_SAMPLES)
         self._take_over_weights()
-        state = check_random_state(random_state)
-        seed = [int(word) for word in state.randint(0, 2**32, 4, dtype=numpy.uint32)]
+        if random_state is None:  # not NumPy's global state, which forked processes share
+            seed = None
+        else:
+            words = check_random_state(random_state).randint(0, 2**32, 4, dtype=numpy.uint32)
+            seed = [int(word) for word in words]
         posterior = Posterior(self._network, seed)
         return posterior.samples(X.tocsr() if sparse.issparse(X) else X, n_samples)
 

@@ -99,7 +99,7 @@ def test_a_network_of_everything(switching):
     assert wrong_passes(net.forward, inputs, 150) == 0
 
 
-@pytest.mark.filterwarnings("ignore:Stochastic")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_an_estimator(switching):
     x = numpy.concatenate(batches())
     model = MLPClassifier((20,), dropout=0.3, max_iter=200, random_state=0)
