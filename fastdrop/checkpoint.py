@@ -20,7 +20,7 @@ HEADER = "checkpoint.json"
 ARRAY = "__array__"
 
 
-def save(path, net, opt=None):
+def save(path, net, opt=None, *, extra=None):
     """Write the state of a network, and of its optimiser, to an ``.npz`` file.
 
     The file appears whole or not at all: it is written beside its place, flushed to the disk, and
@@ -35,6 +35,9 @@ def save(path, net, opt=None):
     net, opt : object
         With ``state_dict()``: of dicts, lists, arrays, numbers, strings and None. Estimators have
         none: pickle them.
+    extra : optional
+        What else belongs to them, made of the same: ``{"epoch": 3}``. `load` returns it; tuples
+        come back as lists.
 
     Raises
     ------
@@ -54,8 +57,9 @@ def save(path, net, opt=None):
     >>> other = fastdrop.nn.Sequential([fastdrop.nn.Dense(2, 3)], rng=1)
     >>> with tempfile.TemporaryDirectory() as directory:
     ...     path = os.path.join(directory, "net.npz")
-    ...     fastdrop.save(path, net)
+    ...     fastdrop.save(path, net, extra={"epoch": 3})
     ...     fastdrop.load(path, other)
+    {'epoch': 3}
     >>> bool((other.layers[0].weight == net.layers[0].weight).all())
     True
     """
@@ -65,13 +69,14 @@ def save(path, net, opt=None):
         "version": VERSION,
         "net": _packed(_state_of(net, "net"), "net", arrays),
         "opt": None if opt is None else _packed(_state_of(opt, "opt"), "opt", arrays),
+        "extra": _packed(extra, "extra", arrays),
     }
     arrays[HEADER] = numpy.frombuffer(json.dumps(header).encode(), numpy.uint8)
     with writable(path) as file:
         numpy.savez(file, allow_pickle=False, **arrays)
 
 
-def load(path, net, opt=None):
+def load(path, net, opt=None, *, strict=False):
     """Restore, in place, what `save` wrote; training then goes on bit for bit.
 
     Parameters
@@ -81,6 +86,14 @@ def load(path, net, opt=None):
     net, opt : object
         Made as those that were saved; with ``state_dict()`` and ``load_state_dict(state)``.
         Without `opt`, the file's optimiser is left alone.
+    strict : bool, optional
+        Refuse a file of a network with other settings, such as another dropout rate or activation;
+        otherwise there is a warning, and the settings of `net` hold.
+
+    Returns
+    -------
+    object
+        What was given to `save` as `extra`; None without it.
 
     Raises
     ------
@@ -91,6 +104,11 @@ def load(path, net, opt=None):
         by name, what it has and what is expected. `net` and `opt` are as before then.
     OSError
         If the file cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        If the network had other settings when it was saved.
 
     Examples
     --------
@@ -109,16 +127,18 @@ def load(path, net, opt=None):
         header, arrays = _read(file, path)
     if opt is not None and header.get("opt") is None:
         raise ValueError(f"{path!r} holds no state of an optimiser: it was saved without one")
-    states = [_unpacked(header.get(part), arrays, path) for part in ("net", "opt")]
+    *states, extra = (_unpacked(header.get(part), arrays, path) for part in ("net", "opt", "extra"))
     before = _state_of(net, "net")
-    _restore(path, net, states[0])
+    # Of a network, whose settings a file may differ in; other objects have no such word.
+    _restore(path, net, states[0], **({"strict": True} if strict else {}))
     if opt is None:
-        return
+        return extra
     try:
         _restore(path, opt, states[1])
     except BaseException:
         net.load_state_dict(before)
         raise
+    return extra
 
 
 def _check_method(target, name, method):
@@ -133,11 +153,11 @@ def _state_of(target, name):
     return target.state_dict()
 
 
-def _restore(path, target, state):
+def _restore(path, target, state, **options):
     if not isinstance(state, dict):
         raise ValueError(f"{path!r} is damaged: a state in it is {type(state).__name__}, no dict")
     try:
-        target.load_state_dict(state)
+        target.load_state_dict(state, **options)
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         raise ValueError(

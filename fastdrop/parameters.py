@@ -4,7 +4,9 @@ import collections
 
 import numpy
 
-__all__ = ["Parameter", "check_keys", "check_names", "operands", "parameters_of"]
+from fastdrop.attributes import read_only
+
+__all__ = ["Parameter", "check_keys", "check_names", "named_parameters_of", "operands"]
 
 _DTYPES = (numpy.dtype(numpy.float32), numpy.dtype(numpy.float64))
 
@@ -15,13 +17,15 @@ class Parameter:
     Parameters
     ----------
     name : str
-        As in ``"dense0.weight"``; an optimiser's state goes by it.
+        What it is in its layer, such as ``"weight"``.
     value : numpy.ndarray of float32 or float64, shape (units_in, units_out) or (units,)
         Updated in place.
 
     Attributes
     ----------
     name : str
+        With the name of its layer before it, once a network has given it one: "dense0.weight".
+        Read-only.
     value : numpy.ndarray
         May be replaced by an array of the same shape, dtype and layout.
     grad : numpy.ndarray or None
@@ -34,6 +38,11 @@ class Parameter:
         one dimension, such as biases, have `columns` only.
     compact : bool
 
+    Notes
+    -----
+    A copy, or an unpickled one, has no gradient. So an optimiser that was copied without its
+    network, and would train arrays that no network uses, raises an error at its first step.
+
     Examples
     --------
     >>> parameter = Parameter("bias", numpy.zeros(3))
@@ -43,15 +52,34 @@ class Parameter:
     array([1., 0., 2.])
     """
 
-    __slots__ = ("_value", "columns", "compact", "grad", "name", "rows")
+    __slots__ = ("_layer", "_own_name", "_value", "columns", "compact", "grad", "rows")
 
     def __init__(self, name, value):
-        self.name = name
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a string that is not empty, got {name!r}")
+        self._own_name = name
+        self._layer = None
         self._value = value
         self.grad = None
         self.rows = None
         self.columns = None
         self.compact = False
+
+    @read_only("states go by it")
+    def name(self):
+        """str: its name, with that of its layer before it if it has one."""
+        return self._own_name if self._layer is None else f"{self._layer}.{self._own_name}"
+
+    def belongs_to(self, layer):
+        """Put the name of a layer before the parameter's own."""
+        self._layer = layer
+
+    def __getstate__(self):
+        return {"name": self._own_name, "layer": self._layer, "value": self._value}
+
+    def __setstate__(self, state):
+        self.__init__(state["name"], state["value"])
+        self._layer = state["layer"]
 
     @property
     def value(self):
@@ -96,14 +124,27 @@ class Parameter:
         return f"Parameter({self.name!r}, shape {self.value.shape}, {self.value.dtype})"
 
 
-def parameters_of(params):
-    """The parameters as a list, checked."""
-    given = params.parameters() if callable(getattr(params, "parameters", None)) else params
-    try:
-        found = list(given)
-    except TypeError:
-        found = [None]
-    for parameter in found:
+def named_parameters_of(params):
+    """Pairs of name and parameter, checked.
+
+    Parameters
+    ----------
+    params : object with ``named_parameters()`` or ``parameters()``, or iterable of Parameter
+
+    Returns
+    -------
+    list of (str, Parameter)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it holds something else, arrays that no optimiser can move, or nothing.
+    """
+    if callable(getattr(params, "named_parameters", None)):
+        found = list(params.named_parameters())
+    else:
+        found = [(None, parameter) for parameter in _listed(params)]
+    for _, parameter in found:
         if not isinstance(parameter, Parameter):
             raise TypeError(
                 "params must be a network or an iterable of Parameter, got "
@@ -120,18 +161,25 @@ def parameters_of(params):
             )
     if not found:
         raise ValueError("params has no parameters")
-    check_names(found)
-    return found
+    return [(name or parameter.name, parameter) for name, parameter in found]
 
 
-def check_names(parameters):
-    """Check that no two parameters have one name: states go by it.
+def _listed(params):
+    given = params.parameters() if callable(getattr(params, "parameters", None)) else params
+    try:
+        return list(given)
+    except TypeError:
+        return [None]
+
+
+def check_names(names):
+    """Check that no name is there twice: states go by them.
 
     Raises
     ------
     ValueError
     """
-    seen = collections.Counter(parameter.name for parameter in parameters)
+    seen = collections.Counter(names)
     twice = sorted(name for name, times in seen.items() if times > 1)
     if twice:
         raise ValueError(f"params must have different names, got twice: {', '.join(twice)}")

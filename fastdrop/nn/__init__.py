@@ -9,11 +9,10 @@
 `Sequential` gives the data's way; every layer works by itself as well.
 """
 
+from fastdrop.nn.activations import Elementwise, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
-from fastdrop.nn.identity import Identity
-from fastdrop.nn.layer import Elementwise, Layer
-from fastdrop.nn.leaky_relu import LeakyReLU
+from fastdrop.nn.layer import Layer
 from fastdrop.nn.losses import (
     Loss,
     MeanSquaredError,
@@ -21,10 +20,7 @@ from fastdrop.nn.losses import (
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
-from fastdrop.nn.relu import ReLU
 from fastdrop.nn.sequential import Sequential
-from fastdrop.nn.sigmoid import Sigmoid
-from fastdrop.nn.tanh import Tanh
 from fastdrop.parameters import Parameter
 
 __all__ = [

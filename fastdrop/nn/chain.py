@@ -4,12 +4,15 @@ import itertools
 
 import numpy
 
-from fastdrop.nn.dense import Dense
-from fastdrop.nn.dropout import Dropout
-from fastdrop.nn.layer import Elementwise, Layer
-from fastdrop.nn.link import Link, Source
+from fastdrop.nn.layer import Layer, fused_as
+from fastdrop.nn.link import Link
+from fastdrop.nn.passes import Passes
+from fastdrop.nn.source import Source
 
 __all__ = ["Whole", "chain_of", "check_layers", "check_units", "learning"]
+
+# What may stand between a Dense and the dropout behind it.
+FUNCTIONS = ("elementwise", "relu", "identity", "any units")
 
 
 class Whole(Source):
@@ -28,11 +31,12 @@ class Whole(Source):
     def __init__(self, layer, source, dtype):
         super().__init__()
         self.layer = layer
+        self.passes = Passes(layer)
         self.source = source
         self.dtype = dtype
         self.shape_in = self.lead = None
 
-    def forward(self, x, lead, last):
+    def forward(self, x, lead, last, rows=None):
         """Return the layer's output as a matrix; `lead` says what its leading axes were."""
         if self.source.units is not None:
             x = self.source.expanded(x, numpy.empty((len(x), self.source.width), self.dtype))
@@ -44,10 +48,11 @@ class Whole(Source):
 
     def infer(self, x, lead):
         """Return the layer's output at test time, and the shape of the batch; keep nothing."""
-        return self._called(_with_batch(x, lead), False)
+        matrix, lead = self._called(_with_batch(x, lead), False)
+        return matrix.copy(), lead  # the layer may still hold the other
 
     def _called(self, x, training):
-        y = numpy.asarray(self.layer.forward(x, training), self.dtype)
+        y = numpy.asarray(self.passes.forward(x, training), self.dtype)
         if y.ndim < 1 or y.shape[:1] != x.shape[:1]:
             raise ValueError(
                 f"{self.layer.name}: forward must return shape ({x.shape[0]}, ...), got {y.shape}"
@@ -57,7 +62,7 @@ class Whole(Source):
 
     def backward(self, grad, input_gradient, ready=None):
         """Return the input's gradient as a matrix of the columns that the source stores."""
-        given = self.layer.backward(grad.reshape(*self.lead, grad.shape[1]), input_gradient)
+        given = self.passes.backward(grad.reshape(*self.lead, grad.shape[1]), input_gradient)
         if ready is not None:
             for parameter in self.layer.parameters():
                 ready(parameter)
@@ -98,32 +103,33 @@ def chain_of(layers, source, dtype):
     list of Link and Whole
     """
     links = []
-    rest = list(layers)
+    rest = [(layer, fused_as(layer)) for layer in layers]
     while rest:
-        if not isinstance(rest[0], Dense | Elementwise | Dropout):
-            links.append(Whole(rest.pop(0), source, dtype))
+        kind = rest[0][1]
+        if kind is None:
+            links.append(Whole(rest.pop(0)[0], source, dtype))
         else:
-            dense = rest.pop(0) if isinstance(rest[0], Dense) else None
-            activations = _take_while(rest, lambda layer: isinstance(layer, Elementwise))
-            dropout = rest.pop(0) if rest and isinstance(rest[0], Dropout) else None
+            dense = rest.pop(0)[0] if kind == "dense" else None
+            functions = _take_while(rest, lambda layer, kind: kind in FUNCTIONS)
+            dropout = rest.pop(0)[0] if rest and rest[0][1] == "dropout" else None
             if dropout is not None:
-                activations += _take_while(
-                    rest, lambda layer: isinstance(layer, Elementwise) and layer._homogeneous
+                functions += _take_while(
+                    rest, lambda layer, kind: kind in FUNCTIONS[:-1] and layer.homogeneous
                 )
-            links.append(Link(dense, activations, dropout, source, dtype))
+            links.append(Link(dense, functions, dropout, source, dtype))
         source = links[-1]
     return links
 
 
 def learning(links):
     """The links from the first one that may have parameters on: those a backward pass is for."""
-    without = itertools.takewhile(lambda link: isinstance(link, Link) and link.dense is None, links)
+    without = itertools.takewhile(lambda link: isinstance(link, Link) and not link.learns, links)
     return links[len(list(without)) :]
 
 
 def _take_while(layers, wanted):
     taken = []
-    while layers and wanted(layers[0]):
+    while layers and wanted(*layers[0]):
         taken.append(layers.pop(0))
     return taken
 
@@ -139,7 +145,8 @@ def check_units(layers):
     """
     width, first, unknown = None, None, False
     for layer in layers:
-        if isinstance(layer, Dense):
+        kind = fused_as(layer)
+        if kind == "dense":
             if width is not None and layer.units_in != width:
                 raise ValueError(
                     f"{layer.name}: units_in does not fit the layers before it, expected {width}, "
@@ -148,7 +155,7 @@ def check_units(layers):
             if width is None and not unknown:
                 first = layer
             width = layer.units_out
-        elif not isinstance(layer, Elementwise | Dropout):
+        elif kind is None:
             width, unknown = None, True
     return first
 

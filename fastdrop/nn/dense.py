@@ -8,6 +8,7 @@ import numpy
 
 from fastdrop.aligned import aligned_zeros
 from fastdrop.arguments import as_array, integer, is_one_of
+from fastdrop.attributes import read_only
 from fastdrop.nn.layer import Layer, fitting_gradient
 from fastdrop.parameters import Parameter
 
@@ -44,9 +45,13 @@ class Dense(Layer):
 
     Attributes
     ----------
+    units_in, units_out : int
+    initializer : str
+        Read-only, as the units are: a new layer has others.
     weight : numpy.ndarray, shape (units_in, units_out)
         Assigning copies into it.
     bias : numpy.ndarray, shape (units_out,), or None
+        Assigning copies into it.
     grad_weight, grad_bias : numpy.ndarray or None
         Gradients after a backward pass, in full, exactly 0 where a unit took no part; fresh
         arrays. None before.
@@ -58,8 +63,9 @@ class Dense(Layer):
 
     Notes
     -----
-    A `Sequential` decides the dtype and draws the weights. A layer of its own is float32, with
-    weights from the operating system's entropy.
+    The first `Sequential` decides the dtype and draws what was not assigned before; a layer of its
+    own is float32, with weights from the operating system's entropy. Once they are there, the
+    parameters stay: in another network of the same dtype the layer has the same ones.
 
     References
     ----------
@@ -81,10 +87,13 @@ class Dense(Layer):
     array([1., 0., 0.], dtype=float32)
     """
 
+    _sealed = True
+    fused_as = "dense"
+
     def __init__(self, units_in, units_out, initializer="he", bias=True):
         super().__init__()
-        self.units_in = integer(units_in, "units_in")
-        self.units_out = integer(units_out, "units_out")
+        self._units_in = integer(units_in, "units_in")
+        self._units_out = integer(units_out, "units_out")
         for name in ("units_in", "units_out"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -94,29 +103,63 @@ class Dense(Layer):
             )
         if not isinstance(bias, bool | numpy.bool_):
             raise TypeError(f"bias must be a bool, got {bias!r}")
-        self.initializer = initializer
+        self._initializer = initializer
         self._has_bias = bool(bias)
         self._weight = self._bias = self._input = None
+        self._assigned = {}
+
+    @read_only("make a new layer")
+    def units_in(self):
+        """int: units of the input."""
+        return self._units_in
+
+    @read_only("make a new layer")
+    def units_out(self):
+        """int: units of the output."""
+        return self._units_out
+
+    @read_only("make a new layer")
+    def initializer(self):
+        """str: how the weights are drawn."""
+        return self._initializer
 
     def build(self, dtype, generator):
-        """Make the parameters.
+        """Make the parameters, unless they were made before; what was assigned stays.
 
         Parameters
         ----------
         dtype : numpy.dtype
         generator : numpy.random.Generator
             Draws the weights.
+
+        Raises
+        ------
+        ValueError
+            If they were made before, in another dtype.
         """
+        if self._weight is not None:
+            mine = self._weight.value.dtype
+            if mine != dtype:
+                raise ValueError(
+                    f"{self.name}: its parameters are {mine} and the network is {dtype}: give the "
+                    f"network dtype={mine}, or make a new layer and assign its weight and bias"
+                )
+            return
         shape = (self.units_in, self.units_out)
         weight = aligned_zeros(shape, dtype)
-        if self.initializer == "he":
+        if "weight" in self._assigned:
+            weight[...] = self._assigned["weight"]
+        elif self.initializer == "he":
             weight[...] = generator.normal(0.0, math.sqrt(2 / self.units_in), shape)
         elif self.initializer == "glorot":
             limit = math.sqrt(6 / (self.units_in + self.units_out))
             weight[...] = generator.uniform(-limit, limit, shape)
         if self._has_bias:
-            self._bias = Parameter(f"{self.name}.bias", aligned_zeros((self.units_out,), dtype))
-        self._weight = Parameter(f"{self.name}.weight", weight)  # last: it says that all is there
+            bias = aligned_zeros((self.units_out,), dtype)
+            bias[...] = self._assigned.get("bias", 0)
+            self._bias = Parameter("bias", bias)
+        self._assigned = {}
+        self._weight = Parameter("weight", weight)  # last: it says that all is there
 
     def parameters(self):
         """Return the list of the layer's `Parameter` objects, the same ones every time."""
@@ -124,6 +167,8 @@ class Dense(Layer):
             with _first_use:
                 if self._weight is None:
                     self.build(numpy.dtype(numpy.float32), numpy.random.default_rng())
+                    for parameter in self.parameters():
+                        parameter.belongs_to(self.name)
         return [self._weight] if self._bias is None else [self._weight, self._bias]
 
     @property
@@ -133,44 +178,48 @@ class Dense(Layer):
 
     @weight.setter
     def weight(self, value):
-        self._assign(self.weight, value, "weight")
+        self._assign("weight", value, (self.units_in, self.units_out))
 
     @property
     def bias(self):
         """numpy.ndarray or None: the biases themselves, shape (units_out,)."""
+        if not self._has_bias:
+            return None
         self.parameters()
-        return None if self._bias is None else self._bias.value
+        return self._bias.value
 
     @bias.setter
     def bias(self, value):
-        if self.bias is None:
+        if not self._has_bias:
             raise AttributeError(f"{self.name} has no bias")
-        self._assign(self.bias, value, "bias")
+        self._assign("bias", value, (self.units_out,))
 
-    def _assign(self, target, value, what):
+    def _assign(self, what, value, shape):
+        """Copy values into a parameter; until there is one, keep them in their own dtype."""
         value = as_array(value, f"{self.name}.{what}")
         if value.dtype.kind not in "biuf":
             raise TypeError(f"{self.name}.{what} must hold real numbers, got dtype {value.dtype}")
-        if value.shape != target.shape:
-            raise ValueError(
-                f"{self.name}.{what} must have shape {target.shape}, got {value.shape}"
-            )
-        target[...] = value
+        if value.shape != shape:
+            raise ValueError(f"{self.name}.{what} must have shape {shape}, got {value.shape}")
+        parameter = self._weight if what == "weight" else self._bias
+        if parameter is None:
+            self._assigned[what] = value.copy()
+        else:
+            parameter.value[...] = value
 
-    @property
+    @read_only("a backward pass sets it")
     def grad_weight(self):
         """numpy.ndarray or None: the gradient of the weights, of their shape."""
-        return self._gradient(self.parameters()[0])
+        return self._gradient(self._weight)
 
-    @property
+    @read_only("a backward pass sets it")
     def grad_bias(self):
         """numpy.ndarray or None: the gradient of the biases."""
-        self.parameters()
-        return None if self._bias is None else self._gradient(self._bias)
+        return self._gradient(self._bias)
 
     @staticmethod
     def _gradient(parameter):
-        if parameter.grad is None:
+        if parameter is None or parameter.grad is None:
             return None
         full = parameter.full_grad()
         return full.copy() if numpy.may_share_memory(full, parameter.grad) else full

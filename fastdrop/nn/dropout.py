@@ -11,7 +11,7 @@ from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
 from fastdrop.nn.masks import bit_count, units_taken
 from fastdrop.nn.windows import draw_window
 from fastdrop.operands import RowMask, row_mask
-from fastdrop.stream import MaskStream
+from fastdrop.stream import MaskStream, as_stream
 
 __all__ = ["Dropout"]
 
@@ -88,16 +88,19 @@ class Dropout(Layer):
     scale_at : "train" or "test", optional
         Multiply what is kept by ``1 / keep_prob`` in training, or everything by ``keep_prob`` at
         test time.
+    rng : optional
+        As for `fastdrop.dropout`: where the masks come from. By default the network decides.
 
     Attributes
     ----------
+    rate, keep_prob, rows_per_mask, exact_count, shared_axes, scale_at
+        As given. Setting one checks it and holds from the next forward pass on, test time
+        included; `rate` and `keep_prob` go together.
     stream : MaskStream
         Training forward number t uses its draw number t. A `Sequential` gives its dropout layers
-        the children of its own stream, in their order; a layer outside has entropy of its own.
-    rows : tuple of int, or None
-        (first, total): the input's rows are rows ``first``, ``first + 1``, ... of a batch of
-        ``total``, and get their part of that batch's mask. None: they are the batch. A
-        `Sequential` sets it.
+        the children of its own stream, in their order, except those that have one already: of
+        `rng`, set here, or of the network they were in before. A layer outside has entropy of its
+        own.
 
     Raises
     ------
@@ -113,16 +116,18 @@ class Dropout(Layer):
 
     Examples
     --------
-    >>> import numpy, fastdrop
+    >>> import numpy
     >>> from fastdrop import nn
-    >>> layer = nn.Dropout(0.5)
-    >>> layer.stream = fastdrop.MaskStream(0)
+    >>> layer = nn.Dropout(0.5, rng=0)
     >>> layer.forward(numpy.ones((2, 4)), training=True)
     array([[2., 2., 0., 0.],
            [2., 0., 0., 0.]])
     >>> layer.forward(numpy.ones((1, 4)))
     array([[1., 1., 1., 1.]])
     """
+
+    _sealed = True
+    fused_as = "dropout"
 
     def __init__(
         self,
@@ -133,23 +138,85 @@ class Dropout(Layer):
         exact_count=False,
         shared_axes=(),
         scale_at="train",
+        rng=None,
     ):
         super().__init__()
-        self.keep_prob = keep_probability(rate, keep_prob)
-        if not is_one_of(scale_at, ("train", "test")):
-            raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
-        self.rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
-        axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
-        self.shared_axes = tuple(integer(axis, "shared_axes") for axis in axes)
-        self.exact_count = bool(exact_count)
+        self._layout = self._stream = self._mask = self._drawn_for = None
+        self._stream_is_own = False
+        self._set_keep_prob(keep_probability(rate, keep_prob))
+        self.rows_per_mask = rows_per_mask
+        self.exact_count = exact_count
+        self.shared_axes = shared_axes
         self.scale_at = scale_at
-        self._threshold = threshold(self.keep_prob)
-        self._layout = self._stream = self._mask = self._drawn_for = self.rows = None
+        if rng is not None:
+            self.stream = as_stream(rng)
 
     @property
     def rate(self):
         """float: probability that a unit is dropped."""
-        return 1.0 - self.keep_prob
+        return 1.0 - self._keep_prob
+
+    @rate.setter
+    def rate(self, rate):
+        self._set_keep_prob(keep_probability(_given(rate, "rate"), None))
+
+    @property
+    def keep_prob(self):
+        """float: probability that a unit is kept."""
+        return self._keep_prob
+
+    @keep_prob.setter
+    def keep_prob(self, keep_prob):
+        self._set_keep_prob(keep_probability(None, _given(keep_prob, "keep_prob")))
+
+    def _set_keep_prob(self, keep_prob):
+        self._keep_prob = keep_prob
+        self._threshold = threshold(keep_prob)
+        self._layout = None
+
+    @property
+    def rows_per_mask(self):
+        """int or "batch": how many consecutive examples share one mask."""
+        return self._rows_per_mask
+
+    @rows_per_mask.setter
+    def rows_per_mask(self, rows_per_mask):
+        self._rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
+        self._layout = None
+
+    @property
+    def exact_count(self):
+        """bool: whether every mask keeps the same number of units."""
+        return self._exact_count
+
+    @exact_count.setter
+    def exact_count(self, exact_count):
+        if not isinstance(exact_count, bool | numpy.bool_):
+            raise TypeError(f"exact_count must be True or False, got {exact_count!r}")
+        self._exact_count = bool(exact_count)
+        self._layout = None
+
+    @property
+    def shared_axes(self):
+        """tuple of int: axes along which one mask is shared."""
+        return self._shared_axes
+
+    @shared_axes.setter
+    def shared_axes(self, shared_axes):
+        axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
+        self._shared_axes = tuple(integer(axis, "shared_axes") for axis in axes)
+        self._layout = None
+
+    @property
+    def scale_at(self):
+        """str: "train" or "test"."""
+        return self._scale_at
+
+    @scale_at.setter
+    def scale_at(self, scale_at):
+        if not is_one_of(scale_at, ("train", "test")):
+            raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
+        self._scale_at = scale_at
 
     @property
     def stream(self):
@@ -163,6 +230,22 @@ class Dropout(Layer):
         if not isinstance(stream, MaskStream):
             raise TypeError(f"stream must be a fastdrop.MaskStream, got {type(stream).__name__}")
         self._stream = stream
+        self._stream_is_own = True
+
+    def offer_stream(self, stream):
+        """Take a stream, unless the layer has been given one before."""
+        if not self._stream_is_own:
+            self.stream = stream
+
+    def settings(self):
+        """Return the arguments by name."""
+        return {
+            "keep_prob": self._keep_prob,
+            "rows_per_mask": self._rows_per_mask,
+            "exact_count": self._exact_count,
+            "shared_axes": list(self._shared_axes),
+            "scale_at": self._scale_at,
+        }
 
     def layout(self, shape):
         """The `Layout` of masks for arrays of a shape."""
@@ -173,9 +256,9 @@ class Dropout(Layer):
             )
         return layout
 
-    def scale(self, shape):
-        """The factor on what is kept in training, a float."""
-        batch = shape if self.rows is None else (self.rows[1], *shape[1:])
+    def scale(self, shape, rows=None):
+        """The factor on what is kept in training, a float; `rows` as for `draw`."""
+        batch = shape if rows is None else (rows[1], *shape[1:])
         scale = self.layout(batch).scale
         return scale if self.scale_at == "train" else 1.0 if scale else 0.0
 
@@ -183,16 +266,20 @@ class Dropout(Layer):
         """The factor on everything at test time, a float."""
         return self.layout(shape).test_scale if self.scale_at == "test" else 1.0
 
-    def draw(self, shape):
-        """Draw the next mask for an array of a shape (batch, ..., units); returns a `Drawn`."""
+    def draw(self, shape, rows=None):
+        """Draw the next mask for an array of a shape (batch, ..., units); returns a `Drawn`.
+
+        With `rows`, (first, total), the array's rows are rows ``first``, ``first + 1``, ... of a
+        batch of ``total``, and get their part of that batch's mask.
+        """
         layout = self.layout(shape)
         stream = self.stream
         width = shape[-1]
         if self._threshold == 1 << 64:
             stream._take()
             return Drawn(None, width, None, None)
-        if self.rows is not None:
-            units, mask, taken = draw_window(stream, shape, self.rows, self._options())
+        if rows is not None:
+            units, mask, taken = draw_window(stream, shape, rows, self._options())
             return Drawn(units, width if units is None else bit_count(units), mask, taken)
         if not layout.direct:
             mask = row_mask(stream.draw(shape, **self._options()), shape, "mask", "x")
@@ -284,3 +371,10 @@ class Dropout(Layer):
             f"Dropout({self.rate:g}, rows_per_mask={self.rows_per_mask!r}, "
             f"exact_count={self.exact_count}{shared}, scale_at={self.scale_at!r})"
         )
+
+
+def _given(value, name):
+    """A probability that is set, which must be there."""
+    if value is None:
+        raise TypeError(f"{name} must be a real number, got None")
+    return value

@@ -1,29 +1,52 @@
-"""What every layer is: a forward and a backward pass, parameters, a name."""
+"""What every layer is: a forward and a backward pass, parameters, buffers, a name."""
 
 import numpy
 
-from fastdrop.arguments import as_array, contiguous
+from fastdrop.arguments import as_array, contiguous, is_one_of
+from fastdrop.attributes import Sealed, read_only
 
-__all__ = ["Elementwise", "Layer"]
+__all__ = ["Layer", "fused_as"]
+
+PASSES = ("forward", "backward")
+FUNCTIONS = ("apply", "multiply_derivative", "function", "derivative")
+# What a fused block calls of a layer of each kind; and what it does not call, so that a class that
+# defines it anew is no longer of that kind.
+KINDS = {
+    "dense": (("weight", "bias"), PASSES),
+    "elementwise": (("apply", "multiply_derivative"), PASSES),
+    "relu": ((), (*PASSES, *FUNCTIONS)),
+    "identity": ((), (*PASSES, *FUNCTIONS)),
+    "dropout": (("draw",), PASSES),
+    "any units": (PASSES, ()),
+}
 
 
-class Layer:
+class Layer(Sealed):
     """Base of all layers.
 
-    A layer of your own derives from it and defines `forward` and `backward`; a `Sequential` then
-    calls them with whole arrays.
+    A layer of your own derives from it and defines `forward` and `backward`, and what else it has:
+    `parameters`, `buffers`, `settings`, `build`. A `Sequential` calls it with whole arrays, or
+    where it says so with those units only that a mask has kept.
 
     Attributes
     ----------
     name : str
-        By which errors, parameters and states call it; a `Sequential` numbers its layers by kind:
-        "dense0", "relu0", "dense1".
+        By which errors, parameters and states call it. A `Sequential` numbers its layers by kind,
+        "dense0", "relu0", "dense1"; in another network a layer gets another name. Read-only.
+    fused_as : str or None
+        What the layer is to the fused block of a `Sequential`; of the class. None: nothing, the
+        layer is called with whole arrays. "any units": what it does with one unit does not depend
+        on another, so it may be called with those that a mask has kept, an array of shape (batch,
+        ..., some units), and returns an array of that shape. The layers of this package have other
+        words there, which classes derived from them inherit; but a class that defines passes of its
+        own, such as `forward`, is called with whole arrays unless it sets `fused_as` as well.
 
     Examples
     --------
     >>> import numpy
     >>> from fastdrop import nn
     >>> class Double(nn.Layer):
+    ...     fused_as = "any units"
     ...     def forward(self, x, training=False):
     ...         return 2 * x
     ...     def backward(self, grad, input_gradient=True):
@@ -32,8 +55,37 @@ class Layer:
     array([[2., 2.]], dtype=float32)
     """
 
-    def __init__(self):
-        self.name = type(self).__name__.lower()
+    fused_as = None
+    # Whose training forward was the last one, where the layer keeps what its backward pass needs.
+    _forward_of = None
+
+    def __new__(cls, *args, **kwargs):
+        """Give it its first name, so that no class has to remember to call `Layer.__init__`."""
+        layer = super().__new__(cls)
+        layer._name = cls.__name__.lower()
+        return layer
+
+    @read_only("the network that the layer is in gives the name")
+    def name(self):
+        """str: what errors, parameters and states call the layer."""
+        return self._name
+
+    def named(self, name):
+        """Take a name; a `Sequential` calls it."""
+        self._name = name
+
+    def build(self, dtype, generator):
+        """Make the parameters, unless they were made before.
+
+        A `Sequential` calls it once for each of its layers, in their order.
+
+        Parameters
+        ----------
+        dtype : numpy.dtype
+            Of the network.
+        generator : numpy.random.Generator
+            Draws what is random in them.
+        """
 
     def forward(self, x, training=False):
         """Return the layer's output for a batch, a fresh array of shape (batch, ...)."""
@@ -54,65 +106,54 @@ class Layer:
         """Return the list of the layer's `Parameter` objects, the same ones every time."""
         return []
 
+    def buffers(self):
+        """Return arrays that training changes and no optimiser moves, by name, as they are now.
+
+        States hold them, and loading a state writes to them in place: running means, for instance.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+        """
+        return {}
+
+    def settings(self):
+        """Return what was chosen when the layer was made and changes what it computes.
+
+        States hold it, so that loading one into a network with other settings is noticed.
+
+        Returns
+        -------
+        dict
+            By name; numbers, strings, bools, None, and lists of them.
+        """
+        return {}
+
     def _missing_forward(self):
         return RuntimeError(
             f"{self.name}: backward needs a forward with training=True before it, there was none"
         )
 
 
-class Elementwise(Layer):
-    """Base of the activation functions: each element by itself, derivative known from the output.
+def fused_as(layer):
+    """What a layer is to a fused block: its `fused_as`, unless it has passes of its own.
 
-    ``_apply(x, out, scratch)`` writes the function of x to out, which may be x;
-    ``_derive(output, grad, scratch)`` multiplies grad, in place, by the derivative. `scratch(name,
-    shape, dtype)` gives work arrays.
+    Raises
+    ------
+    ValueError
+        For another word than those of `Layer`.
     """
-
-    # Whether f(s * x) = s * f(x) for s >= 0: such a function may change places with a dropout.
-    _homogeneous = False
-
-    def __init__(self):
-        super().__init__()
-        self._output = None
-
-    def forward(self, x, training=False):
-        """Return the activations.
-
-        Parameters
-        ----------
-        x : array_like of float32 or float64, any shape
-        training : bool, optional
-            Keep what `backward` needs.
-
-        Returns
-        -------
-        numpy.ndarray, shape and dtype of `x`
-        """
-        x = as_floats(x, self.name)
-        y = numpy.empty(x.shape, x.dtype)
-        self._apply(x, y, fresh)
-        if training:
-            self._output = y.copy()
-        return y
-
-    def backward(self, grad, input_gradient=True):
-        """Return the gradient with respect to the input, or None if it is not asked for.
-
-        Raises
-        ------
-        RuntimeError
-            Without a training forward before it.
-        ValueError
-            If `grad` has another shape than the output.
-        """
-        if self._output is None:
-            raise self._missing_forward()
-        grad = fitting_gradient(grad, self._output.shape, self._output.dtype, self.name)
-        if not input_gradient:
+    kind = layer.fused_as
+    if kind is None:
+        return None
+    if not is_one_of(kind, KINDS) or not all(hasattr(type(layer), name) for name in KINDS[kind][0]):
+        raise ValueError(f'{layer.name}: fused_as must be None or "any units", got {kind!r}')
+    for cls in type(layer).__mro__:
+        if "fused_as" in vars(cls):
+            return kind
+        if not vars(cls).keys().isdisjoint(KINDS[kind][1]):
             return None
-        grad = grad.copy()
-        self._derive(self._output, grad, fresh)
-        return grad
+    return kind  # of this object alone
 
 
 def fresh(name, shape, dtype):

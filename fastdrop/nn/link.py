@@ -14,98 +14,55 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.nn.buffers import Buffers
 from fastdrop.nn.dense import set_gradient
-from fastdrop.nn.identity import Identity
 from fastdrop.nn.layer import fresh
 from fastdrop.nn.masks import compress, expand, per_element
+from fastdrop.nn.passes import Units
 from fastdrop.nn.plan import choose, choose_gradient
-from fastdrop.nn.relu import ReLU
-from fastdrop.operands import share_of_nonzeros
+from fastdrop.nn.source import ALL, Source
 from fastdrop.products import SMALLEST_GROUP, Product, multiply, multiply_transposed
 
-__all__ = ["Link", "Source"]
-
-ALL = 1.0
-
-
-class Source:
-    """What a link reads: the network's input, or the link before.
-
-    Attributes
-    ----------
-    width : int
-        Units.
-    units : numpy.ndarray of uint8 or None
-        Bits of the active units, where only these are stored.
-    active : int
-        Columns stored.
-    mask : RowMask or None
-        The mask of rows that differ.
-    taken : numpy.ndarray of uint8 or None
-        Bits of the units that any row kept; None: all.
-    sparse : bool
-        Whether there are zeros that may be skipped, a `share` of the elements being others.
-    keep_prob : float
-        The share that dropout is expected to keep.
-    """
-
-    def __init__(self):
-        self.width = self.active = 0
-        self.units = self.mask = self.taken = None
-        self.sparse = False
-        self.share = self.keep_prob = ALL
-
-    def holds(self, x):
-        """Say what the network's input is."""
-        self.width = self.active = x.shape[1]
-        if self.sparse:
-            self.share = share_of_nonzeros(x)
-
-    def expected(self):
-        """Columns stored, on average."""
-        return self.width if self.units is None else self.keep_prob * self.width
-
-    def expanded(self, x, out):
-        """x with a column for every unit, in out where columns are missing."""
-        return x if self.units is None else expand(x, self.units, out)
-
-    def compressed(self, x):
-        """The columns of x that are stored, a fresh array; x itself if all are."""
-        if self.units is None:
-            return x
-        return compress(x, self.units, numpy.empty((x.shape[0], self.active), x.dtype))
+__all__ = ["Link"]
 
 
 class Link(Source):
-    """Dense (or None), activation functions, Dropout (or None); see the module.
+    """Dense (or None), functions of its output, Dropout (or None); see the module.
 
     Parameters
     ----------
     dense : Dense or None
-    activations : sequence of Elementwise
+    functions : sequence of (Layer, str)
+        Each with what it is to a fused block, see `Layer.fused_as`.
     dropout : Dropout or None
     source : Source
     dtype : numpy.dtype
     """
 
-    def __init__(self, dense, activations, dropout, source, dtype):
+    def __init__(self, dense, functions, dropout, source, dtype):
         super().__init__()
         self.dense = dense
         self.dropout = dropout
         self.source = source
-        self.activations = [layer for layer in activations if not isinstance(layer, Identity)]
-        self.dtype = dtype
+        functions = [each for each in functions if each[1] != "identity"]
         # A ReLU at the end needs no array: what passes it and the mask is one bit.
-        self.relu = len(self.activations) == 1 and isinstance(self.activations[0], ReLU)
-        self.homogeneous = all(layer._homogeneous for layer in self.activations)
+        self.relu = bool(functions) and functions[-1][1] == "relu"
+        self.functions = [
+            Units(layer, dtype) if kind == "any units" else layer
+            for layer, kind in (functions[:-1] if self.relu else functions)
+        ]
+        self.homogeneous = all(
+            kind != "any units" and layer.homogeneous for layer, kind in functions
+        )
+        self.learns = dense is not None or any(kind == "any units" for _, kind in functions)
+        self.dtype = dtype
         self.buffers = Buffers(dtype)
-        self.fresh = not self.activations and dropout is None and dense is not None
+        self.fresh = not functions and dropout is None and dense is not None
         self.scale = 1.0
         self.lead = self.gate = self.x = self.part = self.plan = self.planned = None
-        self.outputs = []
+        self.steps = []
 
     # --- Forward -----------------------------------------------------------------------------
 
-    def forward(self, x, lead, last):
+    def forward(self, x, lead, last, rows=None):
         """Return the output, (rows, active units).
 
         Parameters
@@ -115,17 +72,19 @@ class Link(Source):
             The shape of the batch without the units.
         last : bool
             Whether the result leaves the network.
+        rows : tuple of int, optional
+            Of which batch these rows are which, as for `Dropout.draw`.
         """
         source, dense = self.source, self.dense
         self.lead = lead
         self.width = source.width if dense is None else dense.units_out
-        self._draw()
+        self._draw(rows)
         rows = x.shape[0]
         if dense is None:
             y = self._copied(x, rows)
         else:
             level = (kernels.isa_used(), kernels.get_num_threads())
-            key = (rows, *level, self.units is None, source.units is None)
+            key = (rows, *level, self.kept(), source.kept())
             if key != self.planned:
                 self._make_plan(rows)
                 self.planned = key
@@ -136,15 +95,15 @@ class Link(Source):
             self._product(x, y)
         return self._activate(y)
 
-    def _draw(self):
+    def _draw(self, rows):
         dropout = self.dropout
         if dropout is None:
             self.active = self.width
             return
         shape = (*self.lead, self.width)
-        drawn = dropout.draw(shape)
+        drawn = dropout.draw(shape, rows)
         self.units, self.active, self.mask = drawn.units, drawn.active, drawn.mask
-        self.scale = dropout.scale(shape)
+        self.scale = dropout.scale(shape, rows)
         self.keep_prob = dropout.keep_prob
         self.taken = drawn.taken
 
@@ -190,21 +149,26 @@ class Link(Source):
 
     def _activate(self, y):
         mask, scale, scratch = self.mask, self.scale, self.buffers.scratch
-        if self.relu:
-            return self._rectify(y)
-        outputs = self.outputs = []
-        for layer in self.activations:
-            out = y
-            if outputs:  # the output of the one before is needed again
-                out = scratch(f"activation {len(outputs)}", y.shape, self.dtype)
-            layer._apply(y, out, scratch)
-            outputs.append(out)
+        self.steps = []
+        for number, function in enumerate(self.functions):
+            x, out = y, y
+            if number or not function.from_output:  # x is needed again
+                out = scratch(f"function {number}", y.shape, self.dtype)
+            if isinstance(function, Units):
+                function.lead = self.lead
+            function.apply(x, out, scratch)
+            self.steps.append((function, x, out))
             y = out
+        if self.relu:
+            if self.functions and not isinstance(self.functions[-1], Units):
+                y = scratch("relu", y.shape, self.dtype)
+                numpy.copyto(y, out)
+            return self._rectify(y)
         out = y
         if not self.homogeneous and (mask is not None or scale != 1):
             out = scratch("scaled", y.shape, self.dtype)
         self.gate, self.sparse, self.share = None, False, ALL
-        if self.dense is None and not self.activations:
+        if self.dense is None and not self.functions:
             self.sparse, self.share = self.source.sparse, self.source.share
         if mask is not None:
             self.gate = (mask.bits, mask.shape, mask.rows_per_mask)
@@ -242,11 +206,12 @@ class Link(Source):
             kernels.apply_mask(grad, *self.gate, self.scale, grad)
         elif self.scale != 1:
             numpy.multiply(grad, self.scale, out=grad)
-        if not self.relu:
-            for layer, output in zip(
-                reversed(self.activations), reversed(self.outputs), strict=True
-            ):
-                layer._derive(output, grad, self.buffers.scratch)
+        for function, x, y in reversed(self.steps):
+            given = None if function.from_output else x
+            function.multiply_derivative(grad, given, y, self.buffers.scratch)
+            if ready is not None:
+                for parameter in function.parameters():
+                    ready(parameter)
         if self.dense is None:
             return self._copied_backward(grad) if input_gradient else None
         self._weight_gradient(grad)
@@ -324,8 +289,15 @@ class Link(Source):
             y = numpy.matmul(x, dense.weight)
             if dense.bias is not None:
                 numpy.add(y, dense.bias, out=y)
-        for layer in self.activations:
-            layer._apply(y, y, fresh)
+        for function in self.functions:
+            if isinstance(function, Units):
+                y = function.infer(y, lead)
+            else:
+                out = y if function.from_output else numpy.empty_like(y)
+                function.apply(y, out, fresh)
+                y = out
+        if self.relu:
+            numpy.maximum(y, 0, out=y)
         if self.dropout is not None:
             scale = self.dropout.test_scale((*lead, y.shape[1]))
             if scale != 1:

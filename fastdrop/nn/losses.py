@@ -4,7 +4,8 @@ import math
 
 import numpy
 
-from fastdrop.arguments import as_array
+from fastdrop.arguments import as_array, integer
+from fastdrop.attributes import Sealed
 
 __all__ = [
     "Loss",
@@ -15,17 +16,28 @@ __all__ = [
 ]
 
 
-class Loss:
+class Loss(Sealed):
     """Base of the losses; ``loss(prediction, target, sample_weight=None) -> (value, grad)``.
 
     Attributes
     ----------
     step : int
-        Calls that returned; a value that is not finite is reported with this number.
+        Calls that returned; a value that is not finite is reported with this number. May be set.
     """
 
-    def __init__(self):
-        self.step = 0
+    _step = 0
+
+    @property
+    def step(self):
+        """int: calls that returned."""
+        return self._step
+
+    @step.setter
+    def step(self, step):
+        step = integer(step, "step")
+        if step < 0:
+            raise ValueError(f"step must be at least 0, got {step}")
+        self._step = step
 
     def __call__(self, prediction, target, sample_weight=None):
         """Return the loss of a batch and its gradient.
@@ -138,6 +150,8 @@ class SoftmaxCrossEntropy(Loss):
     (0.6931, array([[-0.5,  0.5]]))
     """
 
+    _sealed = True
+
     def _evaluate(self, prediction, target, shares):
         if prediction.ndim != 2:
             raise ValueError(
@@ -205,6 +219,8 @@ class SigmoidCrossEntropy(Loss):
     (0.6931, array([[ 0.25, -0.25]]))
     """
 
+    _sealed = True
+
     def _evaluate(self, prediction, target, shares):
         target = self._same_shape(prediction, target)
         small = numpy.exp(-numpy.abs(prediction))
@@ -225,6 +241,8 @@ class MeanSquaredError(Loss):
     >>> nn.MeanSquaredError()(numpy.array([[3.0]]), [[1.0]])
     (4.0, array([[4.]]))
     """
+
+    _sealed = True
 
     def _evaluate(self, prediction, target, shares):
         with numpy.errstate(invalid="ignore", over="ignore"):
@@ -247,6 +265,8 @@ class PoissonDeviance(Loss):
     >>> nn.PoissonDeviance()(numpy.zeros((1, 1)), [[1]])
     (0.0, array([[0.]]))
     """
+
+    _sealed = True
 
     def _evaluate(self, prediction, target, shares):
         target = self._same_shape(prediction, target)

@@ -5,14 +5,14 @@ import collections
 import numpy
 
 from fastdrop.arguments import as_array, contiguous
-from fastdrop.nn.chain import Whole, chain_of, check_layers, check_units, learning
-from fastdrop.nn.dense import Dense
+from fastdrop.attributes import read_only
+from fastdrop.nn.chain import chain_of, check_layers, check_units, learning
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Layer, fitting_gradient
-from fastdrop.nn.link import Source
+from fastdrop.nn.source import Source
+from fastdrop.nn.state import State
 from fastdrop.nn.windows import check_rows
-from fastdrop.parameters import check_keys, check_names
-from fastdrop.stream import MaskStream, as_stream
+from fastdrop.stream import as_stream
 
 __all__ = ["Sequential"]
 
@@ -41,15 +41,17 @@ class Sequential(Layer):
 
     Attributes
     ----------
-    layers : list of Layer
+    layers : tuple of Layer
+        Read-only, as `dtype` is. Another network may have the same layers: they keep their weights
+        and streams, and the optimisers of either network move them.
 
     Raises
     ------
     TypeError
         If something is no layer, or for another dtype.
     ValueError
-        If a layer does not fit the one before it, or is there twice, or two parameters have one
-        name.
+        If a layer does not fit the one before it, or is there twice, or its parameters have
+        another dtype, or two of its parameters and buffers have one name.
 
     Examples
     --------
@@ -63,39 +65,49 @@ class Sequential(Layer):
     ['dense0.weight', 'dense0.bias', 'dense1.weight', 'dense1.bias']
     """
 
+    _sealed = True
+
     def __init__(self, layers, rng=None, dtype=numpy.float32, skip_zeros=False):
         super().__init__()
-        self.dtype = _float_dtype(dtype)
+        self._dtype = _float_dtype(dtype)
         try:
-            self.layers = list(layers)
+            self._layers = Layers(layers)
         except TypeError:
             kind = type(layers).__name__
             raise TypeError(f"layers must be a sequence of layers, got {kind}") from None
         check_layers(self.layers)
-        self._name_layers()
+        names = _names_of(self.layers)
+        for name, layer in zip(names, self.layers, strict=True):
+            layer.named(name)
         self._first = check_units(self.layers)
+        self._dropouts = [layer for layer in self.layers if isinstance(layer, Dropout)]
+        streams = as_stream(rng).spawn(max(len(self._dropouts), 1))
+        self._build(names, streams[0])
         self._source = Source()
         self._source.sparse = bool(skip_zeros)
         self._links = chain_of(self.layers, self._source, self.dtype)
         self._learning = learning(self._links)
-        self._dropouts = [layer for layer in self.layers if isinstance(layer, Dropout)]
-        self._build(as_stream(rng))
-        self._parameters = [parameter for layer in self.layers for parameter in layer.parameters()]
-        check_names(self._parameters)
+        self._named = [
+            (parameter.name, parameter) for layer in self.layers for parameter in layer.parameters()
+        ]
+        self._state = State(names, self.layers, self._named)
+        for layer, stream in zip(self._dropouts, streams, strict=False):
+            layer.offer_stream(stream)
         self._shape_in = self._shape_out = None
 
-    def _name_layers(self):
-        seen = collections.Counter()
-        for layer in self.layers:
-            kind = type(layer).__name__.lower()
-            layer.name = f"{kind}{seen[kind]}"
-            seen[kind] += 1
+    @read_only("make a new network, nn.Sequential([...]); its layers keep their weights")
+    def layers(self):
+        """tuple of Layer: the layers in their order."""
+        return self._layers
 
-    def _build(self, root):
-        streams = root.spawn(max(len(self._dropouts), 1))
-        for layer, stream in zip(self._dropouts, streams, strict=False):
-            layer.stream = stream
-        seed = streams[0]._seed_sequence
+    @read_only("make a new network, nn.Sequential([...], dtype=...), and assign the weights")
+    def dtype(self):
+        """numpy.dtype: of parameters, activations and results."""
+        return self._dtype
+
+    def _build(self, names, stream):
+        """Make the layers' parameters with numbers of a child of the stream's seed."""
+        seed = stream._seed_sequence
         generator = numpy.random.default_rng(
             numpy.random.SeedSequence(
                 seed.entropy,
@@ -103,13 +115,30 @@ class Sequential(Layer):
                 pool_size=seed.pool_size,
             )
         )
-        for layer in self.layers:
-            if isinstance(layer, Dense):
-                layer.build(self.dtype, generator)
+        for name, layer in zip(names, self.layers, strict=True):
+            layer.build(self.dtype, generator)
+            for parameter in layer.parameters():
+                parameter.belongs_to(name)
 
     def parameters(self):
         """Return the list of all layers' `Parameter` objects, the same ones every time."""
-        return list(self._parameters)
+        return [parameter for _, parameter in self._named]
+
+    def named_parameters(self):
+        """Return pairs of name and `Parameter`.
+
+        In this network, a parameter of a layer that another one has as well may have another name
+        than `Parameter.name` says, which is of the network made last.
+
+        Returns
+        -------
+        list of (str, Parameter)
+        """
+        return list(self._named)
+
+    def buffers(self):
+        """Return the buffers of all layers by name, as they are now; see `Layer.buffers`."""
+        return self._state.buffers()
 
     def _checked(self, x):
         x = as_array(x, "x")
@@ -155,21 +184,16 @@ class Sequential(Layer):
             return self._infer(matrix, lead)
         positions = [layer.stream.position for layer in self._dropouts]
         try:
-            for layer in self._dropouts:
-                layer.rows = rows
-            y = self._train(matrix, lead)
+            y = self._train(matrix, lead, rows)
         except BaseException:
             # Of a forward that failed half-way no draw counts: all layers repeat theirs.
             for layer, position in zip(self._dropouts, positions, strict=True):
                 layer.stream.position = position
             raise
-        finally:
-            for layer in self._dropouts:
-                layer.rows = None
         self._shape_in = x.shape
         return y
 
-    def _train(self, y, lead):
+    def _train(self, y, lead, rows):
         self._shape_out = None
         self._source.holds(y)
         links = self._links
@@ -177,7 +201,7 @@ class Sequential(Layer):
         for link in links:
             if link.dense is not None and link.source.width != link.dense.units_in:
                 link.dense.check_input((*lead, link.source.width))
-            y = link.forward(y, lead, link is last)
+            y = link.forward(y, lead, link is last, rows)
             lead = link.lead
         if last.units is not None:
             y = last.expanded(y, numpy.empty((y.shape[0], last.width), self.dtype))
@@ -194,8 +218,6 @@ class Sequential(Layer):
             if link.dense is not None and y.shape[1] != link.dense.units_in:
                 link.dense.check_input((*lead, y.shape[1]))
             y, lead = link.infer(y, lead)
-            if isinstance(link, Whole) and link is not self._links[-1]:
-                y = y.copy()  # the next link may overwrite what the layer still holds
         return y if len(lead) == 1 else y.reshape(*lead, y.shape[1])
 
     def backward(self, grad, input_gradient=False, ready=None):
@@ -238,50 +260,39 @@ class Sequential(Layer):
         return grad.reshape(self._shape_in).copy() if input_gradient else None
 
     def state_dict(self):
-        """Return all that training changes: parameters and the state of every mask stream.
+        """Return all that training changes, and the layers' settings.
 
         Returns
         -------
         dict
-            Arrays by ``layer.name`` ("dense0.weight", copies), and the full states of the streams
-            ("dropout0.stream"), dicts.
+            Parameters and buffers by ``layer.name`` ("dense0.weight", copies); the full states of
+            the mask streams ("dropout0.stream"), dicts; and "settings", a dict of all layers' names
+            and their `Layer.settings`.
         """
-        state = {parameter.name: parameter.value.copy() for parameter in self._parameters}
-        for layer in self._dropouts:
-            state[f"{layer.name}.stream"] = layer.stream.state
-        return state
+        return self._state.taken()
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state, strict=False):
         """Take over a state that `state_dict` returned, in place.
 
         Parameters
         ----------
         state : dict
+        strict : bool, optional
+            Refuse a state of other settings, such as another dropout rate, or of other layers
+            without parameters. Otherwise there is a warning, and the settings of this network hold.
 
         Raises
         ------
         ValueError
             If it is not of a network like this one: by name, what it has and what is expected.
             Nothing is changed then.
+
+        Warns
+        -----
+        UserWarning
+            If the settings are others.
         """
-        expected = self.state_dict()
-        check_keys(state, expected, "network")
-        streams = {}
-        for name, mine in expected.items():
-            given = state[name]
-            if isinstance(mine, dict):
-                streams[name] = _stream(name, given)
-                continue
-            given = numpy.asarray(given)
-            if given.shape != mine.shape or given.dtype != mine.dtype:
-                raise ValueError(
-                    f"{name}: expected shape {mine.shape} and dtype {mine.dtype}, got "
-                    f"{given.shape} and {given.dtype}"
-                )
-        for parameter in self._parameters:
-            parameter.value[...] = state[parameter.name]
-        for layer in self._dropouts:
-            layer.stream = streams[f"{layer.name}.stream"]
+        self._state.restore(state, strict)
         self._shape_out = None
 
     def __repr__(self):
@@ -299,8 +310,27 @@ def _float_dtype(dtype):
     return found
 
 
-def _stream(name, state):
-    try:
-        return MaskStream.from_state(state)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name}: no state of a mask stream: {error!r}") from None
+def _names_of(layers):
+    """A name for each layer: its kind and number."""
+    seen, names = collections.Counter(), []
+    for layer in layers:
+        kind = type(layer).__name__.lower()
+        names.append(f"{kind}{seen[kind]}")
+        seen[kind] += 1
+    return names
+
+
+class Layers(tuple):
+    """The layers of a network, which cannot be changed: its optimiser would not know."""
+
+    __slots__ = ()
+
+    def _refuse(self, *args, **kwargs):
+        raise AttributeError(
+            "the layers of a network cannot be changed: make a new one of those wanted, as in "
+            "nn.Sequential([*net.layers[:-1], nn.Dense(8, 2)]); they keep their weights. Then make "
+            "its optimiser"
+        )
+
+    append = extend = insert = pop = remove = clear = reverse = sort = _refuse
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refuse

@@ -136,24 +136,30 @@ class Double(nn.Layer):
         return 2 * grad if input_gradient else None
 
 
-@pytest.mark.parametrize("place", [0, 1, 3, 4])
-def test_a_layer_of_ones_own(place):
+class DoubleUnits(Double):
+    fused_as = "any units"
+
+
+@pytest.mark.parametrize("kind", [Double, DoubleUnits])
+@pytest.mark.parametrize("place", [0, 1, 2, 3, 4])
+def test_a_layer_of_ones_own(place, kind):
     layers = [nn.Dense(6, 9), nn.ReLU(), nn.Dropout(0.5, rows_per_mask="batch"), nn.Dense(9, 4)]
     plain = nn.Sequential(layers, rng=1, dtype=numpy.float64)
     x, grad = values((5, 6)), values((5, 4), 1)
     expected = 2 * plain.forward(x, training=True)
     expected_x = 2 * plain.backward(grad, input_gradient=True)
-    layers.insert(place, Double())
+    layers.insert(place, kind())
     net = nn.Sequential(layers, rng=1, dtype=numpy.float64)
-    net.load_state_dict(
-        nn.Sequential(
-            [layer for layer in layers if not isinstance(layer, Double)], rng=1, dtype=numpy.float64
-        ).state_dict()
-    )
+    next(layer for layer in layers if isinstance(layer, nn.Dropout)).stream.position = 0
     numpy.testing.assert_allclose(net.forward(x, training=True), expected, rtol=1e-12)
     numpy.testing.assert_allclose(net.backward(grad, input_gradient=True), expected_x, rtol=1e-12)
-    assert layers[place].seen.shape[-1] in (6, 9, 4)
-    numpy.testing.assert_allclose(net.forward(x), 2 * plain.forward(x), rtol=1e-12)
+    stream = fastdrop.MaskStream(1).spawn(1)[0]
+    kept = stream.draw((5, 9), rate=0.5, rows_per_mask="batch", at=0).count()
+    inside = kept if kind is DoubleUnits else 9
+    assert layers[place].seen.shape == (5, (6, inside, inside, 9, 4)[place])
+    y = net.forward(x)
+    assert not numpy.shares_memory(y, layers[place].seen)
+    numpy.testing.assert_allclose(y, 2 * plain.forward(x), rtol=1e-12)
 
 
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])

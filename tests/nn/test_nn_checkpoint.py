@@ -282,3 +282,81 @@ def test_permissions(tmp_path):
     path.chmod(0o640)
     fastdrop.save(path, network())
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_extra(tmp_path):
+    path = tmp_path / "run.npz"
+    net = network()
+    assert (
+        fastdrop.save(path, net, extra={"epoch": 3, "curve": numpy.arange(4), "t": (1, 2)}) is None
+    )
+    extra = fastdrop.load(path, net)
+    assert (extra["epoch"], extra["t"]) == (3, [1, 2])
+    numpy.testing.assert_array_equal(extra["curve"], numpy.arange(4))
+    fastdrop.save(path, net)
+    assert fastdrop.load(path, net) is None
+    opt = OPTIMISERS["SGD"](net)
+    fastdrop.save(path, net, opt, extra="a word")
+    assert fastdrop.load(path, net, opt) == "a word"
+    assert fastdrop.load(path, net, strict=True) == "a word"
+    before = path.read_bytes()
+    with pytest.raises(TypeError, match="extra/rng: a state must not hold Generator objects"):
+        fastdrop.save(path, net, extra={"rng": numpy.random.default_rng()})
+    assert path.read_bytes() == before
+
+
+def settings(rate=0.5, rows_per_mask=1, slope=0.1, activation=nn.LeakyReLU, **options):
+    function = activation(slope) if activation is nn.LeakyReLU else activation()
+    dropout = nn.Dropout(rate, rows_per_mask=rows_per_mask, **options)
+    return nn.Sequential([nn.Dense(4, 6), function, dropout, nn.Dense(6, 2)], rng=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"rate": 0.25}, "dropout0.keep_prob is 0.5 in the state and 0.75 here"),
+        ({"rows_per_mask": "batch"}, "dropout0.rows_per_mask is 1 in the state and 'batch' here"),
+        ({"shared_axes": -1}, r"dropout0.shared_axes is \[\] in the state and \[-1\] here"),
+        ({"exact_count": True}, "dropout0.exact_count is False in the state and True here"),
+        ({"scale_at": "test"}, "dropout0.scale_at is 'train' in the state and 'test' here"),
+        ({"slope": 0.2}, "leakyrelu0.negative_slope is 0.1 in the state and 0.2 here"),
+        ({"activation": nn.Tanh}, "layers are dense0, leakyrelu0, .* and dense0, tanh0, dropout0"),
+    ],
+)
+def test_other_settings(tmp_path, changed, message):
+    path = tmp_path / "run.npz"
+    net, other = settings(), settings(**changed)
+    opt = optim.SGD(net, 0.1)
+    net.layers[0].weight += 1
+    fastdrop.save(path, net, opt)
+    before = other.state_dict()
+    with pytest.raises(ValueError, match=rf"run.npz' does not fit this Sequential: .*{message}"):
+        fastdrop.load(path, other, strict=True)
+    numpy.testing.assert_equal(other.state_dict(), before)
+    with pytest.warns(UserWarning, match=message) as caught:
+        fastdrop.load(path, other)
+    assert [warning.filename for warning in caught] == [__file__]
+    numpy.testing.assert_array_equal(other.layers[0].weight, net.layers[0].weight)
+    assert other.state_dict()["settings"] == before["settings"]
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(net.state_dict(), strict=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_same_settings(tmp_path):
+    path = tmp_path / "run.npz"
+    for options in ({}, {"rate": 1 / 3, "shared_axes": (0, -1)}, {"rows_per_mask": "batch"}):
+        fastdrop.save(path, settings(**options))
+        fastdrop.load(path, settings(**options), strict=True)
+
+
+@pytest.mark.parametrize("value", [None, 5, {"dense0": 1}])
+def test_settings_that_are_none(value):
+    net = settings()
+    state = net.state_dict()
+    state["settings"] = value
+    with pytest.raises(ValueError, match="settings must be a dict of dicts, got "):
+        net.load_state_dict(state)
+    del state["settings"]
+    with pytest.raises(ValueError, match="the state lacks: settings"):
+        net.load_state_dict(state)

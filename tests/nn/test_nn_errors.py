@@ -106,17 +106,26 @@ def test_no_draw_counts_of_a_forward_that_fails_halfway():
     assert drawn == [1, 1, 1]
 
 
+class Scale(nn.Layer):
+    def __init__(self, *names):
+        self.scales = [nn.Parameter(name, numpy.ones(4, numpy.float32)) for name in names]
+
+    def parameters(self):
+        return self.scales
+
+
 def test_two_parameters_of_one_name():
-    class Scale(nn.Layer):
-        def __init__(self):
-            super().__init__()
-            self.scale = nn.Parameter("scale", numpy.ones(4, numpy.float32))
-
-        def parameters(self):
-            return [self.scale]
-
-    with pytest.raises(ValueError, match="params must have different names, got twice: scale"):
-        nn.Sequential([Scale(), Scale()])
+    with pytest.raises(ValueError, match=r"different names, got twice: scale0\.a"):
+        nn.Sequential([Scale("a", "a")])
+    net = nn.Sequential([Scale("a"), Scale("a", "b")])
+    names = ["scale0.a", "scale1.a", "scale1.b"]
+    assert [parameter.name for parameter in net.parameters()] == names
+    assert [name for name, _ in net.named_parameters()] == names
+    for name in ("", None, 3):
+        with pytest.raises(
+            TypeError, match=f"name must be a string that is not empty, got {name!r}"
+        ):
+            nn.Parameter(name, numpy.ones(4))
 
 
 def test_backward_after_a_forward_that_failed():

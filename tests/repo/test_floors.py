@@ -14,7 +14,7 @@ PACKAGE = ROOT / "fastdrop"
 # Bottom to top. A module may import from its own floor and from every floor below, never from
 # above. A new module gets its line here; a name ending in a dot stands for a subpackage.
 FLOORS = [
-    {"fastdrop._version", "fastdrop.aligned", "fastdrop.files"},
+    {"fastdrop._version", "fastdrop.aligned", "fastdrop.attributes", "fastdrop.files"},
     {"fastdrop._kernels", "fastdrop.reference", "fastdrop.reference."},
     {"fastdrop._backend"},
     {"fastdrop.config"},
@@ -24,7 +24,7 @@ FLOORS = [
     {"fastdrop.products"},
     {"fastdrop.matmul"},
     {"fastdrop.parameters"},
-    {"fastdrop.optim", "fastdrop.nn", "fastdrop.nn."},
+    {"fastdrop.optim", "fastdrop.optim.", "fastdrop.nn", "fastdrop.nn."},
     {"fastdrop.checkpoint"},
     {"fastdrop.interop", "fastdrop.interop.threadpoolctl"},
     {"fastdrop.estimators", "fastdrop.estimators."},

@@ -22,7 +22,7 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_zeros
 from fastdrop.arguments import integer, real_number
-from fastdrop.parameters import check_keys, operands, parameters_of
+from fastdrop.parameters import check_keys, check_names, named_parameters_of, operands
 
 __all__ = ["SGD", "Adam", "AdamW"]
 
@@ -37,7 +37,10 @@ class _Optimiser:
     _SETTINGS = ()
 
     def __init__(self, params, learning_rate, weight_decay, max_norm):
-        self.parameters = parameters_of(params)
+        named = named_parameters_of(params)
+        self._names = [name for name, _ in named]
+        check_names(self._names)
+        self.parameters = [parameter for _, parameter in named]
         if not callable(learning_rate):
             learning_rate = _number(learning_rate, "learning_rate", 0.0)
         self.learning_rate = learning_rate
@@ -70,7 +73,11 @@ class _Optimiser:
             if parameter.grad is not None:
                 calls.append((parameter, memory, *operands(parameter)))
         if not calls:
-            raise RuntimeError("step() before a backward pass: no parameter has a gradient")
+            raise RuntimeError(
+                "step() before a backward pass: no parameter has a gradient. An optimiser that was "
+                "copied without its network never gets one: copy network and optimiser together, "
+                "as in copy.deepcopy((net, opt))"
+            )
         limit = math.inf if self.max_norm is None else self.max_norm
         for parameter, memory, value, *gradient in calls:
             bound = limit if parameter.value.ndim == 2 else math.inf
@@ -127,12 +134,12 @@ class _Optimiser:
                 )
             if mine.ndim and given.dtype != mine.dtype:
                 raise ValueError(f"{name}: expected dtype {mine.dtype}, got {given.dtype}")
-        for parameter in self.parameters:
-            self._check_memory(parameter.name, state, steps)
+        for name in self._names:
+            self._check_memory(name, state, steps)
         self.steps = steps
-        for parameter, memory in zip(self.parameters, self._memory, strict=True):
+        for name, memory in zip(self._names, self._memory, strict=True):
             for what, mine in memory.items():
-                given = state[f"{parameter.name}.{what}"]
+                given = state[f"{name}.{what}"]
                 if isinstance(mine, int):
                     memory[what] = int(given)
                 else:
@@ -143,9 +150,9 @@ class _Optimiser:
 
     def _arrays(self):
         """Pairs of name and what is remembered, of all parameters."""
-        for parameter, memory in zip(self.parameters, self._memory, strict=True):
+        for name, memory in zip(self._names, self._memory, strict=True):
             for what, value in memory.items():
-                yield f"{parameter.name}.{what}", value
+                yield f"{name}.{what}", value
 
     def __repr__(self):
         settings = [f"learning_rate={self.learning_rate!r}"]
