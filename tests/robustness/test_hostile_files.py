@@ -189,6 +189,7 @@ def places(value, path=()):
 
 
 @given(data=st.data(), value=HEADERS)
+@pytest.mark.filterwarnings("ignore:the state is of a network with other settings")
 def test_checkpoints_with_a_changed_header(checkpoint, data, value):
     path, _, arrays = checkpoint[:3]
     header = json.loads(arrays["checkpoint.json"].tobytes())
