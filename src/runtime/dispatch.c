@@ -6,28 +6,76 @@
 #error "dispatch.c must be compiled for the baseline: remove -march flags from CFLAGS"
 #endif
 
+/* The flags are those of every other file. gcc tells of each by a macro, clang of the first two. */
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
+    defined(__NO_SIGNED_ZEROS__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
+#error "fast-math would change results: remove -Ofast, -ffast-math and the like from CFLAGS"
+#endif
+
 #include <stdatomic.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-static int machine_has_avx2(void)
+/* The processor is asked directly: __builtin_cpu_supports is the compiler's run-time library, and the
+ * one that `zig cc` links says no to everything. */
+enum { FEATURES = 1, MORE_FEATURES = 7 };
+
+/* leaf 1, register ecx */
+#define FMA (1u << 12)
+#define POPCNT (1u << 23)
+#define OSXSAVE (1u << 27) /* XGETBV may be executed */
+#define AVX (1u << 28)
+#define F16C (1u << 29)
+/* leaf 7, subleaf 0, register ebx */
+#define BMI1 (1u << 3)
+#define AVX2 (1u << 5)
+#define BMI2 (1u << 8)
+#define AVX512F (1u << 16)
+#define AVX512DQ (1u << 17)
+#define AVX512BW (1u << 30)
+#define AVX512VL (1u << 31)
+/* XCR0: the registers that the operating system saves and restores */
+#define SAVED_YMM 0x06u /* xmm and the upper halves of ymm */
+#if defined(__APPLE__)
+#define SAVED_ZMM SAVED_YMM /* macOS saves the others from the first instruction that needs them on */
+#else
+#define SAVED_ZMM 0xe6u /* these, the mask registers, the upper halves of zmm, zmm16 to zmm31 */
+#endif
+
+/* Extended control register `number`, the lower half. */
+static unsigned xgetbv(unsigned number)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(number));
+    return low;
+}
+
+/* Whether the processor has all these features, and the operating system saves their registers. */
+static int machine_has(unsigned leaf_1_ecx, unsigned leaf_7_ebx, unsigned saved)
 {
     unsigned eax, ebx, ecx, edx;
-    __builtin_cpu_init();
-    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_F16C)) {
+    leaf_1_ecx |= OSXSAVE;
+    if (!__get_cpuid(FEATURES, &eax, &ebx, &ecx, &edx) || (ecx & leaf_1_ecx) != leaf_1_ecx) {
         return 0;
     }
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-           __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-           __builtin_cpu_supports("popcnt");
+    if (!__get_cpuid_count(MORE_FEATURES, 0, &eax, &ebx, &ecx, &edx) ||
+        (ebx & leaf_7_ebx) != leaf_7_ebx) {
+        return 0;
+    }
+    return (xgetbv(0) & saved) == saved;
+}
+
+/* The features of FD_TARGET in simd/isa_avx2.c and simd/isa_avx512.c. */
+static int machine_has_avx2(void)
+{
+    return machine_has(AVX | FMA | F16C | POPCNT, AVX2 | BMI1 | BMI2, SAVED_YMM);
 }
 
 static int machine_has_avx512(void)
 {
-    return machine_has_avx2() && __builtin_cpu_supports("avx512f") &&
-           __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl");
+    return machine_has_avx2() &&
+           machine_has(AVX, AVX512F | AVX512BW | AVX512DQ | AVX512VL, SAVED_ZMM);
 }
 #endif
 
@@ -36,9 +84,7 @@ enum { STATE_LEAF = 13, XGETBV_1 = 4, YMM = 4, ZMM = 64 };
 
 static int upper_halves(void)
 {
-    unsigned low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
-    return (low & (YMM | ZMM)) != 0;
+    return (xgetbv(1) & (YMM | ZMM)) != 0;
 }
 
 int fd_upper_halves_in_use(void)

@@ -2,9 +2,11 @@
  *
  *     same_bits golden_masks.txt [largest]
  *     same_bits golden_masks.txt threads
+ *     same_bits levels
  *
  * tests/c/run builds it, here and for other processors. Masks of more than `largest` elements are
  * left out (for valgrind, where they take long). `threads`: from several threads at the same time.
+ * `levels` prints the instruction sets that the dispatcher finds.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -36,11 +38,25 @@ void *filled_bytes(size_t bytes, int fill)
     return memset(memory, fill, bytes);
 }
 
+static void print_levels(void)
+{
+    for (int level = 0; level < fd_level_count(); level++) {
+        if (fd_level_available(level)) {
+            printf("%s%s", level ? " " : "", fd_level_name(level));
+        }
+    }
+    putchar('\n');
+}
+
 int main(int count, char **arguments)
 {
     if (count < 2) {
-        fprintf(stderr, "usage: same_bits golden_masks.txt [largest|threads]\n");
+        fprintf(stderr, "usage: same_bits golden_masks.txt [largest|threads] | levels\n");
         return 2;
+    }
+    if (strcmp(arguments[1], "levels") == 0) {
+        print_levels();
+        return 0;
     }
     if (count > 2 && strcmp(arguments[2], "threads") == 0) {
         check_many_threads(arguments[1]);
