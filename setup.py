@@ -194,6 +194,18 @@ class BuildKernels(build_ext):
                     "the flag from CFLAGS, LDFLAGS and CC."
                 )
 
+    def copy_extensions_to_source(self):
+        """Copy the module beside the sources, and remove it under the names of other builds.
+
+        Python would import one made for its version alone before one for all versions.
+        """
+        super().copy_extensions_to_source()
+        for extension in self.extensions:
+            current = Path(self.get_ext_filename(extension.name))
+            for other in current.parent.glob("_kernels.*.so"):
+                if other.name != current.name:
+                    other.unlink()
+
     def compiles(self, program, flags=()):
         """Whether a program compiles and links."""
         includes = [f"-I{path}" for path in self.compiler.include_dirs]

@@ -1,32 +1,56 @@
-"""The command line: ``python -m fastdrop info`` and ``python -m fastdrop demo``."""
+"""The command line: ``python -m fastdrop info`` and, in a source checkout, ``demo``."""
 
 import argparse
+import importlib.util
 import sys
+from pathlib import Path
 
-from fastdrop import demo
 from fastdrop._version import __version__
 from fastdrop.config import show_config
 
+NO_DEMO = """\
+The demo is in fastdrop's source checkout and not in the installed package. From a checkout, run
+    python -m pip install -e '.[demo]' && python -m fastdrop demo"""
 
-def build_parser():
-    """The parser of the command line, with one subcommand per job."""
+
+def load_demo():
+    """The package ``examples/demo``, which lies beside this one in a checkout; None without it."""
+    folder = Path(__file__).parents[1] / "examples" / "demo"
+    if not (folder / "training.py").exists():
+        return None
+    spec = importlib.util.spec_from_file_location(
+        "fastdrop_demo", folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    package = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(package)
+    return package
+
+
+def build_parser(demo):
+    """The parser of the command line, with one subcommand per job.
+
+    Parameters
+    ----------
+    demo : module or None
+        What `load_demo` returned; where it is None, the demo takes any arguments.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m fastdrop", description="Dropout for NumPy, in C."
     )
     parser.add_argument("--version", action="version", version=f"fastdrop {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     commands.add_parser("info", help="print what this installation can do and what it uses")
-    demo.add_arguments(
-        commands.add_parser(
-            "demo",
-            help="train a small network on handwritten digits, with and without dropout",
-            description=(
-                "Train a small multilayer perceptron on the handwritten digits that scikit-learn "
-                "ships, with and without dropout, and print one table. Ctrl-C ends it with the "
-                "table so far."
-            ),
-        )
+    demo_parser = commands.add_parser(
+        "demo",
+        help="train a small network on handwritten digits, with and without dropout",
+        description=(
+            "Train a small multilayer perceptron on the handwritten digits that scikit-learn "
+            "ships, with and without dropout, and print one table. Ctrl-C ends it with the "
+            "table so far."
+        ),
     )
+    if demo is not None:
+        demo.add_arguments(demo_parser)
     return parser
 
 
@@ -38,7 +62,14 @@ def main(arguments=None):
     arguments : list of str, optional
         Instead of ``sys.argv[1:]``.
     """
-    options = build_parser().parse_args(arguments)
+    demo = load_demo()
+    parser = build_parser(demo)
+    options, unknown = parser.parse_known_args(arguments)
+    if options.command == "demo" and demo is None:
+        print(NO_DEMO, file=sys.stderr)
+        return 1
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         if options.command == "info":
             show_config()

@@ -6,19 +6,44 @@ error at import.
 """
 
 import os
+import sys
+from pathlib import Path
 
 __all__ = ["kernels"]
 
+NUMPY_HINT = "; FASTDROP_BACKEND=numpy does without them, slowly"
+
+
+def _import_compiled():
+    """The compiled module, or an ImportError of one line that says what to do."""
+    folder = Path(__file__).parent
+    try:
+        import fastdrop._kernels as compiled
+    except ImportError as error:
+        reason = str(error)
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "fastdrop._kernels"
+    else:
+        return compiled
+    # Raised here and not above, so that no second traceback is printed.
+    if missing and (folder / "_kernels.pyx").exists():
+        raise ImportError(
+            f"fastdrop is not built in its source folder {folder.parent}: run `python -m pip "
+            "install -e .` there, or start Python in another folder to use an installed fastdrop"
+            + NUMPY_HINT
+        )
+    if missing:
+        raise ImportError(
+            f"fastdrop in {folder} has no compiled kernels for this Python, "
+            f"{sys.version.split()[0]} on {sys.platform}: install it again with this Python's pip"
+            + NUMPY_HINT
+        )
+    raise ImportError(
+        f"fastdrop's compiled kernels in {folder} could not be loaded: {reason}" + NUMPY_HINT
+    )
+
 
 def _compiled():
-    try:
-        from fastdrop import _kernels
-    except ImportError as error:
-        raise ImportError(
-            "fastdrop's compiled kernels could not be loaded: install the package with "
-            "`pip install .` from its source directory (a C compiler is needed), or set "
-            f"FASTDROP_BACKEND=numpy to run its slow NumPy twins; the cause: {error}"
-        ) from error
+    _kernels = _import_compiled()
     available = _kernels.build_info()["isa_available"]
     asked = os.environ.get("FASTDROP_ISA", "").strip()
     if asked and asked not in available:

@@ -632,8 +632,8 @@ def second_level_cache():
     return fd_second_level_cache_bytes()
 
 
-def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t rows_per_mask,
-                  cnp.ndarray w not None, double scale, cnp.ndarray out not None):
+cdef int direct_product(cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask, cnp.ndarray w,
+                        double scale, cnp.ndarray out) except -1:
     cdef direct_operands c
     cdef fd_dtype dtype = dtype_of(x)
     c.x = masked_rows_of(x, bits, rows_per_mask, scale)
@@ -645,7 +645,12 @@ def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t row
         finite = fd_direct_matmul(dtype, &c, target)
     if finite < 0:
         raise MemoryError("no memory for the packed operand of a matrix product")
-    return bool(finite)
+    return finite
+
+
+def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t rows_per_mask,
+                  cnp.ndarray w not None, double scale, cnp.ndarray out not None):
+    return bool(direct_product(x, bits, rows_per_mask, w, scale, out))
 
 
 def every_bit(cnp.ndarray bits not None, int64_t n):
@@ -669,11 +674,12 @@ cdef struct chosen:
     const fd_kernels *kernels
     int method
 cdef chosen choices[REMEMBERED]
+cdef enum method_number: UNCHOSEN, SKIP, COMPACT, DENSE, PLAIN, DIRECT
 cdef tuple METHODS = ("", "skip", "compact", "dense", "plain", "direct")
 
 
-cdef str remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double kept, bint one_mask,
-                           bint skip_zeros, cheapest):
+cdef int remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double kept, bint one_mask,
+                           bint skip_zeros, cheapest) except -1:
     """What `cheapest` says of a mask of all rows, or of each, found at once the next time."""
     cdef int64_t rows = cnp.PyArray_DIM(x, 0), depth = cnp.PyArray_DIM(x, 1)
     cdef int64_t columns = cnp.PyArray_DIM(w, 1)
@@ -683,7 +689,7 @@ cdef str remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double k
     cdef uint64_t place = (<uint64_t>rows * 31 + <uint64_t>depth) * 31 + <uint64_t>columns
     place = ((place * 31 + <uint64_t>(stored * 256)) * 31 + <uint64_t>kind) * 8 + <uint64_t>flags
     cdef chosen *choice = &choices[place * <uint64_t>0x9e3779b97f4a7c15 >> 56]
-    if (choice.method == 0 or choice.rows != rows or choice.depth != depth
+    if (choice.method == UNCHOSEN or choice.rows != rows or choice.depth != depth
             or choice.columns != columns or choice.stored != stored or choice.kept != kept
             or choice.kind != kind or choice.flags != flags or choice.kernels != kernels):
         method = cheapest(
@@ -695,7 +701,7 @@ cdef str remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double k
         choice.stored, choice.kept = stored, kept
         choice.kind, choice.flags, choice.kernels = kind, flags, kernels
         choice.method = METHODS.index(method)
-    return METHODS[choice.method]
+    return choice.method
 
 
 def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
@@ -738,20 +744,20 @@ def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mas
         return None
     cdef double kept = keep_prob
     cdef double stored = kept * share_found(a, counted, shares) if skip_zeros else kept
-    cdef str method = remembered_choice(a, b, stored, kept, share == rows, skip_zeros, cheapest)
-    if method == "compact":
-        compact_matmul(a, bits, share, rows, b, scale, None, 1.0, None, 1, result)
+    cdef int method = remembered_choice(a, b, stored, kept, share == rows, skip_zeros, cheapest)
+    if method == COMPACT:
+        compact_product(a, bits, share, rows, b, scale, None, 1.0, None, 1, result, NULL, NULL)
         return result
-    if method == "plain" and plain_matmul(a, bits, share, b, scale, None, 1.0, result):
+    if method == PLAIN and plain_matmul(a, bits, share, b, scale, None, 1.0, result):
         return result
-    if method == "direct" and direct_matmul(a, bits, share, b, scale, result):
+    if method == DIRECT and direct_product(a, bits, share, b, scale, result):
         return result
-    if method == "dense" and kept == 1 and every_bit(bits, mask_rows * depth):
+    if method == DENSE and kept == 1 and every_bit(bits, mask_rows * depth):
         if scale != 1:
             return None
         multiply(a, b, result)
         return result
-    if method == "dense" and dense_matmul(a, False, bits, mask_shape, share, scale, b, result):
+    if method == DENSE and dense_matmul(a, False, bits, mask_shape, share, scale, b, result):
         return result
     skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)
     return result

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from fastdrop import __main__
+
 pytest.importorskip("sklearn", reason="the demo needs the extra 'demo'")
 pytest.importorskip("tqdm", reason="the demo needs the extra 'demo'")
 
@@ -180,8 +182,20 @@ def test_missing_package_is_named_with_the_line_that_installs_it(module, distrib
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert f"The demo needs {distribution}." in done.stderr
-    assert "pip install 'fastdrop-numpy[demo]'" in done.stderr
+    assert "pip install -e '.[demo]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_installed_package_says_where_the_demo_is(monkeypatch, capsys):
+    monkeypatch.setattr(__main__, "load_demo", lambda: None)
+    assert __main__.main(["demo", "--epochs", "3"]) == 1
+    assert "From a checkout, run\n    python -m pip install -e" in capsys.readouterr().err
+
+
+def test_unknown_arguments_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["info", "--epochs", "3"])
+    assert "unrecognized arguments: --epochs 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), (["--version"], 0), ([], 2)])

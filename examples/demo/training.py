@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 
 import numpy
 
-from fastdrop import demo_uncertainty, nn, optim
-from fastdrop.config import get_num_threads, set_num_threads
+from fastdrop import get_num_threads, nn, optim, set_num_threads
+
+from . import uncertainty
 
 TRAINING_EXAMPLES = 300
 BATCH = 30
@@ -280,8 +281,6 @@ def _require(modules):
     if missing:
         sys.exit(
             f"The demo needs {' and '.join(missing)}. Install with\n"
-            "    python -m pip install 'fastdrop-numpy[demo]'\n"
-            "or, in a source checkout,\n"
             "    python -m pip install -e '.[demo]'"
         )
     return loaded
@@ -319,7 +318,7 @@ def uncertain_prediction(images, labels, options):
     """Fit an estimator with a mask for each example, as the table's row has them; what it says."""
     order = numpy.random.default_rng(options.seed).permutation(len(labels))
     training, test = order[:TRAINING_EXAMPLES], order[TRAINING_EXAMPLES:]
-    model = demo_uncertainty.fit(
+    model = uncertainty.fit(
         images[training],
         labels[training],
         hidden_layer_sizes=(options.hidden, options.hidden),
@@ -332,7 +331,7 @@ def uncertain_prediction(images, labels, options):
         max_iter=options.epochs,
         random_state=options.seed,
     )
-    return demo_uncertainty.report(model, images[test], labels[test], options.seed)
+    return uncertainty.report(model, images[test], labels[test], options.seed)
 
 
 def run_demo(options):

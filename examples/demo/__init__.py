@@ -1,0 +1,8 @@
+"""The demo: ``python -m fastdrop demo``, in a source checkout only; no wheel contains it.
+
+``training`` compares kinds of dropout, ``uncertainty`` asks an estimator how sure it is.
+"""
+
+from .training import add_arguments, run_demo
+
+__all__ = ["add_arguments", "run_demo"]
