@@ -1,36 +1,29 @@
 """What both estimators share: parameters, fit, the network and what is kept of it."""
 
-import numpy
+import warnings
+
 from scipy import sparse
-from sklearn.base import BaseEstimator, _fit_context
-from sklearn.utils import check_random_state
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from fastdrop.estimators.compatibility import check_weights, validate_data
-from fastdrop.estimators.constraints import (
-    CONSTRAINTS,
-    check_solver,
-    dropout_rates,
-    layer_sizes,
-    wanted_dtype,
-)
-from fastdrop.estimators.network import build, dense_layers, draw_weights, mask_seed
+from fastdrop._version import __version__
+from fastdrop.estimators.compatibility import validate_data
+from fastdrop.estimators.constraints import CONSTRAINTS, wanted_dtype
+from fastdrop.estimators.fitting import Fitting
+from fastdrop.estimators.network import build, dense_layers, dropout_layers
 from fastdrop.estimators.objective import output
-from fastdrop.estimators.rows import Rows, evaluate
+from fastdrop.estimators.rows import evaluate
 from fastdrop.estimators.solver import Solver
-from fastdrop.estimators.training import Examples, train
 from fastdrop.estimators.uncertainty import Uncertainty
-from fastdrop.nn import Dropout
 from fastdrop.stream import MaskStream
 
 __all__ = ["MultilayerPerceptron"]
 
 
-class MultilayerPerceptron(Uncertainty, BaseEstimator):
+class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
     """Base of `MLPClassifier` and `MLPRegressor`.
 
-    A subclass defines `_prepare`, which learns from y what it has to, `_targets`, what the network
-    learns, `_outputs`, `_activation_of_output`, `_stratified`, `_validation_score` and `_shown`.
+    A subclass defines what `Fitting` and `Uncertainty` ask for, and `_validation_score`.
 
     Attributes
     ----------
@@ -73,6 +66,7 @@ class MultilayerPerceptron(Uncertainty, BaseEstimator):
         exact_count=False,
         max_norm=None,
         dtype=None,
+        scoring=None,
     ):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -103,129 +97,7 @@ class MultilayerPerceptron(Uncertainty, BaseEstimator):
         self.exact_count = exact_count
         self.max_norm = max_norm
         self.dtype = dtype
-
-    # --- Fit -----------------------------------------------------------------------------------
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
-        """Fit the model to data.
-
-        Parameters
-        ----------
-        X : array_like or sparse matrix, shape (n_samples, n_features)
-            Sparse data becomes dense one batch at a time.
-        y : array_like, shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array_like, shape (n_samples,), optional
-
-        Returns
-        -------
-        object
-            The estimator itself.
-
-        Raises
-        ------
-        ValueError
-            For data or a parameter that cannot be, by name; if the training diverges.
-        """
-        return self._fit(X, y, sample_weight, single=False)
-
-    def _validate_params(self):
-        check_solver(self.solver)
-        super()._validate_params()
-
-    def _fit(self, X, y, sample_weight, single):
-        sizes = layer_sizes(self.hidden_layer_sizes)
-        rates = [float(self.input_dropout), *dropout_rates(self.dropout, len(sizes))]
-        if single and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        fresh = not hasattr(self, "coefs_") or not (self.warm_start or single)
-        X, y = self._checked(X, y, fresh)
-        self._prepare(y, fresh, single)
-        target = self._targets(y)
-        if sample_weight is not None:
-            sample_weight = check_weights(sample_weight, X)
-        self._random_state = check_random_state(self.random_state)
-        self.n_outputs_ = self._outputs(target)
-        architecture = {
-            "sizes": [X.shape[1], *sizes, self.n_outputs_],
-            "activation": self.activation,
-            "rates": rates,
-            "rows_per_mask": self.rows_per_mask,
-            "exact_count": bool(self.exact_count),
-            "dtype": self._dtype_of(X, fresh),
-        }
-        if fresh:
-            self._begin(architecture)
-        else:
-            self._continue(architecture)
-        self._new_curves(fresh)
-        if not single or not hasattr(self, "_solver"):
-            self._solver = Solver(self._network, self.get_params(deep=False))
-        dtype = self._network.dtype
-        if target.dtype.kind != "i":
-            target = numpy.ascontiguousarray(target, dtype)
-        if sample_weight is not None:
-            sample_weight = sample_weight.astype(dtype, copy=False)
-        train(self, Examples(Rows(X, dtype), target, sample_weight), single)
-        if not all(numpy.isfinite(p.value).all() for p in self._network.parameters()):
-            raise ValueError(
-                "Solver produced non-finite parameter weights: learning_rate_init may be too "
-                "large, or the data be in need of scaling"
-            )
-        return self
-
-    def _dtype_of(self, X, fresh):
-        if self.dtype is not None:
-            return numpy.dtype(self.dtype)
-        return numpy.dtype(X.dtype) if fresh else self._network.dtype
-
-    def _begin(self, architecture):
-        """Make a new network with new weights."""
-        self._seed = mask_seed(self._random_state)
-        self._architecture = architecture
-        self._network = build(**architecture, seed=self._seed)
-        draw_weights(self._network, self.activation, self._random_state)
-        self._show_weights()
-        self.n_layers_ = len(architecture["sizes"])
-        self.out_activation_ = self._activation_of_output()
-        self.t_ = 0
-
-    def _continue(self, architecture):
-        """Go on with the weights there are; anything but their shapes may have changed."""
-        before = self._architecture
-        if architecture["sizes"] != before["sizes"]:
-            raise ValueError(
-                "hidden_layer_sizes, features and outputs must stay as they were for warm_start "
-                f"and partial_fit: the layers had {before['sizes']} units, now they would have "
-                f"{architecture['sizes']}"
-            )
-        self._take_over_weights()
-        if architecture == before:
-            return
-        position = max((stream.position for stream in self._streams()), default=0)
-        weights = self.coefs_, self.intercepts_
-        self._architecture = architecture
-        self._network = build(**architecture, seed=self._seed)
-        self._copy_weights(*weights)
-        for stream in self._streams():
-            stream.position = position
-        if hasattr(self, "_solver"):
-            del self._solver
-
-    def _new_curves(self, fresh):
-        """Begin what a fit tells, where there is none to go on with."""
-        if fresh:
-            self.loss_curve_ = []
-            self._no_improvement_count = 0
-            self._best_mean_loss = numpy.inf
-            self.best_loss_ = self.best_validation_score_ = self.validation_scores_ = None
-        if self.early_stopping and self.validation_scores_ is None:
-            self.validation_scores_ = []
-            self.best_validation_score_ = -numpy.inf
-            self.best_loss_ = None
-        elif not self.early_stopping and self.best_loss_ is None:
-            self.best_loss_ = numpy.inf
-            self.validation_scores_ = self.best_validation_score_ = None
+        self.scoring = scoring
 
     # --- The network's arrays --------------------------------------------------------------------
 
@@ -250,7 +122,10 @@ class MultilayerPerceptron(Uncertainty, BaseEstimator):
             self._copy_weights(self.coefs_, self.intercepts_)
 
     def _streams(self):
-        return [layer.stream for layer in self._network.layers if isinstance(layer, Dropout)]
+        return [layer.stream for layer in dropout_layers(self._network)]
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "_network")
 
     # --- Prediction ------------------------------------------------------------------------------
 
@@ -285,6 +160,7 @@ class MultilayerPerceptron(Uncertainty, BaseEstimator):
     def __getstate__(self):
         """The estimator without work arrays: what its network and solver need to be made again."""
         state = dict(super().__getstate__())
+        state["_fastdrop_version"] = __version__
         if "_network" in state:
             self._take_over_weights()
             state["_network"] = [stream.state for stream in self._streams()]
@@ -294,13 +170,20 @@ class MultilayerPerceptron(Uncertainty, BaseEstimator):
 
     def __setstate__(self, state):
         """Make network and solver again."""
+        state = dict(state)
+        version = state.pop("_fastdrop_version", "before 0.1.0")
+        if version != __version__:
+            warnings.warn(
+                f"this {type(self).__name__} was pickled by fastdrop {version} and is loaded by "
+                f"{__version__}: it may not work as it did, fit it again if so",
+                stacklevel=2,
+            )
         super().__setstate__(state)
         if "_network" not in state:
             return
         self._network = build(**self._architecture, seed=self._seed)
         self._copy_weights(self.coefs_, self.intercepts_)
-        dropouts = [layer for layer in self._network.layers if isinstance(layer, Dropout)]
-        for layer, stream in zip(dropouts, state["_network"], strict=True):
+        for layer, stream in zip(dropout_layers(self._network), state["_network"], strict=True):
             layer.stream = MaskStream.from_state(stream)
         if "_solver" in state:
             self._solver = Solver.from_state(self._network, state["_solver"])

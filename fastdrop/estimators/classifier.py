@@ -4,6 +4,8 @@ import numpy
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
     type_of_target,
@@ -12,6 +14,9 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.estimators.base import MultilayerPerceptron
+from fastdrop.estimators.compatibility import check_weights
+from fastdrop.estimators.constraints import CONSTRAINTS, OF_CLASSIFIERS
+from fastdrop.estimators.fitting import has_epochs
 from fastdrop.estimators.objective import log_probabilities
 
 __all__ = ["MLPClassifier"]
@@ -127,7 +132,77 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     True
     """
 
+    _parameter_constraints = CONSTRAINTS | OF_CLASSIFIERS
     _numeric = False
+
+    def __init__(
+        self,
+        hidden_layer_sizes=(100,),
+        activation="relu",
+        *,
+        solver="adam",
+        alpha=0.0001,
+        batch_size="auto",
+        learning_rate="constant",
+        learning_rate_init=0.001,
+        power_t=0.5,
+        max_iter=200,
+        shuffle=True,
+        random_state=None,
+        tol=1e-4,
+        verbose=False,
+        warm_start=False,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        early_stopping=False,
+        validation_fraction=0.1,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+        n_iter_no_change=10,
+        max_fun=15000,
+        dropout=0.0,
+        input_dropout=0.0,
+        rows_per_mask=1,
+        exact_count=False,
+        max_norm=None,
+        dtype=None,
+        scoring=None,
+        class_weight=None,
+    ):
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            rows_per_mask=rows_per_mask,
+            exact_count=exact_count,
+            max_norm=max_norm,
+            dtype=dtype,
+            scoring=scoring,
+        )
+        self.class_weight = class_weight
 
     def _prepare(self, y, fresh, single):
         """Learn the classes, or check that y has no others."""
@@ -139,16 +214,40 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         classes = unique_labels(y)
         if self.warm_start and set(classes) != set(self.classes_):
             raise ValueError(
-                "warm_start needs the same classes in `y` as the fit before, got "
-                f"{classes}, expected {self.classes_}"
+                "warm_start can only be used where `y` has the same classes as in the previous "
+                f"call to fit. Previously got {self.classes_}, `y` has {classes}"
             )
         self._check_known(classes)
+
+    def _check_targets(self, y):
+        self._check_known(unique_labels(_labels(y)))
+
+    def _weights_of(self, X, y, sample_weight, single):
+        """The weight of each example, by itself and by its class; None if all weigh the same."""
+        weights = super()._weights_of(X, y, sample_weight, single)
+        if self.class_weight is None:
+            return weights
+        if single and isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} is not supported by partial_fit, which sees "
+                "a part of the examples only: give a dict of weights"
+            )
+        try:
+            factors = compute_sample_weight(self.class_weight, _labels(y))
+        except ValueError as error:
+            raise ValueError(f"class_weight={self.class_weight!r}: {error}") from None
+        if not (numpy.isfinite(factors).all() and (factors >= 0).all() and factors.any()):
+            raise ValueError(
+                "class_weight must have finite weights that are at least 0, and not 0 for all "
+                f"classes, got {self.class_weight!r}"
+            )
+        return check_weights(factors if weights is None else factors * weights, X)
 
     def _check_known(self, classes):
         if len(numpy.setdiff1d(classes, self.classes_, assume_unique=True)):
             raise ValueError(
-                f"`y` has classes not in `self.classes_`: it has {classes}, known are "
-                f"{self.classes_}"
+                f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
+                f"'y' has {classes}."
             )
 
     def _targets(self, y):
@@ -175,6 +274,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             right = ((raw > 0) == (target > 0)).all(axis=1)
         return float(numpy.average(right, weights=weights))
 
+    @available_if(has_epochs)
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, sample_weight=None, classes=None):
         """Fit for one epoch, going on from the weights there are.
@@ -190,12 +290,15 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Returns
         -------
         MLPClassifier
+            The estimator itself. A fit that fails leaves it as it was before.
         """
-        if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer()
-            several = type_of_target(y).startswith("multilabel")
-            self._label_binarizer.fit(y if several else classes)
-        return self._fit(X, y, sample_weight, single=True)
+        with self._all_or_nothing(single=True):
+            if _check_partial_fit_first_call(self, classes):
+                self._label_binarizer = LabelBinarizer()
+                several = type_of_target(y).startswith("multilabel")
+                self._label_binarizer.fit(y if several else classes)
+            self._fit(X, y, sample_weight, {}, single=True)
+        return self
 
     def predict(self, X):
         """Return the most probable class of each row.
@@ -277,7 +380,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """
         check_is_fitted(self)
         X, y = self._checked(X, y)
-        self._check_known(unique_labels(_labels(y)))
+        self._check_targets(y)
         return self._log_likelihood(X, self._targets(y), None, n_samples, random_state)
 
     def __sklearn_tags__(self):

@@ -13,7 +13,7 @@ else:
         return estimator._validate_data(*args, **kwargs)
 
 
-def check_weights(sample_weight, x):
+def check_weights(sample_weight, x, name="sample_weight"):
     """Return sample weights as an array of the dtype of x, one for each row.
 
     Parameters
@@ -21,6 +21,8 @@ def check_weights(sample_weight, x):
     sample_weight : array_like, float or None
         None: 1 for each.
     x : array or sparse matrix, shape (n_samples, n_features)
+    name : str, optional
+        The argument's, for messages.
 
     Returns
     -------
@@ -34,8 +36,8 @@ def check_weights(sample_weight, x):
     weights = validation._check_sample_weight(sample_weight, x, dtype=x.dtype)
     if (weights < 0).any():
         raise ValueError(
-            f"Negative values in data passed to `sample_weight`, the least is {weights.min()}"
+            f"Negative values in data passed to `{name}`, the least is {weights.min()}"
         )
     if not weights.any():
-        raise ValueError("sample_weight must not be 0 for every sample")
+        raise ValueError(f"{name} must not be 0 for every sample")
     return weights

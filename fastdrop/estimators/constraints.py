@@ -3,15 +3,27 @@
 from numbers import Integral, Real
 
 import numpy
+from sklearn.metrics import get_scorer_names
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
-__all__ = ["CONSTRAINTS", "LOSSES", "check_solver", "dropout_rates", "layer_sizes", "wanted_dtype"]
+from fastdrop.stream import MaskStream
+
+__all__ = [
+    "CONSTRAINTS",
+    "OF_CLASSIFIERS",
+    "OF_REGRESSORS",
+    "check_lbfgs",
+    "check_loss",
+    "dropout_rates",
+    "layer_sizes",
+    "wanted_dtype",
+]
 
 # Names, ranges and messages are those of scikit-learn's own perceptrons.
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-    "solver": [StrOptions({"sgd", "adam"})],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
     "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
@@ -19,7 +31,7 @@ CONSTRAINTS = {
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
     "shuffle": ["boolean"],
-    "random_state": ["random_state"],
+    "random_state": ["random_state", numpy.random.Generator, MaskStream],
     "tol": [Interval(Real, 0, None, closed="left")],
     "verbose": ["verbose"],
     "warm_start": ["boolean"],
@@ -36,11 +48,12 @@ CONSTRAINTS = {
     ],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
     # What scikit-learn's do not have.
-    "dropout": ["array-like", Interval(Real, 0, 1, closed="left")],
-    "input_dropout": [Interval(Real, 0, 1, closed="left")],
+    "dropout": ["array-like", Interval(Real, 0, 1, closed="both")],
+    "input_dropout": [Interval(Real, 0, 1, closed="both")],
     "rows_per_mask": [StrOptions({"batch"}), Interval(Integral, 1, None, closed="left")],
     "exact_count": ["boolean"],
     "max_norm": [None, Interval(Real, 0, None, closed="neither")],
+    "scoring": [None, callable, StrOptions({"loss", *get_scorer_names()})],
     "dtype": [
         None,
         StrOptions({"float32", "float64"}),
@@ -49,23 +62,47 @@ CONSTRAINTS = {
     ],
 }
 
-# Of the regressor alone.
-LOSSES = {"loss": [StrOptions({"squared_error", "poisson"})]}
+OF_CLASSIFIERS = {"class_weight": [None, dict, list, StrOptions({"balanced"})]}
+OF_REGRESSORS = {
+    "loss": [StrOptions({"squared_error", "poisson"})],
+    "tau": [None, StrOptions({"fit"})],
+}
 
 
-def check_solver(solver):
-    """Say what to do instead of scikit-learn's third solver.
+def check_lbfgs(rates, max_norm):
+    """Refuse what the solver "lbfgs" cannot do.
 
     Raises
     ------
     ValueError
-        For ``"lbfgs"``.
+        For a dropout rate that is not 0, or a bound on norms.
     """
-    if isinstance(solver, str) and solver == "lbfgs":
+    if any(rates):
         raise ValueError(
-            "solver='lbfgs' is not available: it takes the same loss at every evaluation, and "
-            "masks make it another one each time. Use solver='adam' or solver='sgd'; without "
-            "dropout, sklearn.neural_network has it."
+            "solver='lbfgs' needs dropout=0 and input_dropout=0: it compares the losses of its "
+            f"evaluations, and masks make each another function; got rates {rates}. "
+            "Use solver='adam' or solver='sgd' with dropout"
+        )
+    if max_norm is not None:
+        raise ValueError(
+            f"solver='lbfgs' needs max_norm=None, got {max_norm}: it moves all weights at once. "
+            "Use solver='adam' or solver='sgd', or alpha against large weights"
+        )
+
+
+def check_loss(loss):
+    """Say what was probably meant where the sizes of the layers came to be the regressor's loss.
+
+    Raises
+    ------
+    ValueError
+        For anything but a str.
+    """
+    if not isinstance(loss, str):
+        raise ValueError(
+            "The 'loss' parameter of MLPRegressor must be a str among {'poisson', "
+            f"'squared_error'}}. Got {loss!r} instead. loss is the first parameter, as in "
+            f"scikit-learn: write MLPRegressor(hidden_layer_sizes={loss!r}) for the layers' sizes"
         )
 
 
@@ -107,7 +144,7 @@ def dropout_rates(dropout, layers):
     Raises
     ------
     ValueError
-        If there is not one for every layer, or one is not in [0, 1).
+        If there is not one for every layer, or one is not in [0, 1].
     """
     if getattr(dropout, "ndim", None) == 0:
         dropout = dropout.item()
@@ -118,8 +155,8 @@ def dropout_rates(dropout, layers):
             f"{len(rates)}: {rates}"
         )
     for rate in rates:
-        if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate < 1:
-            raise ValueError(f"dropout must have rates in [0, 1), got {rate!r} in {rates}")
+        if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate <= 1:
+            raise ValueError(f"dropout must have rates in [0, 1], got {rate!r} in {rates}")
     return [float(rate) for rate in rates]
 
 

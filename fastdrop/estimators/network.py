@@ -4,10 +4,19 @@ import copy
 import math
 
 import numpy
+from sklearn.utils import check_random_state
 
 from fastdrop import nn
+from fastdrop.stream import MaskStream
 
-__all__ = ["build", "dense_layers", "draw_weights", "mask_seed"]
+__all__ = [
+    "as_random_state",
+    "build",
+    "dense_layers",
+    "draw_weights",
+    "dropout_layers",
+    "mask_seed",
+]
 
 ACTIVATIONS = {
     "identity": nn.Identity,
@@ -44,7 +53,10 @@ def build(sizes, activation, rates, rows_per_mask, exact_count, dtype, seed):
             layers.append(nn.Dense(sizes[position - 1], sizes[position], "zeros"))
             layers.append(ACTIVATIONS[activation]())
         if rate:
-            layers.append(nn.Dropout(rate, rows_per_mask=rows_per_mask, exact_count=exact_count))
+            masks = {"rows_per_mask": rows_per_mask, "exact_count": exact_count}
+            # Of what is always dropped, predictions know nothing either: its factor is 0.
+            scale_at = "test" if rate == 1 else "train"
+            layers.append(nn.Dropout(rate, **masks, scale_at=scale_at))
     layers.append(nn.Dense(*sizes[-2:], "zeros"))
     return nn.Sequential(layers, rng=seed, dtype=dtype, skip_zeros=True)
 
@@ -52,6 +64,34 @@ def build(sizes, activation, rates, rows_per_mask, exact_count, dtype, seed):
 def dense_layers(network):
     """The Dense layers of a network, in their order."""
     return [layer for layer in network.layers if isinstance(layer, nn.Dense)]
+
+
+def dropout_layers(network):
+    """The Dropout layers of a network, in their order."""
+    return [layer for layer in network.layers if isinstance(layer, nn.Dropout)]
+
+
+def as_random_state(random_state):
+    """Return the `numpy.random.RandomState` that an estimator's `random_state` stands for.
+
+    Parameters
+    ----------
+    random_state : int, numpy.random.RandomState, numpy.random.Generator, MaskStream or None
+        A generator or stream gives 128 bits as the seed of a new state, and is advanced by that.
+
+    Returns
+    -------
+    numpy.random.RandomState
+        The given one itself where it is one; for None the one of NumPy's global functions.
+    """
+    if isinstance(random_state, numpy.random.Generator):
+        words = random_state.integers(0, 2**32, 4, dtype=numpy.uint32)
+    elif isinstance(random_state, MaskStream):
+        words = random_state.draw((128,), rate=0.5).bits.view("<u4")
+    else:
+        return check_random_state(random_state)
+    seed = numpy.random.SeedSequence([int(word) for word in words])
+    return numpy.random.RandomState(numpy.random.MT19937(seed))
 
 
 def draw_weights(network, activation, random_state):

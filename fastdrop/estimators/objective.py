@@ -4,6 +4,8 @@ The losses of `fastdrop.nn` are means over all elements; here are the sums over 
 halves, that scikit-learn's perceptrons report and descend.
 """
 
+import math
+
 import numpy
 from scipy.special import expit, log_expit, log_softmax
 
@@ -35,8 +37,13 @@ class Objective:
         self._grad = grad
 
     def __call__(self, raw, target, sample_weight):
-        """Return value and gradient for a batch, as an `nn.Loss` does."""
-        value, grad = self._loss(raw, target, sample_weight)
+        """Return value and gradient for a batch, as an `nn.Loss` does.
+
+        A value that overflows float32 is that of float64.
+        """
+        value, grad = self._loss.evaluate(raw, target, sample_weight)
+        if not math.isfinite(value) and raw.dtype == numpy.float32:
+            value, _ = self._loss.evaluate(raw.astype(numpy.float64), target, sample_weight)
         if self._grad != 1:
             grad *= self._grad
         return value * self._value, grad
@@ -60,5 +67,11 @@ def output(raw, out_activation):
 
 
 def log_probabilities(raw, out_activation):
-    """Return the logarithms of `output`, finite where the probability itself rounds to 0."""
-    return log_expit(raw) if out_activation == "logistic" else log_softmax(raw, axis=-1)
+    """Return the logarithms of `output`, finite where the probability itself rounds to 0.
+
+    Two probabilities that are equal have equal logarithms.
+    """
+    if out_activation != "logistic":
+        return log_softmax(raw, axis=-1)
+    result = log_expit(raw)
+    return numpy.log(expit(raw), where=raw >= 0, out=result)

@@ -1,48 +1,60 @@
 """What `verbose` shows of a fit."""
 
 import importlib
+import sys
 
 __all__ = ["Progress"]
 
 
 class Progress:
-    """A bar over the epochs, with loss and validation score; lines where tqdm is not installed.
+    """A bar over the epochs, with loss and validation score; lines where there is no terminal.
 
     Parameters
     ----------
     verbose : bool or int
-        0: nothing. 1: a bar. 2 and more: a line for every epoch as well.
+        0: nothing. 1: a bar, or a line for every epoch where stderr is a file or tqdm is not
+        installed. 2 and more: bar and lines.
     epochs : int
         At most.
+    dtype : numpy.dtype
+        What is computed in; it is said first.
     """
 
-    def __init__(self, verbose, epochs):
-        self.verbose = int(verbose)
+    def __init__(self, verbose, epochs, dtype):
+        self._lines = verbose > 1
+        self._verbose = bool(verbose)
         self._bar = None
-        if self.verbose:
-            try:
-                tqdm = importlib.import_module("tqdm")
-            except ModuleNotFoundError:
-                self.verbose += 1
-            else:
-                self._bar = tqdm.tqdm(total=epochs, unit="epoch")
+        if not verbose:
+            return
+        tqdm = _tqdm() if _can_draw(sys.stderr) else None
+        if tqdm is None:
+            self._lines = True
+        else:
+            self._bar = tqdm.tqdm(total=epochs, unit="epoch", desc=str(dtype))
+        if self._lines:
+            self._line(f"Computing in {dtype}, at most {epochs} iterations")
 
     def epoch(self, number, loss, score):
         """Show that an epoch is done; `score` is None without validation."""
-        if not self.verbose:
+        if not self._verbose:
             return
-        shown = {"loss": f"{loss:.6g}"}
-        if score is not None:
-            shown["validation score"] = f"{score:.6g}"
         if self._bar is not None:
+            shown = {"loss": f"{loss:.6g}"}
+            if score is not None:
+                shown["validation score"] = f"{score:.6g}"
+            # Drawn by `update` or, the last time, by `close`: once for each state.
             self._bar.set_postfix(shown, refresh=False)
-            self._bar.update()
-        if self.verbose > 1:
-            self._line(f"Epoch {number}: " + ", ".join(f"{k} {v}" for k, v in shown.items()))
+            if number < self._bar.total:
+                self._bar.update()
+            else:
+                self._bar.n = number
+        if self._lines:
+            more = "" if score is None else f", validation score = {score:.6f}"
+            self._line(f"Iteration {number}, loss = {loss:.8f}{more}")
 
     def say(self, text):
         """Show a sentence."""
-        if self.verbose:
+        if self._verbose:
             self._line(text)
 
     def _line(self, text):
@@ -55,3 +67,17 @@ class Progress:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _can_draw(stream):
+    """Whether a bar can be drawn again and again: on a terminal, and in a notebook."""
+    if stream is None:
+        return False
+    return stream.isatty() or type(stream).__module__.startswith("ipykernel")
+
+
+def _tqdm():
+    try:
+        return importlib.import_module("tqdm")
+    except ModuleNotFoundError:
+        return None

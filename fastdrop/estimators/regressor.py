@@ -3,13 +3,13 @@
 from numbers import Real
 
 import numpy
-from sklearn.base import RegressorMixin, _fit_context
+from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_scalar, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.estimators.base import MultilayerPerceptron
-from fastdrop.estimators.constraints import CONSTRAINTS, LOSSES
+from fastdrop.estimators.constraints import CONSTRAINTS, OF_REGRESSORS, check_loss
 from fastdrop.estimators.sampling import moments
 
 __all__ = ["MLPRegressor"]
@@ -59,7 +59,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     True
     """
 
-    _parameter_constraints = CONSTRAINTS | LOSSES
+    _parameter_constraints = CONSTRAINTS | OF_REGRESSORS
     _numeric = True
 
     def __init__(
@@ -95,6 +95,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         exact_count=False,
         max_norm=None,
         dtype=None,
+        scoring=None,
+        tau=None,
     ):
         self.loss = loss
         super().__init__(
@@ -127,10 +129,28 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             exact_count=exact_count,
             max_norm=max_norm,
             dtype=dtype,
+            scoring=scoring,
         )
+        self.tau = tau
+
+    def _validate_params(self):
+        check_loss(self.loss)
+        super()._validate_params()
 
     def _prepare(self, y, fresh, single):
-        """Nothing has to be learnt about values."""
+        """Check that the network goes on with the output that it was trained with."""
+        if not fresh and getattr(self, "out_activation_", None) not in (
+            None,
+            self._activation_of_output(),
+        ):
+            before = "poisson" if self.out_activation_ == "exp" else "squared_error"
+            raise ValueError(
+                f"loss must stay as it was for warm_start and partial_fit: got {self.loss!r} "
+                f"after {before!r}, whose network has another output"
+            )
+
+    def _check_targets(self, y):
+        """All values can be learnt that `_targets` lets pass."""
 
     def _targets(self, y):
         if y.ndim == 2 and y.shape[1] == 1:
@@ -156,22 +176,6 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         if not numpy.isfinite(values).all():
             return numpy.nan
         return float(r2_score(target, values, sample_weight=weights))
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
-        """Fit for one epoch, going on from the weights there are.
-
-        Parameters
-        ----------
-        X : array_like or sparse matrix, shape (n_samples, n_features)
-        y : array_like, shape (n_samples,) or (n_samples, n_outputs)
-        sample_weight : array_like, shape (n_samples,), optional
-
-        Returns
-        -------
-        MLPRegressor
-        """
-        return self._fit(X, y, sample_weight, single=True)
 
     def predict(self, X, return_std=False, n_samples=100, random_state=None, tau=None):
         """Return the value of each row, and how uncertain it is if wanted.

@@ -3,7 +3,7 @@
 import numpy
 from scipy import sparse
 
-__all__ = ["Rows", "chunks", "evaluate"]
+__all__ = ["Rows", "chunk_rows", "chunks", "evaluate"]
 
 # Elements of the widest layer in one chunk: 4 MB of float32, and as many rows at least.
 CHUNK = 1 << 20
@@ -47,6 +47,12 @@ class Rows:
         return numpy.take(self.x, rows, axis=0, out=taken, mode="clip")
 
 
+def chunk_rows(network):
+    """How many rows of data the layers of a network have room for at a time."""
+    widest = max(max(parameter.value.shape) for parameter in network.parameters())
+    return max(LEAST_ROWS, CHUNK // widest)
+
+
 def chunks(network, x, chosen=None):
     """Yield rows of data, dense and no more at a time than the network's layers have room for.
 
@@ -64,8 +70,7 @@ def chunks(network, x, chosen=None):
         Their places among all, or among the chosen.
     numpy.ndarray, shape (rows, n_features)
     """
-    widest = max(max(parameter.value.shape) for parameter in network.parameters())
-    rows = max(LEAST_ROWS, CHUNK // widest)
+    rows = chunk_rows(network)
     total = len(chosen) if chosen is not None else x.shape[0]
     for first in range(0, total, rows):
         places = slice(first, min(first + rows, total))

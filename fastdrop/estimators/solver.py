@@ -12,6 +12,12 @@ __all__ = ["Solver"]
 # `adaptive` stops for good when its learning rate has come down to this.
 SMALLEST_RATE = 1e-6
 
+# The parameters of the estimators that are a solver's business.
+SETTINGS = (
+    "solver", "learning_rate", "learning_rate_init", "power_t", "momentum", "nesterovs_momentum",
+    "beta_1", "beta_2", "epsilon", "max_norm",
+)  # fmt: skip
+
 
 class Solver:
     """Steps of a network's parameters.
@@ -20,16 +26,17 @@ class Solver:
     ----------
     network : nn.Sequential
     settings : dict
-        The estimator's parameters, by their names.
+        The estimator's parameters, by their names; those of `SETTINGS` are used.
 
     Attributes
     ----------
+    settings : dict
     learning_rate : float
         Of the next step.
     """
 
     def __init__(self, network, settings):
-        self.settings = dict(settings)
+        self.settings = {name: settings[name] for name in SETTINGS}
         self.learning_rate = float(settings["learning_rate_init"])
         parameters = network.parameters()
         self._weights = self._optimiser([p for p in parameters if p.value.ndim == 2], True)
@@ -120,16 +127,38 @@ class Solver:
         }
 
     @classmethod
-    def from_state(cls, network, state):
-        """Return a solver that goes on where another one's `state` was taken."""
-        solver = cls(network, state["settings"])
-        solver.learning_rate = state["learning_rate"]
+    def from_state(cls, network, state, settings=None):
+        """Return a solver that goes on where another one's `state` was taken.
+
+        Parameters
+        ----------
+        network : nn.Sequential
+            With the parameters, or parameters of the same shapes.
+        state : dict
+        settings : dict, optional
+            Others than those in the state. Moments and velocities are kept where the algorithm
+            and the dtype stay the same; another `learning_rate_init` holds at once.
+
+        Returns
+        -------
+        Solver
+        """
+        before = state["settings"]
+        solver = cls(network, settings or before)
+        if solver.settings["solver"] != before["solver"]:
+            return solver
+        wanted = solver.learning_rate
+        same = all(solver.settings[k] == before[k] for k in ("learning_rate", "learning_rate_init"))
         for name in ("weights", "biases"):
             optimiser = getattr(solver, f"_{name}")
-            optimiser.learning_rate = solver.learning_rate
-            # Both change from step to step, and are set before each.
-            for moving in ("weight_decay", "epsilon"):
-                if moving in state[name]:
-                    setattr(optimiser, moving, state[name][moving])
-            optimiser.load_state_dict(state[name])
+            mine, given = optimiser.state_dict(), state[name]
+            memory = {k: given[k] for k in mine if "." in k and k in given}
+            if any(getattr(mine[k], "dtype", None) != getattr(v, "dtype", None)
+                   for k, v in memory.items()):  # fmt: skip
+                return cls(network, settings or before)
+            optimiser.load_state_dict(mine | memory | {"steps": given["steps"]})
+            optimiser.learning_rate = state["learning_rate"]
+        solver.learning_rate = state["learning_rate"]
+        if not same:
+            solver._set_rate(wanted)
         return solver

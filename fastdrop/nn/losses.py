@@ -65,6 +65,20 @@ class Loss(Sealed):
         TypeError, ValueError
             If prediction or target cannot be what they should.
         """
+        value, grad = self.evaluate(prediction, target, sample_weight)
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{type(self).__name__}: the loss of step {self.step} is {value}; the learning "
+                "rate may be too large, or the data not finite"
+            )
+        self.step += 1
+        return value, grad
+
+    def evaluate(self, prediction, target, sample_weight=None):
+        """Return the loss of a batch and its gradient, also where the value is not finite.
+
+        Parameters and returned values are those of a call, which counts as no step here.
+        """
         prediction = as_array(prediction, "prediction")
         name = type(self).__name__
         if prediction.dtype.char not in "fd":
@@ -79,14 +93,7 @@ class Loss(Sealed):
         shares = None
         if sample_weight is not None:
             shares = self._shares(as_array(sample_weight, "sample_weight"), prediction)
-        value, grad = self._evaluate(prediction, as_array(target, "target"), shares)
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"{name}: the loss of step {self.step} is {value}; the learning rate may be too "
-                "large, or the data not finite"
-            )
-        self.step += 1
-        return value, grad
+        return self._evaluate(prediction, as_array(target, "target"), shares)
 
     def _shares(self, weights, prediction):
         """The weights as shares of their sum, one for each example."""

@@ -1,0 +1,105 @@
+"""When a fit without early stopping has converged: scikit-learn's rule, and one for dropout."""
+
+import math
+
+import numpy
+
+__all__ = ["LossRule", "TrendRule", "stopping_rule"]
+
+# Steps that the loss is averaged over at least. On unscaled data Adam takes 100 of them to settle,
+# and masks make losses rise for as long; `python -m bench.study_stopping` measures the rule.
+LEAST_STEPS = 300
+# Steps between two looks at the whole network, at least.
+STEPS_BETWEEN = 10
+# Training rows it is looked at with: a tenth, and all of them up to this many.
+LEAST_ROWS = 500
+
+
+def stopping_rule(model, training, steps, single):
+    """Return the rule for a fit.
+
+    Parameters
+    ----------
+    model : MultilayerPerceptron
+    training : Examples
+    steps : int
+        Of an epoch.
+    single : bool
+        Whether the fit has one epoch, as that of `partial_fit`. Nothing stops it, so the network
+        is not looked at but for scikit-learn's rule, of which only numbers come.
+
+    Returns
+    -------
+    LossRule or TrendRule
+    """
+    if single or not any(model._architecture["rates"]) or math.isinf(model.n_iter_no_change):
+        return LossRule(model)
+    return TrendRule(model, training, steps)
+
+
+class LossRule:
+    """scikit-learn's: the loss of an epoch has to improve on the best one.
+
+    Parameters
+    ----------
+    model : MultilayerPerceptron
+        Holds the count of epochs without improvement from one fit to the next.
+    """
+
+    def __init__(self, model):
+        self._model = model
+
+    def converged(self):
+        """Look at the epoch that ends, and return whether the learning rate is used up."""
+        model = self._model
+        if model.loss_ > model.best_loss_ - model.tol:
+            model._no_improvement_count += 1
+        else:
+            model._no_improvement_count = 0
+        return model._no_improvement_count > model.n_iter_no_change
+
+    def restart(self):
+        """Begin anew with another learning rate."""
+        self._model._no_improvement_count = 0
+
+
+class TrendRule:
+    """With dropout: the loss of the whole network, averaged over a window, has to fall on.
+
+    The loss of an epoch is that of its masks, and with few steps to an epoch their noise is larger
+    than what is learnt in ten epochs. So the network sees a part of the training rows without
+    masks, and the mean of a window's losses is compared with that of the window before. The window
+    is `n_iter_no_change` epochs, and 300 steps at least; `tol` is what `n_iter_no_change` epochs
+    have to improve by, as it is without dropout.
+
+    Parameters
+    ----------
+    model : MultilayerPerceptron
+    training : Examples
+    steps : int
+        Of an epoch.
+    """
+
+    def __init__(self, model, training, steps):
+        self._model = model
+        self._part = training.part(max(LEAST_ROWS, len(training) // 10))
+        self._between = -(-STEPS_BETWEEN // steps)
+        epochs = max(model.n_iter_no_change, -(-LEAST_STEPS // steps))
+        self._looks = -(-epochs // self._between)
+        self._least_fall = model.tol * self._looks * self._between / model.n_iter_no_change
+        self._losses = []
+
+    def converged(self):
+        """Look at the epoch that ends, and return whether the learning rate is used up."""
+        if self._model.n_iter_ % self._between:
+            return False
+        self._losses.append(self._part.loss(self._model))
+        window = self._looks
+        if len(self._losses) < 2 * window:
+            return False
+        before = numpy.mean(self._losses[-2 * window : -window])
+        return bool(before - numpy.mean(self._losses[-window:]) <= self._least_fall)
+
+    def restart(self):
+        """Begin anew with another learning rate."""
+        self._losses.clear()
