@@ -19,9 +19,10 @@ with needs(
 
 from fastdrop.estimators.classifier import MLPClassifier
 from fastdrop.estimators.regressor import MLPRegressor
-from fastdrop.interop import threadpoolctl
 
 with contextlib.suppress(ImportError):  # an old threadpoolctl: its limits hold for others only
+    from fastdrop.interop import threadpoolctl
+
     threadpoolctl.register()
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

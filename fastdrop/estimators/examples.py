@@ -64,6 +64,12 @@ class Examples:
         raw = self.raw(model._network)
         return Objective(model.out_activation_, model.n_outputs_)(raw, target, weights)[0]
 
+    def loss_of_zeros(self, model):
+        """The loss of a network that says 0 of everything: a scale for losses."""
+        target, weights = self.targets()
+        raw = numpy.zeros((len(self), model.n_outputs_), model._network.dtype)
+        return Objective(model.out_activation_, model.n_outputs_)(raw, target, weights)[0]
+
     def score(self, model, scorer):
         """What a scorer of scikit-learn's says of a model.
 

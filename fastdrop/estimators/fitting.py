@@ -156,7 +156,7 @@ class Fitting:
                 self._new_curves(fresh)
                 self._renew_solver(single)
                 train(self, training, held_out if self.early_stopping else None, single)
-            self._look_back(training, held_out, single)
+            self._look_back(held_out)
 
     def _check_parameters(self, rates, validation, single):
         """Refuse what does not go together, and warn of what leaves nothing to learn from."""
@@ -166,7 +166,9 @@ class Fitting:
             check_lbfgs(rates, self.max_norm)
         given = [name for name, value in validation.items() if value is not None]
         if given and not self._holds_out():
-            raise ValueError(f"{given[0]} is used with early_stopping=True only, got False")
+            raise ValueError(
+                f"{given[0]} is for early_stopping=True or tau='fit', of which there is neither"
+            )
         if given and ("X_val" not in given or "y_val" not in given):
             missing = "y_val" if "X_val" in given else "X_val"
             raise ValueError(f"{given[0]} was given without {missing}")
@@ -219,8 +221,8 @@ class Fitting:
             sample_weight_val = check_weights(sample_weight_val, X, "sample_weight_val")
         return self._examples(X, y, target, sample_weight_val)
 
-    def _look_back(self, training, held_out, single):
-        """What there is to say or to measure after a fit."""
+    def _look_back(self, held_out):
+        """Measure what the examples that were held out tell of the fitted network."""
 
     def _renew_solver(self, single):
         """A new solver for `fit`; for `partial_fit` the one there is, with today's parameters."""

@@ -1,5 +1,6 @@
 """The regressor."""
 
+import warnings
 from numbers import Real
 
 import numpy
@@ -10,9 +11,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.estimators.base import MultilayerPerceptron
 from fastdrop.estimators.constraints import CONSTRAINTS, OF_REGRESSORS, check_loss
-from fastdrop.estimators.sampling import moments
+from fastdrop.estimators.network import mask_seed
+from fastdrop.estimators.sampling import Posterior, best_precision, moments
 
 __all__ = ["MLPRegressor"]
+
+NO_NOISE = "tau is the precision of Gaussian noise; loss='poisson' has none"
+# Held-out examples by which a precision is chosen, at most.
+MOST_ROWS = 2000
 
 
 class MLPRegressor(RegressorMixin, MultilayerPerceptron):
@@ -29,8 +35,12 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
     power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, \
     nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, \
-    n_iter_no_change, max_fun, dropout, input_dropout, rows_per_mask, exact_count, max_norm, dtype
+    n_iter_no_change, max_fun, dropout, input_dropout, rows_per_mask, exact_count, max_norm, \
+    dtype, scoring
         As for `MLPClassifier`.
+    tau : {None, "fit"}, optional
+        "fit": estimate the precision of the noise on the examples that are held out, those of early
+        stopping or otherwise `validation_fraction` of the data.
 
     Attributes
     ----------
@@ -40,11 +50,19 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     validation_scores_ : list of float or None
         Coefficient of determination after each epoch, with early stopping.
     out_activation_ : {"identity", "exp"}
+    tau_ : float
+        Precision of the noise, with ``tau="fit"``: that under which 100 samples of the network make
+        the held-out examples the most likely ([1]_, section 4).
 
     Raises
     ------
     ImportError
         If scikit-learn is not installed, with the line that installs it.
+
+    References
+    ----------
+    .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model
+       uncertainty in deep learning", ICML 2016.
 
     Examples
     --------
@@ -177,6 +195,25 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             return numpy.nan
         return float(r2_score(target, values, sample_weight=weights))
 
+    def _check_parameters(self, rates, validation, single):
+        super()._check_parameters(rates, validation, single)
+        if self.tau == "fit" and self.loss == "poisson":
+            raise ValueError(NO_NOISE)
+        if self.tau == "fit" and single:
+            raise ValueError("partial_fit does not support tau='fit': it holds no examples out")
+
+    def _holds_out(self):
+        return super()._holds_out() or self.tau == "fit"
+
+    def _look_back(self, held_out):
+        """Choose the precision under which the examples that were held out are the most likely."""
+        vars(self).pop("tau_", None)
+        if self.tau == "fit":
+            held_out = held_out.part(MOST_ROWS)
+            posterior = Posterior(self._network, mask_seed(self._random_state))
+            samples = posterior.samples(held_out.rows.x[held_out.places], n_samples=100)
+            self.tau_ = best_precision(samples, *held_out.targets())
+
     def predict(self, X, return_std=False, n_samples=100, random_state=None, tau=None):
         """Return the value of each row, and how uncertain it is if wanted.
 
@@ -185,13 +222,13 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         X : array_like or sparse matrix, shape (n_samples, n_features)
         return_std : bool, optional
             Return mean and standard deviation over samples with units dropped, as
-            `predict_samples` makes them; no more of them is kept at a time than one. Otherwise
-            every unit takes part, once.
+            `predict_samples` makes them; they are not kept. Otherwise every unit takes part, once.
         n_samples, random_state
             As for `predict_samples`; without `return_std` they do nothing.
-        tau : float, optional
+        tau : float or "fit", optional
             Precision of the noise [1]_: its variance ``1 / tau`` adds to that of the samples, and
-            the deviation is that of an observation.
+            the deviation is that of an observation. "fit" is `tau_`. Without one, the deviation is
+            that of the model alone, and intervals made of it hold too few observations.
 
         Returns
         -------
@@ -221,6 +258,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         check_is_fitted(self)
         noise = 0.0 if tau is None else 1 / self._precision(tau)
         X = self._checked(X)
+        if n_samples == 1:
+            warnings.warn("n_samples=1 has no spread: std is 0, but for tau", stacklevel=2)
         samples = self._samples(X, n_samples, random_state)
         mean, variance = moments(samples, (X.shape[0], self.n_outputs_), self._output)
         dtype = self._network.dtype
@@ -229,7 +268,11 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
 
     def _precision(self, tau):
         if self.out_activation_ == "exp":
-            raise ValueError("tau is the precision of Gaussian noise; loss='poisson' has none")
+            raise ValueError(NO_NOISE)
+        if isinstance(tau, str) and tau == "fit":
+            if not hasattr(self, "tau_"):
+                raise ValueError("tau='fit' needs a fit with the parameter tau='fit', got none")
+            return self.tau_
         return check_scalar(tau, "tau", Real, min_val=0, include_boundaries="neither")
 
     def predictive_log_likelihood(self, X, y, tau=None, n_samples=100, random_state=None):
@@ -246,9 +289,9 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         X, n_samples, random_state
             As for `predict_samples`.
         y : array_like, shape (n_rows,) or (n_rows, n_outputs)
-        tau : float
+        tau : float or "fit"
             Precision of the noise, in the units of `y`: choose the best on held-out data, as the
-            paper does. None with ``loss="poisson"``.
+            paper does, and as `tau_` was, which "fit" is. None with ``loss="poisson"``.
 
         Returns
         -------

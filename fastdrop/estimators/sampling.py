@@ -1,7 +1,8 @@
 """Monte Carlo dropout: what a network says with units dropped, as samples of a posterior [1]_.
 
-A sample is one set of units for all rows of the data, so its products have the size of what it
-keeps, and what stands before the first dropout is computed once for all samples.
+A sample is one set of units for all rows of the data, and what stands before the first dropout is
+computed once for all samples. Of many rows each sample is computed by itself, by products of the
+size of what it keeps; of few rows many samples at a time, as rows of one matrix.
 
 References
 ----------
@@ -9,16 +10,22 @@ References
    in deep learning", ICML 2016, sections 3 and 4.
 """
 
-import warnings
-
 import numpy
-from scipy.special import gammaln, log_expit
+from scipy.optimize import minimize_scalar
+from scipy.special import gammaln, log_expit, logsumexp
 
 from fastdrop import nn
 from fastdrop.estimators.objective import log_probabilities
-from fastdrop.estimators.rows import chunks
+from fastdrop.estimators.rows import chunk_rows, chunks
+from fastdrop.stream import as_stream
 
-__all__ = ["Posterior", "log_densities", "log_mean", "moments"]
+__all__ = ["Posterior", "best_precision", "log_densities", "log_mean", "moments"]
+
+
+# Up to so many products of weights and rows, or rows, samples are stacked: the work of a sample is
+# then smaller than that of calling it.
+STACKED = 2_000_000
+STACKED_ROWS = 8
 
 
 class Posterior:
@@ -40,12 +47,10 @@ class Posterior:
         self._network = network
         places = [i for i, one in enumerate(network.layers) if isinstance(one, nn.Dropout)]
         first = places[0] if places else len(network.layers)
-        self._fixed = network.layers[:first]
-        self._random = None
-        if places:
-            self._random = _with_unit_masks(network.layers[first:], seed, network.dtype)
-        else:
-            warnings.warn("dropout and input_dropout are 0: every sample is the same", stacklevel=4)
+        self._fixed, self._random = network.layers[:first], network.layers[first:]
+        # Those of a network with this seed.
+        self._streams = as_stream(seed).spawn(max(len(places), 1))
+        self._weights = sum(p.value.size for one in self._random for p in one.parameters())
 
     def samples(self, x, n_samples):
         """Yield raw scores.
@@ -57,41 +62,70 @@ class Posterior:
 
         Yields
         ------
-        int
-            Number of the sample.
+        slice
+            Numbers of samples.
         slice
             The rows, for each of which all samples come in turn.
-        numpy.ndarray, shape (rows, n_outputs)
+        numpy.ndarray, shape (samples, rows, n_outputs)
         """
         for places, part in chunks(self._network, x):
             part = numpy.ascontiguousarray(part, self._network.dtype)
             for layer in self._fixed:
                 part = layer.forward(part)
-            if self._random is not None:
-                for layer in _dropouts(self._random):
-                    layer.stream.position = 0
-            for sample in range(n_samples):
-                fixed = self._random is None
-                raw = part if fixed else self._random.forward(part, training=True)
-                yield sample, places, raw
+            if not self._random:
+                blocks = ((slice(s, s + 1), part[None]) for s in range(n_samples))
+            elif len(part) * self._weights <= STACKED or len(part) <= STACKED_ROWS:
+                blocks = self._stacked(part, n_samples)
+            else:
+                blocks = self._one_by_one(part, n_samples)
+            for numbers, raw in blocks:
+                yield numbers, places, raw
+
+    def _one_by_one(self, x, n_samples):
+        """Sample after sample, each by products of the size of what it keeps."""
+        network = _with_unit_masks(self._random, self._network.dtype)
+        for layer, stream in zip(_dropouts(network.layers), self._streams, strict=True):
+            stream.position = 0
+            layer.stream = stream
+        for sample in range(n_samples):
+            yield slice(sample, sample + 1), network.forward(x, training=True)[None]
+
+    def _stacked(self, x, n_samples):
+        """Many samples at a time as rows of one matrix, for few rows of data."""
+        rows = len(x)
+        at_a_time = max(1, chunk_rows(self._network) // max(rows, 1))
+        for first in range(0, n_samples, at_a_time):
+            draws = min(at_a_time, n_samples - first)
+            stack = numpy.broadcast_to(x, (draws, *x.shape))
+            following = iter(self._streams)
+            for layer in self._random:
+                if isinstance(layer, nn.Dropout):
+                    width = stack.shape[2]
+                    masks, scale = layer.unit_masks(next(following), first, draws, width)
+                    kept = stack * stack.dtype.type(scale)
+                    stack = numpy.where(masks[:, None], kept, stack.dtype.type(0))
+                else:
+                    flat = layer.forward(stack.reshape(draws * rows, -1))
+                    stack = flat.reshape(draws, rows, -1)
+            yield slice(first, first + draws), stack
 
 
-def _dropouts(network):
-    return [layer for layer in network.layers if isinstance(layer, nn.Dropout)]
+def _dropouts(layers):
+    return [layer for layer in layers if isinstance(layer, nn.Dropout)]
 
 
-def _with_unit_masks(layers, seed, dtype):
+def _with_unit_masks(layers, dtype):
     """A network with the weights of these layers, not copied, and one mask for a whole batch."""
     copies = []
     for layer in layers:
         if isinstance(layer, nn.Dense):
             copies.append(nn.Dense(layer.units_in, layer.units_out, "zeros"))
         elif isinstance(layer, nn.Dropout):
-            chances = {"keep_prob": layer.keep_prob, "exact_count": layer.exact_count}
-            copies.append(nn.Dropout(rows_per_mask="batch", **chances))
+            options = {"exact_count": layer.exact_count, "scale_at": layer.scale_at}
+            copies.append(nn.Dropout(keep_prob=layer.keep_prob, rows_per_mask="batch", **options))
         else:
             copies.append(type(layer)())
-    network = nn.Sequential(copies, rng=seed, dtype=dtype, skip_zeros=True)
+    network = nn.Sequential(copies, rng=0, dtype=dtype, skip_zeros=True)
     given = [parameter for layer in layers for parameter in layer.parameters()]
     for mine, other in zip(network.parameters(), given, strict=True):
         mine.value = other.value
@@ -99,7 +133,7 @@ def _with_unit_masks(layers, seed, dtype):
 
 
 def moments(samples, shape, of):
-    """Return mean and variance over samples, in one pass (Welford 1962).
+    """Return mean and variance over samples, in one pass over blocks of them [1]_.
 
     Parameters
     ----------
@@ -108,19 +142,27 @@ def moments(samples, shape, of):
     shape : tuple of int
         (rows, outputs).
     of : callable
-        Makes values of raw scores.
+        Makes values of raw scores (n, outputs).
 
     Returns
     -------
     mean, variance : numpy.ndarray of float64, shape (rows, outputs)
+
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub, R. J. LeVeque, "Algorithms for computing the sample variance:
+       analysis and recommendations", The American Statistician 37 (1983).
     """
-    mean, squares, number = numpy.zeros(shape), numpy.zeros(shape), 0
-    for sample, rows, raw in samples:
-        number = sample + 1
-        values = of(raw)
-        difference = values - mean[rows]
-        mean[rows] += difference / number
-        squares[rows] += difference * (values - mean[rows])
+    mean, squares, number = numpy.zeros(shape), numpy.zeros(shape), 1
+    for numbers, rows, raw in samples:
+        before, number = numbers.start, numbers.stop
+        values = of(raw.reshape(-1, raw.shape[2])).reshape(raw.shape).astype(numpy.float64)
+        block = values.mean(axis=0)
+        difference = block - mean[rows]
+        share = (number - before) / number
+        mean[rows] += share * difference
+        squares[rows] += numpy.square(values - block).sum(axis=0)
+        squares[rows] += before * share * numpy.square(difference)
     return mean, squares / number
 
 
@@ -152,6 +194,46 @@ def log_densities(raw, target, out_activation, tau):
     return each.sum(axis=1)
 
 
+def best_precision(samples, target, weights):
+    """Return the precision of Gaussian noise under which values are the most likely.
+
+    Parameters
+    ----------
+    samples : iterable
+        As `Posterior.samples` yields.
+    target : numpy.ndarray, shape (rows, outputs)
+    weights : numpy.ndarray or None, shape (rows,)
+
+    Returns
+    -------
+    float
+        Where the mean over the rows of the logarithm of the mean likelihood over the samples is
+        greatest.
+    """
+    rows, outputs = target.shape
+    blocks = {}
+    for _, places, raw in samples:
+        squares = numpy.square(target[places] - raw.astype(numpy.float64)).sum(axis=2)
+        blocks.setdefault(places.start, []).append(squares)
+    distances = numpy.concatenate(
+        [numpy.concatenate(block) for _, block in sorted(blocks.items())], axis=1
+    )
+    # Noise that explains all of the distances is the largest that can be; that which explains
+    # what the best samples leave, the smallest.
+    smallest = numpy.finfo(numpy.float64).eps * max(float(numpy.square(target).mean()), 1e-300)
+    low = outputs / max(float(distances.mean()), smallest)
+    high = outputs / max(float(distances.min(axis=0).mean()), smallest)
+
+    def negative(log_tau):
+        each = logsumexp(-0.5 * numpy.exp(log_tau) * distances, axis=0)
+        return -(numpy.average(each, weights=weights) + 0.5 * outputs * log_tau)
+
+    found = minimize_scalar(
+        negative, bounds=(numpy.log(low) - 1, numpy.log(high) + 1), method="bounded"
+    )
+    return float(numpy.exp(found.x))
+
+
 def log_mean(samples, rows, of):
     """Return the logarithm of the mean over samples of the exponential of numbers for each row.
 
@@ -167,8 +249,9 @@ def log_mean(samples, rows, of):
     -------
     numpy.ndarray of float64, shape (rows,)
     """
-    total, number = numpy.full(rows, -numpy.inf), 0
-    for sample, places, raw in samples:
-        total[places] = numpy.logaddexp(total[places], of(raw, places))
-        number = sample + 1
+    total, number = numpy.full(rows, -numpy.inf), 1
+    for numbers, places, raw in samples:
+        number = numbers.stop
+        each = numpy.stack([of(one, places) for one in raw])
+        total[places] = numpy.logaddexp(total[places], logsumexp(each, axis=0))
     return total - numpy.log(number)

@@ -1,6 +1,7 @@
 """When a fit without early stopping has converged: scikit-learn's rule, and one for dropout."""
 
 import math
+import warnings
 
 import numpy
 
@@ -13,6 +14,10 @@ LEAST_STEPS = 300
 STEPS_BETWEEN = 10
 # Training rows it is looked at with: a tenth, and all of them up to this many.
 LEAST_ROWS = 500
+# A batchwise fit ends far from its training data if their loss is so many times the lowest it had,
+# and higher by this share of the loss that scores of 0 have.
+FAR = 1.5
+FAR_OF_SCALE = 0.05
 
 
 def stopping_rule(model, training, steps, single):
@@ -32,7 +37,7 @@ def stopping_rule(model, training, steps, single):
     -------
     LossRule or TrendRule
     """
-    if single or not any(model._architecture["rates"]) or math.isinf(model.n_iter_no_change):
+    if single or not any(model._architecture["rates"]):
         return LossRule(model)
     return TrendRule(model, training, steps)
 
@@ -57,6 +62,9 @@ class LossRule:
         else:
             model._no_improvement_count = 0
         return model._no_improvement_count > model.n_iter_no_change
+
+    def tell(self, batch):
+        """Nothing is known of the network beside its losses."""
 
     def restart(self):
         """Begin anew with another learning rate."""
@@ -85,20 +93,44 @@ class TrendRule:
         self._part = training.part(max(LEAST_ROWS, len(training) // 10))
         self._between = -(-STEPS_BETWEEN // steps)
         epochs = max(model.n_iter_no_change, -(-LEAST_STEPS // steps))
-        self._looks = -(-epochs // self._between)
+        self._looks = math.inf if math.isinf(epochs) else -(-epochs // self._between)
         self._least_fall = model.tol * self._looks * self._between / model.n_iter_no_change
         self._losses = []
+        self._lowest = math.inf
 
     def converged(self):
         """Look at the epoch that ends, and return whether the learning rate is used up."""
         if self._model.n_iter_ % self._between:
             return False
         self._losses.append(self._part.loss(self._model))
+        self._lowest = min(self._lowest, self._losses[-1])
         window = self._looks
         if len(self._losses) < 2 * window:
             return False
         before = numpy.mean(self._losses[-2 * window : -window])
         return bool(before - numpy.mean(self._losses[-window:]) <= self._least_fall)
+
+    def tell(self, batch):
+        """Warn if a batchwise fit ends far from where it has been.
+
+        Parameters
+        ----------
+        batch : int
+            Rows of a batch.
+        """
+        model = self._model
+        masks = model.rows_per_mask
+        if not self._losses or (masks != "batch" and masks < batch):
+            return
+        loss, scale = self._part.loss(model), self._part.loss_of_zeros(model)
+        if loss > FAR * self._lowest and loss - self._lowest > FAR_OF_SCALE * scale:
+            warnings.warn(
+                f"the fit with rows_per_mask={masks!r} ends far from its training data: without "
+                f"masks their loss is {loss:.3g}, and was {self._lowest:.3g} before. A batch that "
+                "shares one mask wants a smaller learning_rate_init, or several masks, such as "
+                f"rows_per_mask={max(batch // 8, 1)}",
+                stacklevel=6,
+            )
 
     def restart(self):
         """Begin anew with another learning rate."""

@@ -80,7 +80,9 @@ def train(model, training, held_out, single):
         rule.restore()
     elif not is_finite(model._network):
         give_up(model)
-    if math.isinf(model.loss_) and model._network.dtype == numpy.float32:
+    else:
+        rule.tell(batch)
+    if model.n_iter_ and math.isinf(model.loss_) and model._network.dtype == numpy.float32:
         warnings.warn(
             "The loss overflows: scale the data, or compute in float64 (dtype='float64')",
             stacklevel=5,

@@ -1,17 +1,25 @@
 """What both estimators say of their uncertainty."""
 
+import warnings
 from numbers import Integral
 
 import numpy
 from scipy import sparse
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from fastdrop.estimators.constraints import dropout_rates
+from fastdrop.estimators.network import as_random_state
 from fastdrop.estimators.sampling import Posterior, log_densities, log_mean
 
 __all__ = ["Uncertainty"]
 
 MOST_SAMPLES = 2**31 - 1
+
+
+def _shortest(rates):
+    """Rates of the hidden layers as one number if they are equal, otherwise as a list."""
+    return f"{rates[0]:g}" if rates and len(set(rates)) == 1 else str(rates)
 
 
 class Uncertainty:
@@ -29,7 +37,7 @@ class Uncertainty:
         ----------
         X : array_like or sparse matrix, shape (n_rows, n_features)
         n_samples : int, optional
-        random_state : int, numpy.random.RandomState or None, optional
+        random_state : int, RandomState, Generator, MaskStream or None, optional
             Decides the masks: neither the number of rows nor that of the samples changes them. None
             takes entropy from the operating system with every call, so that forked processes do not
             repeat each other's masks; `numpy.random.seed` has no influence.
@@ -43,7 +51,8 @@ class Uncertainty:
         Warns
         -----
         UserWarning
-            Without dropout, since all samples are equal then.
+            If the network was fitted without dropout, since all samples are equal then, or with
+            other rates than those that have been set since.
 
         References
         ----------
@@ -64,8 +73,9 @@ class Uncertainty:
         samples = self._samples(X, n_samples, random_state)
         outputs = self._shown(numpy.empty((0, self.n_outputs_))).shape[1:]
         result = numpy.empty((n_samples, X.shape[0], *outputs), self._network.dtype)
-        for sample, rows, raw in samples:
-            result[sample, rows] = self._shown(self._output(raw))
+        for numbers, rows, raw in samples:
+            shown = self._shown(self._output(raw.reshape(-1, self.n_outputs_)))
+            result[numbers, rows] = shown.reshape(*raw.shape[:2], *outputs)
         return result
 
     def _samples(self, X, n_samples, random_state):
@@ -74,13 +84,29 @@ class Uncertainty:
             raise TypeError(f"n_samples must be an int, got {n_samples}")
         check_scalar(n_samples, "n_samples", Integral, min_val=1, max_val=MOST_SAMPLES)
         self._take_over_weights()
-        if random_state is None:  # not NumPy's global state, which forked processes share
-            seed = None
-        else:
-            words = check_random_state(random_state).randint(0, 2**32, 4, dtype=numpy.uint32)
+        self._tell_rates()
+        seed = None  # not NumPy's global state, which forked processes share
+        if random_state is not None:
+            words = as_random_state(random_state).randint(0, 2**32, 4, dtype=numpy.uint32)
             seed = [int(word) for word in words]
         posterior = Posterior(self._network, seed)
         return posterior.samples(X.tocsr() if sparse.issparse(X) else X, n_samples)
+
+    def _tell_rates(self):
+        """Warn where the samples are not those that the parameters promise."""
+        rates = self._architecture["rates"]
+        text = f"input_dropout={rates[0]:g}, dropout={_shortest(rates[1:])}"
+        wanted = [float(self.input_dropout), *dropout_rates(self.dropout, len(rates) - 1)]
+        if wanted != rates:
+            warnings.warn(
+                f"the network was fitted with {text}, and has these rates until the next fit; set "
+                f"since are input_dropout={wanted[0]:g}, dropout={_shortest(wanted[1:])}",
+                stacklevel=4,
+            )
+        if not any(rates):
+            warnings.warn(
+                f"the network was fitted with {text}: every sample is the same", stacklevel=4
+            )
 
     def _log_likelihood(self, X, target, tau, n_samples, random_state):
         """Logarithm of the mean likelihood of each row of checked data, shape (n_rows,)."""

@@ -33,6 +33,8 @@ def needs(package, extra, sentence):
         ...
     ImportError: fastdrop.missing needs a_missing_package. Install it with
         python -m pip install 'fastdrop-numpy[missing]'
+    or, in a checkout of fastdrop, with
+        python -m pip install '.[missing]'
     """
     try:
         yield
@@ -40,6 +42,7 @@ def needs(package, extra, sentence):
         if error.name is None or error.name.partition(".")[0] != package:
             raise  # the package is there, but broken
         raise ImportError(
-            f"{sentence}. Install it with\n    python -m pip install 'fastdrop-numpy[{extra}]'",
+            f"{sentence}. Install it with\n    python -m pip install 'fastdrop-numpy[{extra}]'\n"
+            f"or, in a checkout of fastdrop, with\n    python -m pip install '.[{extra}]'",
             name=package,
         ) from None

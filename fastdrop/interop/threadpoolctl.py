@@ -2,7 +2,8 @@
 
 threadpoolctl finds the libraries that it knows among those that are loaded. `register` makes it
 know fastdrop's kernels, under the API name ``"fastdrop"``; from then on its limits hold for them as
-they do for BLAS and OpenMP. Importing the estimators does it as well.
+they do for BLAS and OpenMP. Importing the estimators does it as well. Importing this module is an
+ImportError with a threadpoolctl before 3.3, which cannot be told of others.
 """
 
 import threadpoolctl
@@ -10,6 +11,12 @@ import threadpoolctl
 import fastdrop.config
 
 __all__ = ["FastdropController", "register"]
+
+if not hasattr(threadpoolctl, "register"):
+    raise ImportError(
+        "threadpoolctl must be 3.3 or newer to be told of fastdrop, got "
+        f"{threadpoolctl.__version__}"
+    )
 
 
 class FastdropController(threadpoolctl.LibController):
@@ -39,11 +46,6 @@ _registered = []
 def register():
     """Make threadpoolctl know fastdrop; a second call changes nothing.
 
-    Raises
-    ------
-    ImportError
-        If threadpoolctl is older than 3.3, which cannot be told.
-
     Examples
     --------
     >>> import fastdrop, threadpoolctl
@@ -53,11 +55,6 @@ def register():
     ...     fastdrop.get_num_threads()
     1
     """
-    if not hasattr(threadpoolctl, "register"):
-        raise ImportError(
-            f"threadpoolctl must be 3.3 or newer to be told of fastdrop, got "
-            f"{threadpoolctl.__version__}"
-        )
     if not _registered:
         threadpoolctl.register(FastdropController)
         _registered.append(FastdropController)

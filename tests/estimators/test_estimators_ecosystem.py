@@ -135,8 +135,8 @@ def sparse_data(rows=2000, columns=3000):
 @pytest.mark.parametrize("layout", ["csr", "csc"])
 @pytest.mark.parametrize("early", [False, True])
 def test_sparse_data_stay_sparse(layout, early):
-    """No array of the size of the data (24 MB) is made, only batches of it."""
-    x, y = sparse_data()
+    """No array of the size of the data (48 MB) is made, only batches of it."""
+    x, y = sparse_data(4000)
     x = x.asformat(layout)
     model = MLPRegressor(**SMALL | {"max_iter": 2}, batch_size=50, early_stopping=early)
     tracemalloc.start()
@@ -254,43 +254,71 @@ def test_ctrl_c_in_the_first_epoch(monkeypatch, iris):
     assert model.n_iter_ == 10
 
 
-def test_a_bar_with_loss_and_score(capsys, iris):
+@pytest.fixture
+def terminal(monkeypatch, capsys):
+    """Let stderr be a terminal, where a bar can be drawn; what `capsys` returns is kept of it."""
     pytest.importorskip("tqdm", reason="optional")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+
+
+def test_a_bar_with_loss_and_score(terminal, capsys, iris):
     MLPClassifier(**SMALL, verbose=1, early_stopping=True).fit(*iris)
     shown = capsys.readouterr()
-    assert "10/10" in shown.err
-    assert "loss=" in shown.err
-    assert "validation score=" in shown.err
+    assert shown.err.count("10/10") == 1  # drawn once, with the last epoch's loss
+    last = shown.err.split("\r")[-1]
+    assert "float64: 100%" in last
+    assert "loss=" in last
+    assert "validation score=" in last
     assert shown.out == ""
 
 
-def test_lines_without_tqdm(capsys, monkeypatch, iris):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    model = MLPClassifier(**SMALL | {"tol": 10.0}, verbose=True, n_iter_no_change=2).fit(*iris)
+def lines_of(capsys):
     shown = capsys.readouterr()
-    lines = shown.out.splitlines()
-    assert lines[0].startswith("Epoch 1: loss ")
-    assert float(lines[1].removeprefix("Epoch 2: loss ")) == pytest.approx(
-        model.loss_curve_[1], rel=1e-5
-    )
-    assert lines[-1] == "The training loss did not improve by tol=10 in 2 epochs: stopping."
-    assert len(lines) == model.n_iter_ + 1
     assert shown.err == ""
+    return shown.out.splitlines()
 
 
-def test_bar_and_lines(capsys, iris):
-    pytest.importorskip("tqdm", reason="optional")
+@pytest.mark.parametrize("installed", [False, True])
+def test_lines_where_no_bar_can_be_drawn(capsys, monkeypatch, iris, installed):
+    """In a file, or without tqdm: scikit-learn's lines, one for every epoch."""
+    if installed:
+        pytest.importorskip("tqdm", reason="optional")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    options = SMALL | {"tol": 10.0, "dropout": 0.0}
+    model = MLPClassifier(**options, verbose=True, n_iter_no_change=2).fit(*iris)
+    first, *lines, last = lines_of(capsys)
+    assert first == "Computing in float64, at most 10 iterations"
+    assert lines == [
+        f"Iteration {number}, loss = {loss:.8f}" for number, loss in enumerate(model.loss_curve_, 1)
+    ]
+    assert last == (
+        "Training loss did not improve more than tol=10.000000 for 2 consecutive epochs. Stopping."
+    )
+
+
+def test_bar_and_lines(terminal, capsys, iris):
     MLPClassifier(**SMALL, verbose=2).fit(*iris)
     shown = capsys.readouterr()
     assert "10/10" in shown.err
-    assert "Epoch 10: loss" in shown.out + shown.err
+    assert "Iteration 10, loss = " in shown.out + shown.err
 
 
 def test_a_changed_learning_rate_is_told(capsys, monkeypatch, iris):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     options = {"solver": "sgd", "learning_rate": "adaptive", "n_iter_no_change": 1}
-    MLPClassifier(**SMALL | {"tol": 10.0}, **options, verbose=1).fit(*iris)
-    assert "learning rate 0.0002 from now on" in capsys.readouterr().out
+    MLPClassifier(**SMALL | {"tol": 10.0, "dropout": 0.0}, **options, verbose=1).fit(*iris)
+    assert any(line.endswith("Setting learning rate to 0.000200") for line in lines_of(capsys))
+
+
+def test_iterations_of_lbfgs_are_told(capsys, iris):
+    options = SMALL | {"dropout": 0.0, "solver": "lbfgs", "dtype": "float32"}
+    model = MLPClassifier(**options, verbose=1).fit(*iris)
+    lines = lines_of(capsys)
+    assert lines[0] == "Computing in float32, at most 10 iterations"
+    assert lines[-1] == f"Iteration 10, loss = {model.loss_:.8f}"
+    assert len(lines) == 11
 
 
 def test_silence(capsys, iris):
@@ -328,6 +356,7 @@ def test_missing_scikit_learn_gives_the_install_line(use):
     assert done.returncode == 0, done.stderr
     assert "need scikit-learn" in done.stdout
     assert "python -m pip install 'fastdrop-numpy[sklearn]'" in done.stdout
+    assert "python -m pip install '.[sklearn]'" in done.stdout
 
 
 def test_without_scikit_learn_all_else_works():
@@ -338,6 +367,30 @@ def test_without_scikit_learn_all_else_works():
     )
     done = run_python(code)
     assert done.stdout.split() == ["True", "True"], done.stderr
+
+
+def test_a_threadpoolctl_that_cannot_be_told_of_us(tmp_path):
+    """Old ones have no `LibController`; the estimators work all the same."""
+    (tmp_path / "threadpoolctl.py").write_text(
+        "__version__ = '2.2.0'\n"
+        "def threadpool_info(): return []\n"
+        "class threadpool_limits:\n"
+        "    def __init__(self, *a, **k): pass\n"
+        "    def __enter__(self): return self\n"
+        "    def __exit__(self, *a): pass\n"
+        "class ThreadpoolController(threadpool_limits):\n"
+        "    lib_controllers = ()\n"
+        "    def select(self, **k): return self\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = run_python(
+        "import threadpoolctl; assert threadpoolctl.__version__ == '2.2.0'\n"
+        "from fastdrop import MLPClassifier; print(MLPClassifier)\n"
+        "from fastdrop.interop.threadpoolctl import register",
+        PYTHONPATH=paths,
+    )
+    assert "MLPClassifier" in done.stdout, done.stderr
+    assert "threadpoolctl must be 3.3 or newer" in done.stderr
 
 
 def test_a_broken_scikit_learn_is_not_called_missing(tmp_path):
