@@ -22,10 +22,12 @@ from fastdrop.stream import as_stream
 __all__ = ["Posterior", "best_precision", "log_densities", "log_mean", "moments"]
 
 
-# Up to so many products of weights and rows, or rows, samples are stacked: the work of a sample is
-# then smaller than that of calling it.
-STACKED = 2_000_000
-STACKED_ROWS = 8
+# Samples of so few rows are stacked: the work of a sample is smaller than that of calling it, for up
+# to 8 rows of every network, and up to 64 where rows times weights are not more than this.
+FEW_ROWS, MORE_ROWS = 8, 64
+FEW_PRODUCTS = 2_000_000
+# A stack has this share of the rows that a chunk of data has.
+STACK_SHARE = 4
 
 
 class Posterior:
@@ -74,12 +76,16 @@ class Posterior:
                 part = layer.forward(part)
             if not self._random:
                 blocks = ((slice(s, s + 1), part[None]) for s in range(n_samples))
-            elif len(part) * self._weights <= STACKED or len(part) <= STACKED_ROWS:
+            elif self._is_small(len(part)):
                 blocks = self._stacked(part, n_samples)
             else:
                 blocks = self._one_by_one(part, n_samples)
             for numbers, raw in blocks:
                 yield numbers, places, raw
+
+    def _is_small(self, rows):
+        """Whether samples of so many rows are stacked."""
+        return rows <= FEW_ROWS or (rows <= MORE_ROWS and rows * self._weights <= FEW_PRODUCTS)
 
     def _one_by_one(self, x, n_samples):
         """Sample after sample, each by products of the size of what it keeps."""
@@ -93,7 +99,7 @@ class Posterior:
     def _stacked(self, x, n_samples):
         """Many samples at a time as rows of one matrix, for few rows of data."""
         rows = len(x)
-        at_a_time = max(1, chunk_rows(self._network) // max(rows, 1))
+        at_a_time = max(1, chunk_rows(self._network) // STACK_SHARE // rows)
         for first in range(0, n_samples, at_a_time):
             draws = min(at_a_time, n_samples - first)
             stack = numpy.broadcast_to(x, (draws, *x.shape))
@@ -210,7 +216,7 @@ def best_precision(samples, target, weights):
         Where the mean over the rows of the logarithm of the mean likelihood over the samples is
         greatest.
     """
-    rows, outputs = target.shape
+    outputs = target.shape[1]
     blocks = {}
     for _, places, raw in samples:
         squares = numpy.square(target[places] - raw.astype(numpy.float64)).sum(axis=2)

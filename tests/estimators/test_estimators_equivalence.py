@@ -453,7 +453,9 @@ def test_divergence():
     """Without early stopping an error; what it begins with is scikit-learn's."""
     x, y = examples("values")
     for model in pair("regressor", solver="sgd", learning_rate_init=1e200):
-        with pytest.raises(ValueError, match="Solver produced non-finite parameter weights. The "):
+        with pytest.raises(
+            ValueError, match=r"Solver produced non-finite parameter weights\. The "
+        ):
             model.fit(x, y)
         if isinstance(model, fastdrop.MLPRegressor):
             assert not public(model)

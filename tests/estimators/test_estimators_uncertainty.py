@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 import fastdrop
 from fastdrop import nn
-from fastdrop.estimators import rows
+from fastdrop.estimators import rows, sampling
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -134,6 +134,45 @@ def test_the_mean_of_a_linear_model_is_its_prediction():
     assert error.max() < 5
 
 
+@pytest.mark.parametrize("number", [1, 8, 64, 65])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.5, "input_dropout": 0.2}, {"dropout": [0.3, 0.0], "exact_count": True},
+        {"dropout": 0.5, "hidden_layer_sizes": (17, 9), "activation": "tanh"},
+        {"dropout": [0.0, 1.0]},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:dropout=1")
+def test_stacked_samples_are_those_of_one_at_a_time(monkeypatch, number, options):
+    x, y = data(outputs=2)
+    model = regressor(**options).fit(x, y)
+    found = []
+    for few in (0, 10**6):
+        monkeypatch.setattr(sampling, "FEW_ROWS", few)
+        monkeypatch.setattr(sampling, "MORE_ROWS", 0)
+        found.append(model.predict_samples(x[:number], 30, random_state=1))
+        monkeypatch.setattr(rows, "CHUNK", 1)
+        monkeypatch.setattr(rows, "LEAST_ROWS", 40)
+        found.append(model.predict_samples(x[:number], 30, random_state=1))
+        monkeypatch.undo()
+    for other in found[1:]:
+        numpy.testing.assert_allclose(other, found[0], rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("few", [0, 10**6])
+def test_one_call_has_one_set_of_masks_for_all_its_chunks(monkeypatch, few):
+    x, y = data()
+    model = regressor(dropout=0.5).fit(x, y)
+    monkeypatch.setattr(sampling, "FEW_ROWS", few)
+    monkeypatch.setattr(sampling, "MORE_ROWS", 0)
+    monkeypatch.setattr(rows, "CHUNK", 1)
+    monkeypatch.setattr(rows, "LEAST_ROWS", 20)
+    same = model.predict_samples(numpy.repeat(x[:1], 60, axis=0), 5)  # random_state=None
+    numpy.testing.assert_allclose(same, same[:, :1].repeat(60, axis=1), rtol=1e-12)
+
+
 def test_uncertainty_grows_away_from_the_data():
     x, y = data()
     model = regressor(dropout=0.1, max_iter=200).fit(x, y)
@@ -233,7 +272,7 @@ def test_wrong_use_is_told():
 def test_without_dropout_samples_are_equal_and_a_warning_says_so():
     x, y = data()
     model = regressor().fit(x, y)
-    with pytest.warns(UserWarning, match="every sample is the same"):
+    with pytest.warns(UserWarning, match="dropout=0: every sample is the same"):
         mean, std = model.predict(x, return_std=True, n_samples=3)
     numpy.testing.assert_allclose(mean, model.predict(x))
     assert not std.any()
@@ -241,6 +280,78 @@ def test_without_dropout_samples_are_equal_and_a_warning_says_so():
         warnings.simplefilter("ignore")
         samples = model.predict_samples(x, 2)
     numpy.testing.assert_allclose(samples, [model.predict(x)] * 2)
+
+
+def test_rates_set_after_the_fit_are_told():
+    x, y = data()
+    model = regressor().fit(x, y).set_params(dropout=0.5)
+    with pytest.warns(UserWarning, match=r"until the next fit; set since are .* dropout=0\.5"):
+        model.predict_samples(x, 2)
+    model = regressor(dropout=[0.5, 0.25]).fit(x, y).set_params(input_dropout=0.1)
+    with pytest.warns(UserWarning, match=r"fitted with input_dropout=0, dropout=\[0\.5, 0\.25\]"):
+        model.predict(x, return_std=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model.set_params(input_dropout=0).predict(x, return_std=True)
+
+
+def test_one_sample_has_no_spread_and_a_warning_says_so():
+    x, y = data()
+    model = regressor(dropout=0.5).fit(x, y)
+    with pytest.warns(UserWarning, match="n_samples=1 has no spread"):
+        _, std = model.predict(x, return_std=True, n_samples=1)
+    assert not std.any()
+
+
+# --- The precision of the noise ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_precision_that_a_fit_chooses_is_the_most_likely(outputs):
+    x, y = data(n=600, outputs=outputs)
+    options = {"dropout": 0.1, "max_iter": 60, "learning_rate_init": 0.01}
+    model = regressor(**options, tau="fit").fit(x[:400], y[:400], X_val=x[400:], y_val=y[400:])
+    assert model.t_ == 400 * model.n_iter_
+    scores = {
+        factor: model.predictive_log_likelihood(
+            x[400:], y[400:], factor * model.tau_, 100, random_state=4
+        ).mean()
+        for factor in (0.25, 0.5, 1, 2, 4)
+    }
+    assert max(scores, key=scores.get) == 1, scores
+    given = model.predictive_log_likelihood(x, y, "fit", 20, random_state=0)
+    named = model.predictive_log_likelihood(x, y, model.tau_, 20, random_state=0)
+    numpy.testing.assert_array_equal(given, named)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_intervals_with_the_fitted_precision_hold_what_they_promise(early):
+    """Without noise, mean and deviation are those of the model alone, and hold far too few."""
+    rng = numpy.random.default_rng(0)
+    x = rng.uniform(-1, 1, (1500, 3))
+    y = x @ [3.0, -2.0, 1.0] + rng.standard_normal(1500)
+    options = {"dropout": 0.1, "max_iter": 60, "learning_rate_init": 0.01, "tau": "fit"}
+    model = regressor(**options, early_stopping=early, validation_fraction=0.2)
+    model.fit(x[:1000], y[:1000])
+    held = {}
+    for tau in (None, "fit"):
+        mean, std = model.predict(x[1000:], return_std=True, tau=tau, random_state=0)
+        held[tau] = (abs(y[1000:] - mean) < 1.96 * std).mean()
+    assert held[None] < 0.7
+    assert 0.9 < held["fit"] < 0.99
+    assert 0.5 < model.tau_ < 1.5
+
+
+def test_wrong_use_of_the_fitted_precision_is_told():
+    x, y = data()
+    model = regressor(dropout=0.5, tau="fit")
+    with pytest.raises(ValueError, match="partial_fit does not support tau='fit'"):
+        model.partial_fit(x, y)
+    with pytest.raises(ValueError, match="loss='poisson' has none"):
+        regressor(loss="poisson", tau="fit").fit(x, abs(y))
+    model.fit(x, y).set_params(tau=None).fit(x, y)
+    with pytest.raises(ValueError, match="tau='fit' needs a fit with the parameter"):
+        model.predict(x, return_std=True, tau="fit")
 
 
 @pytest.mark.parametrize("method", ["predict", "predictive_log_likelihood"])
