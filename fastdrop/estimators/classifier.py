@@ -32,14 +32,14 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
 
     Parameters, attributes and methods have the names, the meaning and the defaults that they have
     there, and without dropout the same `random_state` gives the same weights, but for rounding.
-    Solvers are "adam" and "sgd"; "lbfgs" is refused.
 
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int, optional
         Units of each hidden layer.
     activation : {"relu", "identity", "logistic", "tanh"}, optional
-    solver : {"adam", "sgd"}, optional
+    solver : {"adam", "sgd", "lbfgs"}, optional
+        "lbfgs", SciPy's, needs all dropout to be 0.
     alpha : float, optional
         Strength of the L2 term, ``alpha / (2 n)`` times the sum of all squared weights, without
         biases, for a batch of n. Weights of dropped units do not shrink.
@@ -50,34 +50,34 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         whenever training would stop otherwise.
     learning_rate_init, power_t : float, optional
     max_iter : int, optional
-        Epochs, at most.
+        Epochs, or iterations of "lbfgs", at most.
     shuffle : bool, optional
-    random_state : int, numpy.random.RandomState or None, optional
+    random_state : int, RandomState, numpy.random.Generator, MaskStream or None, optional
         Decides weights, validation split and order as in scikit-learn, and seeds the masks, which
-        change none of these.
+        change none of these. A generator or stream is advanced.
     tol : float, optional
         What loss or validation score have to improve by, within `n_iter_no_change` epochs. With
-        dropout and without early stopping, what counts is the mean loss of that many epochs: the
-        loss of one is that of its masks.
+        dropout and without early stopping, what counts is the loss of training rows without masks,
+        averaged over that many epochs and 300 steps at least.
     verbose : bool or int, optional
-        1: a progress bar with loss and validation score of each epoch; lines where tqdm is not
-        installed. 2: both.
+        1: a progress bar with dtype, loss and validation score; lines, one for each epoch, where
+        stderr is no terminal or tqdm is not installed. 2: both.
     warm_start : bool, optional
         Let `fit` go on from the weights there are.
     momentum : float, optional
         Of "sgd".
     nesterovs_momentum : bool, optional
     early_stopping : bool, optional
-        Hold out `validation_fraction` of the data, stop when their score no longer improves, and
-        keep the weights that were best.
+        Hold out `validation_fraction` of the data, or take those that `fit` is given, stop when
+        their score no longer improves, and keep the weights that were best.
     validation_fraction : float, optional
     beta_1, beta_2, epsilon : float, optional
         Of "adam".
     n_iter_no_change : int, optional
     max_fun : int, optional
-        Without effect: it belongs to "lbfgs".
+        Evaluations of the loss by "lbfgs", at most.
     dropout : float or sequence of float, optional
-        Rate of the hidden layers, or of each of them, in [0, 1).
+        Rate of the hidden layers, or of each of them, in [0, 1].
     input_dropout : float, optional
         Rate of the features.
     rows_per_mask : int or "batch", optional
@@ -88,7 +88,14 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     max_norm : float, optional
         Bound on the norm of every unit's incoming weights ([1]_, section 5.1).
     dtype : {None, "float32", "float64"}, optional
-        What is computed in. None: the dtype of `X`, float64 where that is neither.
+        What is computed in. None: the dtype of `X`, float64 where that is neither. float32 takes
+        1/5 to 3/4 of the time; a ColumnTransformer makes float64 of it.
+    scoring : str, callable or None, optional
+        What early stopping goes by: "loss" is the loss, negative; otherwise the name of a scorer of
+        scikit-learn's, or a function (estimator, X, y). None: accuracy.
+    class_weight : dict, "balanced" or None, optional
+        Weights of the classes, which multiply those of the examples; 1 for a class that is not in
+        the dict. "balanced" is ``n_samples / (n_classes * count)``, and not for `partial_fit`.
 
     Attributes
     ----------
@@ -99,7 +106,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Mean loss of the last epoch, and of the best; None for the best with early stopping.
     loss_curve_ : list of float
     validation_scores_ : list of float or None
-        Accuracy after each epoch, with early stopping.
+        Accuracy, or what `scoring` says, after each epoch, with early stopping.
     best_validation_score_ : float or None
     n_iter_, t_ : int
         Epochs of the last fit; examples seen.

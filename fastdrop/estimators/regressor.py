@@ -37,7 +37,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, \
     n_iter_no_change, max_fun, dropout, input_dropout, rows_per_mask, exact_count, max_norm, \
     dtype, scoring
-        As for `MLPClassifier`.
+        As for `MLPClassifier`; `scoring` None is the coefficient of determination.
     tau : {None, "fit"}, optional
         "fit": estimate the precision of the noise on the examples that are held out, those of early
         stopping or otherwise `validation_fraction` of the data.
@@ -48,7 +48,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     n_layers_, n_outputs_, n_features_in_, feature_names_in_
         As those of `MLPClassifier`.
     validation_scores_ : list of float or None
-        Coefficient of determination after each epoch, with early stopping.
+        Coefficient of determination, or what `scoring` says, after each epoch, with early stopping.
     out_activation_ : {"identity", "exp"}
     tau_ : float
         Precision of the noise, with ``tau="fit"``: that under which 100 samples of the network make

@@ -22,8 +22,8 @@ from fastdrop.stream import as_stream
 __all__ = ["Posterior", "best_precision", "log_densities", "log_mean", "moments"]
 
 
-# Samples of so few rows are stacked: the work of a sample is smaller than that of calling it, for up
-# to 8 rows of every network, and up to 64 where rows times weights are not more than this.
+# Samples of few rows are stacked, since the work of a sample is smaller than that of calling it: of
+# up to 8 rows with every network, of up to 64 where rows times weights are at most `FEW_PRODUCTS`.
 FEW_ROWS, MORE_ROWS = 8, 64
 FEW_PRODUCTS = 2_000_000
 # A stack has this share of the rows that a chunk of data has.
