@@ -115,6 +115,7 @@ def test_samples(data, kind, n_samples, random_state):
         assert numpy.isfinite(samples).all()
 
 
+@pytest.mark.filterwarnings("ignore:n_samples=1")
 @given(return_std=st.sampled_from([True, False, 1, None, "x"]), n_samples=st.integers(-1, 3))
 def test_standard_deviations(return_std, n_samples):
     model = fitted("regressor")
