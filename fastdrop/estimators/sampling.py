@@ -17,6 +17,7 @@ from scipy.special import gammaln, log_expit, logsumexp
 from fastdrop import nn
 from fastdrop.estimators.objective import log_probabilities
 from fastdrop.estimators.rows import chunk_rows, chunks
+from fastdrop.nn.unit_masks import unit_masks
 from fastdrop.stream import as_stream
 
 __all__ = ["Posterior", "best_precision", "log_densities", "log_mean", "moments"]
@@ -107,7 +108,7 @@ class Posterior:
             for layer in self._random:
                 if isinstance(layer, nn.Dropout):
                     width = stack.shape[2]
-                    masks, scale = layer.unit_masks(next(following), first, draws, width)
+                    masks, scale = unit_masks(layer, next(following), first, draws, width)
                     kept = stack * stack.dtype.type(scale)
                     stack = numpy.where(masks[:, None], kept, stack.dtype.type(0))
                 else:

@@ -320,38 +320,6 @@ class Dropout(Layer):
             "exact_count": self.exact_count,
         }
 
-    def unit_masks(self, stream, first, draws, width):
-        """Draw several masks of one row each, as for a batch whose rows share one.
-
-        Parameters
-        ----------
-        stream : MaskStream
-            Is left where it is.
-        first, draws : int
-            Number of the first draw, and how many there are.
-        width : int
-            Units.
-
-        Returns
-        -------
-        masks : numpy.ndarray of bool, shape (draws, width)
-        scale : float
-            The factor on what is kept.
-        """
-        layout = Layout((1, width), (), "batch", self.keep_prob, self.exact_count)
-        bits = numpy.full((draws, layout.nbytes), 255, numpy.uint8)
-        key0, key1, own, starts = stream._key0, stream._key1, layout.plan.shape, layout.starts
-        if layout.kept is not None:
-            own, starts = layout.row_shape, starts[: len(layout.row_shape)]
-            for number, row in enumerate(bits, first):
-                kernels.draw_exact_count(key0, key1, number, layout.kept, own, starts, own, row)
-        elif self._threshold != 1 << 64:
-            limit = self._threshold
-            for number, row in enumerate(bits, first):
-                kernels.draw_bernoulli(key0, key1, number, limit, own, starts, own, row)
-        masks = numpy.unpackbits(bits, axis=1, count=width, bitorder="little").view(bool)
-        return masks, layout.scale if self.scale_at == "train" else 1.0
-
     def forward(self, x, training=False):
         """Return x with units dropped, or as it is used at test time.
 

@@ -42,9 +42,8 @@ def test_early_stopping_survives_a_divergence_with_the_best_weights():
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         model = diverging(early_stopping=True).fit(LINE, LINE[:, 0])
-    assert [str(one.message)[:49] for one in told] == [
-        "Solver produced non-finite parameter weights afte"
-    ]
+    assert len(told) == 1
+    assert "non-finite parameter weights after epoch" in str(told[0].message)
     assert numpy.isfinite(model.predict(LINE)).all()
     if tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 7):
         return  # theirs raises
@@ -219,7 +218,7 @@ def test_splits_without_weight_are_told():
         with pytest.raises(ValueError, match="sample_weight is 0 for all") as error:
             model.fit(LINE, labels, sample_weight=numpy.eye(20)[place])
         told.add("training part" in str(error.value))
-    assert told == {True, False}
+    assert len(told) == 2
 
 
 def test_batches_of_weight_0_do_not_count_for_the_loss():
@@ -236,10 +235,8 @@ def test_stratification_names_classes_as_the_user_does():
     for labels in ([0, 0, 0, 1], ["no", "no", "no", "yes"]):
         with pytest.raises(ValueError, match="least populated") as error:
             model.fit(LINE[:4], labels)
-        if "['" in str(error.value) or "[" in str(error.value):  # newer scikit-learns name them
-            assert str(labels[3]) in str(error.value)
-            assert "1.0" not in str(error.value)
-            assert "True" not in str(error.value)
+        if "[" in str(error.value):  # newer scikit-learns name them
+            assert str(error.value).rpartition(" ")[2].strip("[']") == str(labels[3])
 
 
 # --- Weights of classes ------------------------------------------------------------------------
