@@ -51,6 +51,7 @@ const char *fd_level_name(int level);
 int fd_level_available(int level);         /* can this machine run it? */
 int fd_select_level(int level);            /* 0, or -1 if it cannot */
 int64_t fd_last_level_cache_bytes(void);   /* runtime/cache.c */
+int64_t fd_cache_of_core_bytes(void);      /* of all levels, as much as one core can keep to itself */
 int64_t fd_second_level_cache_bytes(void); /* of one core */
 int64_t fd_first_level_cache_bytes(void);  /* of data, of one core */
 void fd_assume_first_level_cache(int64_t bytes); /* for tests; 0: what it is */

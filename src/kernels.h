@@ -6,6 +6,10 @@
 
 #include "fastdrop.h"
 
+/* How a kernel stores what is not used again soon: as usual; past the caches, by non-temporal stores, fenced
+ * before it returns; or so, and the input fetched ahead into the second-level cache. */
+typedef enum { FD_STORES_CACHED, FD_STORES_STREAMED, FD_STORES_STREAMED_AHEAD } fd_stores;
+
 struct fd_kernels {
     const char *name;
     int lanes[3]; /* elements of a vector, float32 and float64 */
@@ -33,19 +37,19 @@ struct fd_kernels {
     /* Draws the bits of n elements from element `first` on (a multiple of 128, and no multiple of
      * 2^39 among those that follow) and applies them, chunk by chunk, while the bits are in the L1
      * cache: bernoulli_blocks, then apply_bits. Writes (n + 7) / 8 bytes of bits, the last one's
-     * unused bits zero. Threshold, aliasing, alignment, scale and streaming as below and above. */
+     * unused bits zero. Threshold, aliasing, alignment, scale and stores as below and above. */
     void (*dropout[3])(const fd_stream *stream, uint64_t threshold, uint64_t first, int64_t n,
-                       const void *x, void *out, double scale, int streaming, uint8_t *bits);
+                       const void *x, void *out, double scale, fd_stores stores, uint8_t *bits);
 
     /* out[i] = kept(i) ? x[i] * scale : +0.0 for i < n, where kept(i) is bit `bit + i` of `bits`.
      * x, out: contiguous, aligned to their element; out may be x, else they do not overlap.
      * Only bytes that hold a bit of the run are read. scale is cast to the element type.
-     * streaming != 0: non-temporal stores, fenced before return. */
+     * Stores are aligned to their vector, but for the first and the last. Streamed only if out is not x. */
     void (*apply_bits[3])(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
-                          double scale, int streaming);
+                          double scale, fd_stores stores);
 
     /* out[i] = x[i] * scale for i < n: a kept run. Aliasing and alignment as above. */
-    void (*apply_run[3])(const void *x, void *out, int64_t n, double scale, int streaming);
+    void (*apply_run[3])(const void *x, void *out, int64_t n, double scale, fd_stores stores);
 
     /* The kernels from here on have no half precision: entry FD_FLOAT16 is NULL. */
 

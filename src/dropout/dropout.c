@@ -22,9 +22,13 @@
 
 /* Streaming stores save reading what is overwritten, but put the result into memory: worth it only
  * where it would not have stayed in the cache, and not in place: there the lines are read anyway. */
-static int worth_streaming(const void *x, const void *out, int64_t bytes)
+static fd_stores best_stores(const void *x, const void *out, int64_t bytes)
 {
-    return x != out && bytes > fd_last_level_cache_bytes();
+    if (x == out || bytes <= fd_cache_of_core_bytes()) {
+        return FD_STORES_CACHED;
+    }
+    return fd_cache_of_core_bytes() < fd_last_level_cache_bytes() ? FD_STORES_STREAMED_AHEAD
+                                                                  : FD_STORES_STREAMED;
 }
 
 typedef struct {
@@ -36,7 +40,7 @@ typedef struct {
     char *out;
     int64_t n;
     double scale;
-    int streaming;
+    fd_stores stores;
     uint8_t *bits;
 } forward_pass;
 
@@ -46,7 +50,7 @@ static void forward_part(const void *context, int64_t task)
     const int64_t from = task * TASK, bytes = from * fd_element_bytes(f->dtype);
     f->kernels->dropout[f->dtype](f->stream, f->threshold, (uint64_t)from,
                                   f->n - from < TASK ? f->n - from : TASK, f->x + bytes,
-                                  f->out + bytes, f->scale, f->streaming, f->bits + from / 8);
+                                  f->out + bytes, f->scale, f->stores, f->bits + from / 8);
 }
 
 void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
@@ -60,7 +64,7 @@ void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_al
         return;
     }
     const forward_pass f = {fd_active_kernels(), stream, threshold, dtype, x, out, n, scale,
-                            worth_streaming(x, out, n * size), bits};
+                            best_stores(x, out, n * size), bits};
     fd_parallel(fd_threads_for(n, MINIMUM_PER_THREAD), (n + TASK - 1) / TASK, forward_part, &f);
 }
 
@@ -129,7 +133,7 @@ typedef struct {
     int64_t x, out, mask; /* strides */
     const uint8_t *bits;
     double scale;
-    int streaming;
+    fd_stores stores;
 } inner_loop;
 
 #define STRIDED_LOOP(type, product)                                                  \
@@ -162,9 +166,9 @@ static void run_inner(const inner_loop *loop, const char *x, char *out, int64_t 
         strided_inner(loop, x, out, n, bit);
     } else if (loop->mask == 1) {
         loop->kernels->apply_bits[loop->dtype](x, out, n, loop->bits, bit, loop->scale,
-                                               loop->streaming);
+                                               loop->stores);
     } else if (fd_test_bit(loop->bits, bit)) {
-        loop->kernels->apply_run[loop->dtype](x, out, n, loop->scale, loop->streaming);
+        loop->kernels->apply_run[loop->dtype](x, out, n, loop->scale, loop->stores);
     } else {
         memset(out, 0, (size_t)(n * size));
     }
@@ -332,7 +336,7 @@ void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const c
             .mask = inner >= 0 ? l.mask[inner] : 0,
             .bits = bits,
             .scale = scale,
-            .streaming = worth_streaming(x, out, total * size),
+            .stores = best_stores(x, out, total * size),
         };
         const char *from = x + (dimensions ? first_row * x_strides[0] : 0);
         char *to = out + (dimensions ? first_row * out_strides[0] : 0);

@@ -1,12 +1,14 @@
 /* dropout_body.h: applying masks, compiled once per instruction set. */
+#include "kernels.h"
 #include "runtime/bits.h"
-#include "fastdrop.h"
 #include "simd/simd.h"
 
 /* Elements drawn, then applied while their bits are in the L1 cache; a multiple of 128. */
 #define DROPOUT_CHUNK 32768
 /* Of a chunk's input, fetched while the multipliers make its bits. */
 #define PREFETCH_BYTES 4096
+/* How far ahead of streaming stores the input is fetched, where that helps. */
+#define AHEAD_BYTES 16384
 
 /* The bits of n elements from block `first` on: whole bytes, the last one's unused bits zero. */
 static inline void bernoulli_bits(const philox_draw *p, uint64_t threshold, uint64_t first,

@@ -40,7 +40,7 @@ static void R_(skip_pack)(const skip_weights *w, const skip_panel *panel)
         const R_(element) *row = from + (panel->first + k) * w->stride + panel->column;
         if (w->bits) {
             const int64_t bit = (panel->first + k) / w->rows_per_mask * w->columns + panel->column;
-            R_(apply_vectors)(row, to, columns, w->bits, bit, 1.0, 0);
+            R_(apply_bits)(row, to, columns, w->bits, bit, 1.0, FD_STORES_CACHED);
             continue;
         }
         for (int64_t j = 0; j < whole; j += R_(lanes)) {
