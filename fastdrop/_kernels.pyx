@@ -32,6 +32,7 @@ cdef extern from "kernels.h" nogil:
     int fd_select_level(int level)
     int fd_upper_halves_in_use()
     void fd_assume_first_level_cache(int64_t bytes)
+    void fd_assume_cache_of_core(int64_t bytes)
     ctypedef struct fd_kernels:
         const char *name
     const fd_kernels *fd_active_kernels()
@@ -881,6 +882,11 @@ def upper_halves_in_use():
 def assume_first_level_cache(int64_t size):
     """Cut products for a first-level data cache of so many bytes; 0: the real one. For tests."""
     fd_assume_first_level_cache(size)
+
+
+def assume_cache_of_core(int64_t size):
+    """Stream results of more bytes past the caches; 0: of more than a core can keep. For tests."""
+    fd_assume_cache_of_core(size)
 
 
 def isa_used():

@@ -55,6 +55,7 @@ int64_t fd_cache_of_core_bytes(void);      /* of all levels, as much as one core
 int64_t fd_second_level_cache_bytes(void); /* of one core */
 int64_t fd_first_level_cache_bytes(void);  /* of data, of one core */
 void fd_assume_first_level_cache(int64_t bytes); /* for tests; 0: what it is */
+void fd_assume_cache_of_core(int64_t bytes);     /* the same */
 /* Whether the last vector code of this thread left something in the upper halves of its registers, which
  * makes every SSE instruction slow on some cores. No kernel may. Clears them. -1 where the processor, or
  * the way this was built, does not allow to say. */

@@ -137,10 +137,16 @@ int64_t fd_last_level_cache_bytes(void)
     return look_up(&known, measure_last, UNKNOWN);
 }
 
+static _Atomic int64_t of_core = 0;
+
 int64_t fd_cache_of_core_bytes(void)
 {
-    static _Atomic int64_t known = 0;
-    return look_up(&known, measure_core, UNKNOWN);
+    return look_up(&of_core, measure_core, UNKNOWN);
+}
+
+void fd_assume_cache_of_core(int64_t bytes)
+{
+    of_core = bytes;
 }
 
 int64_t fd_second_level_cache_bytes(void)

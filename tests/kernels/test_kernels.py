@@ -135,6 +135,14 @@ def test_exact_count_split_over_threads(each_isa, each_thread_count, twins):
     twins.exact_count(1, 70_000, (3, 100_003), (0, 5), (3, 100_000))
 
 
+@pytest.fixture(params=["cached", "streamed"])
+def each_way_to_store(request):
+    """Run the test once as if every result stayed in the cache, and once as if none did."""
+    _kernels.assume_cache_of_core(1 if request.param == "streamed" else 1 << 50)
+    yield request.param
+    _kernels.assume_cache_of_core(0)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("in_place", [False, True])
 def test_forward_sizes(each_isa, each_thread_count, twins, dtype, in_place):
@@ -148,38 +156,47 @@ def test_forward_sizes(each_isa, each_thread_count, twins, dtype, in_place):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_forward_split_over_threads(each_isa, each_thread_count, twins, dtype):
+def test_forward_split_over_threads(each_isa, each_thread_count, each_way_to_store, twins, dtype):
     x = values((701, 1031), dtype)
     twins.forward(x, 1, THRESHOLDS["a third"], 3.0, numpy.empty_like(x))
     twins.forward(x, 1, THRESHOLDS["a third"], 3.0, x)
 
 
+# Around the vectors of every instruction set, words of 64 bits, and the 32768 elements of a chunk.
+LENGTHS = (*range(1, 36), 63, 64, 65, 79, 80, 127, 128, 129, 191, 1050, 32767, 32768, 32799, 65580)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_forward_at_every_alignment(each_isa, twins, dtype):
+def test_forward_at_every_alignment(each_isa, each_way_to_store, twins, dtype):
     """Neither x nor out begins at a multiple of a vector's width, nor do they agree."""
-    for x_offset in range(0, 17, 3):
-        for out_offset in (0, 1, 5):
-            x = values(1100, dtype)[x_offset:][:1050]
-            buffer = numpy.full(1100, 7, dtype)
-            twins.forward(x, 1, THRESHOLDS["a third"], 1.5, buffer[out_offset:][:1050])
-            assert (buffer[:out_offset] == 7).all()
-            assert (buffer[out_offset + 1050 :] == 7).all()
+    line = 64 // numpy.dtype(dtype).itemsize
+    for number, length in enumerate(LENGTHS):
+        offsets = (
+            range(line + 1) if length in (34, 80, 1050) else (number % line, number // 3 % line)
+        )
+        for out_offset in offsets:
+            x = values(length + line, dtype)[number % 7 :][:length]
+            buffer = numpy.full(length + 2 * line, 7, dtype)
+            begin = -buffer.ctypes.data % 64 // buffer.itemsize + out_offset
+            out = buffer[begin:][:length]
+            twins.forward(x, 1, THRESHOLDS["a third"], 1.5, out)
+            twins.apply(x, random_bits(length), x.shape, 1, 1.25, out)
+            twins.apply(x, random_bits(1, ones=1.0), (1,), 1, 1.25, out)
+            assert (buffer[:begin] == 7).all()
+            assert (buffer[begin + length :] == 7).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_larger_than_the_cache(each_isa, twins, dtype):
-    """36 MB, on many machines more than the last-level cache: stores are streamed past it.
-
-    The result begins and ends in the middle of a vector.
-    """
-    n = 36_000_000 // numpy.dtype(dtype).itemsize + 19
-    x = numpy.resize(values(10_007, dtype), n)
-    bits = numpy.resize(random_bits(100_003), (n + 7) // 8)
-    buffer = numpy.full(n + 4, 7, dtype)
-    twins.apply(x, bits, x.shape, 1, 2.0, buffer[3:-1])
-    twins.apply(x, random_bits(1, ones=1.0), (1,), 1, 2.0, buffer[3:-1])
-    twins.forward(x, 0, THRESHOLDS["a half"], 2.0, buffer[3:-1])
-    assert (buffer[[0, 1, 2, -1]] == 7).all()
+def test_in_place_at_every_alignment(each_isa, twins, dtype):
+    """Vectors that overlap are computed before either of them is stored."""
+    for length in LENGTHS:
+        for offset in (0, 1, length % 13):
+            given = values(length + 20, dtype)
+            twins.forward(
+                given[offset:][:length], 1, THRESHOLDS["a third"], 1.5, given[offset:][:length]
+            )
+            bits = random_bits(length)
+            twins.apply(given[offset:][:length], bits, (length,), 1, 3.0, given[offset:][:length])
 
 
 MASK_SHAPES = [
@@ -210,7 +227,7 @@ MASK_SHAPES = [
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("shape", "mask_shape", "rows"), MASK_SHAPES)
-def test_apply_layouts(each_isa, twins, dtype, shape, mask_shape, rows):
+def test_apply_layouts(each_isa, each_way_to_store, twins, dtype, shape, mask_shape, rows):
     bits = random_bits(int(numpy.prod(mask_shape)), seed=1)
     for _, x in layouts(shape, dtype):
         for _, out in layouts(shape, dtype, seed=9):
