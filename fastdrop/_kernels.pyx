@@ -31,8 +31,6 @@ cdef extern from "kernels.h" nogil:
     int fd_level_available(int level)
     int fd_select_level(int level)
     int fd_upper_halves_in_use()
-    void fd_assume_first_level_cache(int64_t bytes)
-    void fd_assume_cache_of_core(int64_t bytes)
     ctypedef struct fd_kernels:
         const char *name
     const fd_kernels *fd_active_kernels()
@@ -139,7 +137,6 @@ cdef extern from "kernels.h" nogil:
         masked_rows x
         const void *w
         int64_t columns
-    int64_t fd_second_level_cache_bytes()
     int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
     int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
                               const compact_result *result)
@@ -176,6 +173,11 @@ cdef extern from "kernels.h" nogil:
         int64_t steps
         const double *table
     int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
+
+cdef extern from "runtime/cache.h" nogil:
+    int64_t fd_second_level_cache_bytes()
+    void fd_assume_first_level_cache(int64_t bytes)
+    void fd_assume_cache_of_core(int64_t bytes)
 
 cdef extern from *:
     """

@@ -50,12 +50,6 @@ int fd_level_count(void);                  /* levels this build knows, worst fir
 const char *fd_level_name(int level);
 int fd_level_available(int level);         /* can this machine run it? */
 int fd_select_level(int level);            /* 0, or -1 if it cannot */
-int64_t fd_last_level_cache_bytes(void);   /* runtime/cache.c */
-int64_t fd_cache_of_core_bytes(void);      /* of all levels, as much as one core can keep to itself */
-int64_t fd_second_level_cache_bytes(void); /* of one core */
-int64_t fd_first_level_cache_bytes(void);  /* of data, of one core */
-void fd_assume_first_level_cache(int64_t bytes); /* for tests; 0: what it is */
-void fd_assume_cache_of_core(int64_t bytes);     /* the same */
 /* Whether the last vector code of this thread left something in the upper halves of its registers, which
  * makes every SSE instruction slow on some cores. No kernel may. Clears them. -1 where the processor, or
  * the way this was built, does not allow to say. */

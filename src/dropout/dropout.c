@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/bits.h"
+#include "runtime/cache.h"
 #include "simd/element.h"
 
 /* Elements of one task along the innermost axis: a multiple of 128, and enough that the fence

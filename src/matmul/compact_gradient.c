@@ -13,6 +13,7 @@
 #include "matmul/compact_axis.h"
 #include "kernels.h"
 #include "matmul/packed.h"
+#include "runtime/cache.h"
 
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 16)

@@ -1,5 +1,5 @@
 /* cache.c: the sizes of a core's own caches of data, and of the last-level cache that it can fill. */
-#include "fastdrop.h"
+#include "runtime/cache.h"
 
 #include <stdatomic.h>
 #include <unistd.h>
