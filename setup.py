@@ -9,7 +9,7 @@ separated by commas:
     coverage         gcov counters
     strict           -Wall -Wextra -Werror on our own C sources (not on Cython's output)
     no-threads       single-threaded
-    weak             three rounds of Philox instead of ten: wrong masks, for bench/randomness
+    weak             three rounds of Philox instead of ten: wrong masks, for studies/randomness
 
 Objects live in build/, in directories named after a digest of everything that shapes them (the
 compiler, its version and target, its flags), so builds with different switches or for different

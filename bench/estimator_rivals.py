@@ -77,7 +77,7 @@ class Work:
 
 
 def _digits():
-    from .study_data import load_digits
+    from .studies.generalisation.data import load_digits
 
     try:
         digits = load_digits()

@@ -20,7 +20,7 @@
 #define PHILOX_W0 0x9E3779B9u
 #define PHILOX_W1 0xBB67AE85u
 /* Ten by the definition of the mask stream. Fewer (at least three) make a generator that tests of
- * randomness have to catch: bench/randomness, FASTDROP_BUILD=weak. */
+ * randomness have to catch: bench/studies/randomness, FASTDROP_BUILD=weak. */
 #if !defined(PHILOX_ROUNDS)
 #define PHILOX_ROUNDS 10
 #endif

@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 
-from . import study_data
-from .controls import Controls
-from .study_store import spec_of
-from .study_training import Settings, train
+from ...controls import Controls
+from .data import load_digits, stratified
+from .measuring import train
+from .store import spec_of
+from .training import Settings
 
 __all__ = ["Request", "Runner", "split_of"]
 
@@ -48,7 +49,7 @@ class Runner:
         Returns the `Digits`; one that other processes can import if there are several.
     """
 
-    def __init__(self, store, workers=1, load=study_data.load_digits):
+    def __init__(self, store, workers=1, load=load_digits):
         self._store, self._workers, self.load = store, workers, load
 
     def results(self, requests, label):
@@ -131,9 +132,9 @@ def split_of(load, settings, held_out, examples):
     digits = _digits(load)
     training = digits.training
     if examples < len(training):
-        _, training = study_data.stratified(training, examples, settings.seed)
+        _, training = stratified(training, examples, settings.seed)
     if held_out == "validation":
-        return study_data.stratified(training, len(training) // 5, settings.seed)
+        return stratified(training, len(training) // 5, settings.seed)
     if held_out == "test":
         return training, digits.test
     raise ValueError(f"held_out must be validation or test, got {held_out!r}")

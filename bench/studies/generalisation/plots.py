@@ -4,8 +4,8 @@ import pathlib
 
 import numpy
 
-from .study_statistics import standard_error
-from .study_training import DIVERGED
+from .measuring import DIVERGED
+from .statistics import standard_error
 
 __all__ = ["plot"]
 

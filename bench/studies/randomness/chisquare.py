@@ -1,6 +1,6 @@
 """A small battery of our own: Pearson's chi-square test on a fixed amount of standard input.
 
-    python -m bench.randomness.chisquare BYTES
+    python -m bench.studies.randomness.chisquare BYTES
 
 It needs SciPy only, and takes a second. It sees crude faults, such as a word of a block that
 repeats, and nothing of what the large batteries are for.

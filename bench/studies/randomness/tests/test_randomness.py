@@ -4,9 +4,9 @@ import numpy
 import pytest
 
 import fastdrop
-from bench.randomness import __main__ as command
-from bench.randomness import batteries, chisquare, report, runs, sequences
-from bench.randomness.runs import Run, Verdict
+from bench.studies.randomness import __main__ as command
+from bench.studies.randomness import batteries, chisquare, report, runs, sequences
+from bench.studies.randomness.runs import Run, Verdict
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""One training run of the study: its settings, the network, and what came of it.
+"""One training run of the study: its settings and the network.
 
 A run is made of epochs that are asked for one by one, so that several runs can be timed in turn.
 It gets training examples and nothing else; what it is measured on is its caller's business.
@@ -6,26 +6,22 @@ It gets training examples and nothing else; what it is measured on is its caller
 
 import dataclasses
 import itertools
-import time
 
 import numpy
 
 from fastdrop import nn, optim
 
-__all__ = ["ARMS", "DIVERGED", "MOMENTUM", "Batches", "FastdropRun", "Outcome", "Settings", "train"]
+__all__ = ["ARMS", "MOMENTUM", "Batches", "FastdropRun", "Settings", "build"]
 
 MOMENTUM = 0.9
 # Rows per mask, exact count; "none" has no dropout at all.
 ARMS = {
     "none": None,
     "per-sample": (1, False),
-    "8 rows": (8, False),
-    "32 rows": (32, False),
+    **{f"{rows} rows": (rows, False) for rows in (4, 8, 16, 32, 64)},
     "batchwise": ("batch", False),
     "exact count": ("batch", True),
 }
-# What a network whose loss stopped being finite is said to get wrong: every digit.
-DIVERGED = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,30 +72,6 @@ class Settings:
         return dataclasses.replace(self, arm=arm, **changes)
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What came of a run.
-
-    Parameters
-    ----------
-    error, training_error : float
-        Per cent of the held-out and of the training examples that the network gets wrong.
-    loss : float or None
-        Mean cross-entropy of the held-out examples; None if the run diverged.
-    seconds, cpu_seconds : float
-        On the wall's clock and on the process's, of the training alone.
-    curve : list of float or None
-        Per cent of the held-out examples that it got wrong after each epoch, where asked for.
-    """
-
-    error: float
-    training_error: float
-    loss: float | None
-    seconds: float
-    cpu_seconds: float
-    curve: list[float] | None = None
-
-
 class FastdropRun:
     """A network of fastdrop's in training.
 
@@ -111,8 +83,8 @@ class FastdropRun:
     Examples
     --------
     >>> import numpy
-    >>> from bench.study_data import Examples
-    >>> from bench.study_training import FastdropRun, Settings
+    >>> from bench.studies.generalisation.data import Examples
+    >>> from bench.studies.generalisation.training import FastdropRun, Settings
     >>> points = numpy.random.default_rng(0).standard_normal((64, 5), dtype=numpy.float32)
     >>> examples = Examples(points, (points.sum(axis=1) > 0).astype(int))
     >>> run = FastdropRun(Settings("32 rows", (16,), 0.1, epochs=3), examples)
@@ -190,56 +162,3 @@ def build(settings, training):
         layers += [nn.Dense(units_in, units_out), nn.ReLU(), *dropout(settings.rate)]
     classes = int(training.labels.max()) + 1
     return nn.Sequential([*layers, nn.Dense(sizes[-1], classes)], rng=settings.seed)
-
-
-def error_of(scores, labels):
-    """Return the per cent of examples whose largest score is not their label's."""
-    return 100 * float(numpy.mean(numpy.argmax(scores, axis=1) != labels))
-
-
-def loss_of(scores, labels):
-    """Return the mean cross-entropy of the softmax."""
-    value, _ = nn.SoftmaxCrossEntropy()(numpy.asarray(scores), labels)
-    return float(value)
-
-
-def train(settings, training, held_out, curve=False):
-    """Train one network to the end and measure it.
-
-    Parameters
-    ----------
-    settings : Settings
-    training, held_out : Examples
-    curve : bool, optional
-        Measure the error of the held-out examples after each epoch too, not only after the last.
-
-    Returns
-    -------
-    Outcome
-    """
-    from . import study_rivals
-
-    run = study_rivals.RUNS[settings.library](settings, training)
-    wall = cpu = 0.0
-    errors = []
-    for _ in range(settings.epochs):
-        wall_before, cpu_before = time.perf_counter(), time.process_time()
-        try:
-            run.epoch()
-        except FloatingPointError:
-            return Outcome(DIVERGED, DIVERGED, None, wall, cpu)
-        wall += time.perf_counter() - wall_before
-        cpu += time.process_time() - cpu_before
-        if curve:
-            errors.append(error_of(run.scores(held_out.images), held_out.labels))
-    scores = run.scores(held_out.images)
-    if not numpy.isfinite(scores).all():
-        return Outcome(DIVERGED, DIVERGED, None, wall, cpu)
-    return Outcome(
-        error=error_of(scores, held_out.labels),
-        training_error=error_of(run.scores(training.images), training.labels),
-        loss=loss_of(scores, held_out.labels),
-        seconds=wall,
-        cpu_seconds=cpu,
-        curve=errors if curve else None,
-    )

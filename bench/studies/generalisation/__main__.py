@@ -1,9 +1,9 @@
-"""Does it do what dropout is for? ``python -m bench.study_generalisation --help``.
+"""Does it do what dropout is for? ``python -m bench.studies.generalisation --help``.
 
 Test error with and without dropout on real data, in parts that can be run one by one. A finished
 run is kept in the store and never done twice: stop the study whenever you like, and start it again
-with the same command. What is run, and how it is tuned, stands in `study_parts.Plan` and
-`study_uncertainty.Protocol`.
+with the same command. What is run, and how it is tuned, stands in `parts.Plan` and
+`uncertainty.Protocol`.
 """
 
 import argparse
@@ -11,9 +11,10 @@ import json
 import pathlib
 import sys
 
-from . import environment, study_parts, study_plots, study_report, study_timing, study_uncertainty
-from .study_runner import Runner
-from .study_store import Store
+from ... import environment
+from . import masks, parts, plots, report, timing, uncertainty
+from .runner import Runner
+from .store import Store
 
 __all__ = ["PARTS", "main"]
 
@@ -25,6 +26,8 @@ PARTS = {
     "size": "part 2: test error against the number of training examples",
     "rate": "part 2: test error against the dropout rate",
     "depth": "part 3: the best rate at each depth",
+    "wider": "part 3: the same in 300 epochs, and with layers of n / keep_prob units",
+    "masks": "part 3: how many masks a batch needs",
     "uncertainty": "part 4: Monte Carlo dropout on UCI sets",
 }
 INTERRUPTED = 130
@@ -44,14 +47,15 @@ def main(arguments=None) -> int:
         0; 1 if data is missing; 130 if the user stopped the study.
     """
     options = _parser().parse_args(arguments)
-    plan = study_parts.Plan.quick() if options.quick else study_parts.Plan()
-    protocol = study_uncertainty.Protocol.quick() if options.quick else study_uncertainty.Protocol()
+    plan = parts.Plan.quick() if options.quick else parts.Plan()
+    protocol = uncertainty.Protocol.quick() if options.quick else uncertainty.Protocol()
+    mask_plan = masks.MaskPlan.quick() if options.quick else masks.MaskPlan()
     try:
-        parts = _chosen(options)
+        chosen = _chosen(options)
         runner = Runner(Store(options.store), options.workers)
-        for part in parts:
-            summary = {part: _run(part, runner, plan, protocol, options.uci)}
-            for name, table in study_report.tables(summary).items():
+        for part in chosen:
+            summary = {part: _run(part, runner, (plan, mask_plan, protocol), options.uci)}
+            for name, table in report.tables(summary).items():
                 print(f"\n{name}\n\n{table}", flush=True)
             if options.docs is not None:
                 _document(options.docs, summary)
@@ -61,14 +65,14 @@ def main(arguments=None) -> int:
     except (FileNotFoundError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
-    if options.docs is not None and not parts:
+    if options.docs is not None and not chosen:
         _document(options.docs, {})
     return 0
 
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python -m bench.study_generalisation",
+        prog="python -m bench.studies.generalisation",
         description=__doc__.split("\n\n", 1)[1],
         epilog="\n".join(f"{part:12} {text}" for part, text in PARTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -94,7 +98,7 @@ def _parser():
     parser.add_argument(
         "--uci",
         metavar="FOLDER",
-        help=f"folder with {', '.join(f'{name}.npz' for name in study_uncertainty.SETS)}",
+        help=f"folder with {', '.join(f'{name}.npz' for name in uncertainty.SETS)}",
     )
     parser.add_argument(
         "--workers", type=int, default=1, help="processes, of one thread each (default: 1)"
@@ -112,28 +116,31 @@ def _chosen(options):
     unknown = sorted(set(options.parts) - set(PARTS))
     if unknown:
         raise SystemExit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    parts = options.parts
-    if not parts and options.docs is None:
-        parts = [part for part in PARTS if part != "uncertainty" or options.uci is not None]
-    if "uncertainty" in parts:
+    chosen = options.parts
+    if not chosen and options.docs is None:
+        chosen = [part for part in PARTS if part != "uncertainty" or options.uci is not None]
+    if "uncertainty" in chosen:
         if options.uci is None:
             raise FileNotFoundError(
                 "part 4 needs the UCI sets: --uci FOLDER, with "
-                f"{' and '.join(f'{name}.npz' for name in study_uncertainty.SETS)} in it"
+                f"{' and '.join(f'{name}.npz' for name in uncertainty.SETS)} in it"
             )
-        for name in study_uncertainty.SETS:
-            study_uncertainty.load_set(options.uci, name)
-    return parts
+        for name in uncertainty.SETS:
+            uncertainty.load_set(options.uci, name)
+    return chosen
 
 
-def _run(part, runner, plan, protocol, uci):
+def _run(part, runner, plans, uci):
+    plan, mask_plan, protocol = plans
     if part != "comparison":
         plan = plan.short()
     if part == "uncertainty":
-        return study_uncertainty.part(runner, protocol, uci)
+        return uncertainty.part(runner, protocol, uci)
+    if part == "masks":
+        return masks.part(runner, mask_plan)
     if part == "timing":
-        return study_timing.timing(runner, plan)
-    return getattr(study_parts, part)(runner, plan)
+        return timing.timing(runner, plan)
+    return getattr(parts, part)(runner, plan)
 
 
 def _document(folder, summary):
@@ -145,8 +152,8 @@ def _document(folder, summary):
     known["machine"] = known.get("machine", {}) | facts
     path.write_text(json.dumps(known, separators=(",", ":")) + "\n")
     page = folder / "study.md"
-    page.write_text(study_report.fill(page.read_text(), study_report.tables(known)))
-    study_plots.plot(known, folder)
+    page.write_text(report.fill(page.read_text(), report.tables(known)))
+    plots.plot(known, folder)
 
 
 if __name__ == "__main__":

@@ -40,19 +40,15 @@ class Protocol:
 
     Parameters
     ----------
-    factor : int
-        Multiple of the set's own number of epochs (40); 10 is the 2016 table's.
-    updates, longer_splits : int
-        Of a longer training, of so many of the splits, by updates of the weights; it takes over the
-        dropout rate that was picked, and picks tau again.
+    factors : tuple of int
+        Multiples of the set's own number of epochs (40). The published tables are of 100: 4000
+        epochs; 10 shows what a training that is too short does. Each picks its own rate and tau.
     splits : int
     passes, validation_passes : int
         Monte Carlo passes for the test and for the choice of rate and tau.
     """
 
-    factor: int = 10
-    updates: int = 10_000
-    longer_splits: int = 20
+    factors: tuple[int, ...] = (10, 100)
     splits: int = 20
     passes: int = 10_000
     validation_passes: int = 1000
@@ -60,7 +56,7 @@ class Protocol:
     @classmethod
     def quick(cls):
         """Return a protocol of a second or two, to see that everything works."""
-        return cls(factor=1, updates=20, longer_splits=1, splits=2, passes=50, validation_passes=20)
+        return cls(factors=(1, 2), splits=2, passes=50, validation_passes=20)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -274,24 +270,18 @@ def part(runner, protocol, folder):
     found = {}
     for name in SETS:
         data = _load(folder, name)
-        epochs = data.epochs * protocol.factor
-        rates = [data.rates] * protocol.splits
-        first = _runs(runner, protocol, folder, name, epochs, rates)
-        training = int((~data.tests[0]).sum())
-        more = math.ceil(protocol.updates / math.ceil(training / BATCH))
-        rates = [(run["rate"],) for run in first[: protocol.longer_splits]]
-        longer = _runs(runner, protocol, folder, name, more, rates)
-        found[name] = {
-            str(count): {key: [run[key] for run in runs] for key in runs[0]}
-            for count, runs in ((epochs, first), (more, longer))
-        }
+        found[name] = {}
+        for factor in protocol.factors:
+            epochs = data.epochs * factor
+            runs = _runs(runner, protocol, folder, name, epochs, data.rates)
+            found[name][str(epochs)] = {key: [run[key] for run in runs] for key in runs[0]}
     return found
 
 
 def _runs(runner, protocol, folder, name, epochs, rates):
-    """What `one_split` returns for each split, with its own candidates of the rate."""
+    """What `one_split` returns for each split."""
     tasks = []
-    for split, candidates in enumerate(rates):
+    for split in range(protocol.splits):
         spec = {
             "set": name,
             "split": split,
@@ -299,6 +289,6 @@ def _runs(runner, protocol, folder, name, epochs, rates):
             "passes": protocol.passes,
             "validation_passes": protocol.validation_passes,
         }
-        arguments = (folder, name, split, epochs, candidates, protocol)
+        arguments = (folder, name, split, epochs, rates, protocol)
         tasks.append((spec, one_split, arguments))
     return runner.done(tasks, f"part 4, {name}, {epochs} epochs")

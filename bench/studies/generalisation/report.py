@@ -4,13 +4,19 @@ import re
 
 import numpy
 
-from .study_statistics import interval, paired_ratio, standard_error
-from .study_uncertainty import PUBLISHED
+from .statistics import interval, paired_ratio, standard_error
+from .uncertainty import PUBLISHED
 
 __all__ = ["TABLES", "fill", "tables"]
 
-# Ratio of the mean test error to that without dropout.
-BARS = {"per-sample": 0.65, "32 rows": 0.65, "batchwise": 0.70}
+# Ratio of the mean test error to that without dropout: what was expected before the study, and what
+# the literature has on full MNIST, against a tuned network without dropout: 1.60 % beside 1.06 to
+# 1.35 % (Srivastava et al. 2014, table 2).
+RATIOS = {
+    "per-sample": (0.65, "0.66 to 0.84"),
+    "32 rows": (0.65, ""),
+    "batchwise": (0.70, ""),
+}
 POINTS_APART = 0.3
 SOONER = 2.5
 _PLACE = re.compile(r"(<!-- study: (?P<name>[a-z-]+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
@@ -68,18 +74,18 @@ def markdown(header, rows):
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-def _bars(summary):
+def _expected(summary):
     arms = summary["comparison"]["arms"]
     errors = {arm: runs["error"] for arm, runs in arms.items()}
     rows = []
-    for arm, bar in BARS.items():
+    for arm, (expected, published) in RATIOS.items():
         ratio, half = paired_ratio(errors[arm], errors["none"])
         rows.append(
             [
                 f"test error, {arm} ÷ none",
-                f"≤ {bar:.2f}",
-                f"{ratio:.3f} ± {half:.3f}",
-                _met(ratio <= bar),
+                f"≤ {expected:.2f}",
+                published,
+                f"{ratio:.2f} ± {half:.2f}",
             ]
         )
     apart = numpy.subtract(errors["32 rows"], errors["per-sample"])
@@ -88,11 +94,12 @@ def _bars(summary):
         [
             "test error, 32 rows less per-sample, points",
             f"within {POINTS_APART}",
+            "",
             f"{mean:+.2f} ± {half:.2f}",
-            _met(abs(mean) <= POINTS_APART),
         ]
     )
-    return markdown(["what", "bar", "measured (95 % interval over seeds)", "met"], rows)
+    header = ["what", "expected beforehand", "published", "measured (95 % interval over seeds)"]
+    return markdown(header, rows)
 
 
 def _met(reached):
@@ -261,25 +268,37 @@ def _mean(values):
 
 
 def _depths(summary):
-    cells = summary["depth"]
-    rates = list(dict.fromkeys(cell["rate"] for cell in cells))
+    return _by_depth(summary["depth"], lambda cell: f"rate {cell['rate']:g}")
+
+
+def _wider(summary):
+    return _by_depth(summary["wider"], lambda cell: f"rate {cell['rate']:g}, {cell['units']} units")
+
+
+def _masks(summary):
+    cells = summary["masks"]
+    rates = list(dict.fromkeys(cell["learning_rate"] for cell in cells))
+    rows = []
+    for key in dict.fromkeys((cell["set"], cell["batch"], cell["masks"]) for cell in cells):
+        row = [cell for cell in cells if (cell["set"], cell["batch"], cell["masks"]) == key]
+        rows.append([*key, row[0]["rows_per_mask"], *(_mean(cell["error"]) for cell in row)])
+    header = ["digits", "batch", "masks in a batch", "rows per mask"]
+    return markdown([*header, *(f"learning rate {rate:g}" for rate in rates)], rows)
+
+
+def _by_depth(cells, title):
+    """A line for each depth and a column for each title; the best in the test is bold."""
     rows = []
     for depth in dict.fromkeys(cell["depth"] for cell in cells):
         row = [cell for cell in cells if cell["depth"] == depth]
         best = min(row, key=lambda cell: numpy.mean(cell["error"]))
         chosen = min(row, key=lambda cell: cell["validation_error"])
-        rows.append(
-            [
-                depth,
-                *(
-                    f"**{_mean(cell['error'])}**" if cell is best else _mean(cell["error"])
-                    for cell in row
-                ),
-                f"{chosen['rate']:g}",
-            ]
-        )
-    header = ["hidden layers", *(f"rate {rate:g}" for rate in rates), "best rate in validation"]
-    return markdown(header, rows)
+        means = [
+            f"**{_mean(cell['error'])}**" if cell is best else _mean(cell["error"]) for cell in row
+        ]
+        rows.append([depth, *means, title(chosen).removeprefix("rate ")])
+    titles = dict.fromkeys(map(title, cells))
+    return markdown(["hidden layers", *titles, "best in validation"], rows)
 
 
 def _rows_per_mask(summary):
@@ -300,23 +319,16 @@ def _rows_per_mask(summary):
 def _uncertainty(summary):
     rows = []
     for name, by_epochs in summary["uncertainty"].items():
-        splits = {epochs: len(runs["rmse"]) for epochs, runs in by_epochs.items()}
-        # Of the longest series also what it has in common with the shortest.
-        counts = sorted(set(splits.values()), reverse=True)
-        for count in counts:
-            for epochs, runs in by_epochs.items():
-                if splits[epochs] < count:
-                    continue
-                which = "all" if count == counts[0] else "the first"
-                rows.append(
-                    [
-                        name,
-                        f"{epochs} epochs, {which} {count} splits",
-                        _mean(runs["rmse"][:count]),
-                        _mean(runs["rmse_whole_network"][:count]),
-                        _mean(runs["log_likelihood"][:count]),
-                    ]
-                )
+        for epochs, runs in by_epochs.items():
+            rows.append(
+                [
+                    name,
+                    f"{epochs} epochs, {len(runs['rmse'])} splits",
+                    _mean(runs["rmse"]),
+                    _mean(runs["rmse_whole_network"]),
+                    _mean(runs["log_likelihood"]),
+                ]
+            )
         for year, (rmse, rmse_error, likelihood, error) in PUBLISHED[name].items():
             rows.append(
                 [
@@ -333,7 +345,7 @@ def _uncertainty(summary):
 
 # Name of the table: the part it needs, and how it is made.
 TABLES = {
-    "bars": ("comparison", _bars),
+    "expected": ("comparison", _expected),
     "comparison": ("comparison", _comparison),
     "tuning": ("comparison", _tuning),
     "shorter": ("shorter", _shorter),
@@ -343,6 +355,8 @@ TABLES = {
     "sizes": ("size", _sizes),
     "rates": ("rate", _rates),
     "depths": ("depth", _depths),
+    "wider": ("wider", _wider),
+    "masks": ("masks", _masks),
     "rows-per-mask": ("shorter", _rows_per_mask),
     "uncertainty": ("uncertainty", _uncertainty),
 }

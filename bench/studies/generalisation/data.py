@@ -9,9 +9,10 @@ import dataclasses
 
 import numpy
 
-__all__ = ["Digits", "Examples", "load_digits", "stratified"]
+__all__ = ["Digits", "Examples", "load_digits", "load_small_digits", "stratified"]
 
 TEST_EXAMPLES = 1000
+SMALL_TEST_EXAMPLES = 500
 SPLIT_SEED = 5
 
 
@@ -75,7 +76,7 @@ def stratified(examples, held_out, seed):
     Examples
     --------
     >>> import numpy
-    >>> from bench.study_data import Examples, stratified
+    >>> from bench.studies.generalisation.data import Examples, stratified
     >>> digits = Examples(numpy.zeros((40, 2), numpy.float32), numpy.arange(40) % 4)
     >>> kept, held_out = stratified(digits, 8, seed=0)
     >>> numpy.bincount(kept.labels), numpy.bincount(held_out.labels)
@@ -114,3 +115,18 @@ def load_digits():
     images, labels = mnist_data()
     everything = Examples((images / 255).astype(numpy.float32), labels.astype(numpy.int64))
     return Digits(*stratified(everything, TEST_EXAMPLES, SPLIT_SEED))
+
+
+def load_small_digits():
+    """Return the 1797 digits of 8 by 8 pixels that scikit-learn ships.
+
+    Returns
+    -------
+    Digits
+        1297 for training, 500 for the test, always the same; pixels in [0, 1].
+    """
+    from sklearn.datasets import load_digits as load
+
+    images, labels = load(return_X_y=True)
+    everything = Examples((images / 16).astype(numpy.float32), labels.astype(numpy.int64))
+    return Digits(*stratified(everything, SMALL_TEST_EXAMPLES, SPLIT_SEED))

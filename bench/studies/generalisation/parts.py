@@ -3,9 +3,9 @@
 import dataclasses
 import itertools
 
-from .study_runner import Request
-from .study_training import Settings
-from .study_tuning import Grid, tune
+from .runner import Request
+from .training import Settings
+from .tuning import Grid, tune
 
 __all__ = [
     "TUNED_ARMS",
@@ -17,11 +17,13 @@ __all__ = [
     "shorter",
     "size",
     "tuned_arms",
+    "wider",
 ]
 
 TUNED_ARMS = ("none", "per-sample", "32 rows", "batchwise", "exact count")
 GRID = Grid((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (None,), (2.0,), seeds=(100,))
 DEPTH_GRID = Grid((0.006, 0.02, 0.06, 0.2, 0.6, 1.8), seeds=(100,))
+LONG_DEPTH_GRID = Grid((0.02, 0.06, 0.2, 0.6), seeds=(100,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Plan:
     width, depth_epochs : int
         Of part 3.
     depth_grid : Grid
+    long_depths : tuple of int
+    long_depth_epochs : int
+        Of part 3 with more epochs, where layers of ``width / keep_prob`` units stand beside layers
+        of `width`.
+    long_depth_grid : Grid
     """
 
     hidden: tuple[int, ...] = (1024, 1024)
@@ -75,6 +82,9 @@ class Plan:
     width: int = 256
     depth_epochs: int = 50
     depth_grid: Grid = DEPTH_GRID
+    long_depths: tuple[int, ...] = (1, 2, 4)
+    long_depth_epochs: int = 300
+    long_depth_grid: Grid = LONG_DEPTH_GRID
 
     @classmethod
     def quick(cls):
@@ -98,6 +108,9 @@ class Plan:
             width=16,
             depth_epochs=2,
             depth_grid=Grid((0.01, 0.05, 0.2), seeds=(100,)),
+            long_depths=(1, 2),
+            long_depth_epochs=2,
+            long_depth_grid=Grid((0.01, 0.05, 0.2), seeds=(100,)),
         )
 
     def short(self):
@@ -222,20 +235,41 @@ def depth(runner, plan):
     Returns
     -------
     list of dict
-        Depth, rate, learning rate, validation error, edges, runs.
+        Depth, rate, units of a hidden layer, learning rate, validation error, edges, runs.
     """
-    cells = list(itertools.product(plan.depths, plan.depth_rates))
-    bases = [
-        Settings(
-            "32 rows",
-            (plan.width,) * layers,
-            plan.depth_grid.learning_rates[0],
-            plan.depth_epochs,
-            rate=value,
-        )
-        for layers, value in cells
+    cells = [
+        (layers, value, plan.width)
+        for layers, value in itertools.product(plan.depths, plan.depth_rates)
     ]
-    tuned = tune(runner, bases, plan.depth_grid, plan.examples)
+    return _depth_cells(runner, plan, cells, plan.depth_epochs, plan.depth_grid)
+
+
+def wider(runner, plan):
+    """Part 3 with more epochs: layers of one width, and of a width that the rate makes up for.
+
+    Srivastava et al. 2014, appendix A, give a layer n / keep_prob units where n would do without
+    dropout, so that n units take part on average.
+
+    Returns
+    -------
+    list of dict
+        As `depth` does.
+    """
+    cells = [
+        (layers, value, width)
+        for layers, value in itertools.product(plan.long_depths, plan.depth_rates)
+        for width in sorted({plan.width, round(plan.width / (1 - value))})
+    ]
+    return _depth_cells(runner, plan, cells, plan.long_depth_epochs, plan.long_depth_grid)
+
+
+def _depth_cells(runner, plan, cells, epochs, grid):
+    """Tune and test one network for each (hidden layers, rate, units of a hidden layer)."""
+    bases = [
+        Settings("32 rows", (units,) * layers, grid.learning_rates[0], epochs, rate=value)
+        for layers, value, units in cells
+    ]
+    tuned = tune(runner, bases, grid, plan.examples)
     rows = [
         (cell, found.settings, plan.curve_seeds) for cell, found in zip(cells, tuned, strict=True)
     ]
@@ -244,11 +278,12 @@ def depth(runner, plan):
         {
             "depth": layers,
             "rate": value,
+            "units": units,
             "validation_error": min(trial["error"] for trial in found.trials),
             "edges": found.edges,
-            **tested[layers, value],
+            **tested[layers, value, units],
         }
-        for (layers, value), found in zip(cells, tuned, strict=True)
+        for (layers, value, units), found in zip(cells, tuned, strict=True)
     ]
 
 

@@ -4,11 +4,10 @@ import dataclasses
 import statistics
 import time
 
-from . import study_rivals
-from .study_parts import tuned_arms
-from .study_runner import Request, split_of
-from .study_store import spec_of
-from .study_training import error_of
+from .measuring import RUNS, error_of
+from .parts import tuned_arms
+from .runner import Request, split_of
+from .store import spec_of
 
 __all__ = ["epoch_seconds", "race", "timing"]
 
@@ -35,7 +34,7 @@ def epoch_seconds(load, settings, examples, rounds):
     runs = {}
     for name, one in settings.items():
         training, _ = split_of(load, one, "validation", examples)
-        runs[name] = study_rivals.RUNS[one.library](one, training)
+        runs[name] = RUNS[one.library](one, training)
     for number in range(rounds + 1):
         for name, run in runs.items():
             spent = _timed(run.epoch)
@@ -66,7 +65,7 @@ def race(load, settings, examples, target):
     found, runs = {}, {}
     for name, one in settings.items():
         training, held_out = split_of(load, one, "validation", examples)
-        runs[name] = study_rivals.RUNS[one.library](one, training)
+        runs[name] = RUNS[one.library](one, training)
     spent = dict.fromkeys(runs, 0.0)
     epochs = 0
     while runs:

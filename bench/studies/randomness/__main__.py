@@ -1,11 +1,11 @@
-"""Command line of the batteries; ``python -m bench.randomness --help`` explains it."""
+"""Command line of the batteries; ``python -m bench.studies.randomness --help`` explains it."""
 
 import argparse
 import pathlib
 import sys
 import tempfile
 
-from .. import environment
+from ... import environment
 from . import report
 from .batteries import BATTERIES
 from .runs import ROOT, load, perform, save, weakened
@@ -94,7 +94,7 @@ def _machine():
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python -m bench.randomness",
+        prog="python -m bench.studies.randomness",
         description="Run outside batteries of statistical tests (dieharder; SmallCrush, Rabbit and "
         "BlockAlphabit of TestU01) on the mask stream in several orders, and on a generator "
         "weakened to three rounds, which they have to catch. On Debian: apt install dieharder "

@@ -5,7 +5,7 @@ import math
 
 import numpy
 
-from .study_runner import Request
+from .runner import Request
 
 __all__ = ["Grid", "Tuned", "tune"]
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-from pathlib import Path
 
 import numpy
 import pytest
@@ -12,12 +11,11 @@ pytest.importorskip("sklearn")
 pytest.importorskip("tqdm")
 pytest.importorskip("joblib")
 
-from bench import study_generalisation, study_parts, study_plots, study_report, study_uncertainty
-from bench.study_data import Digits, Examples
-from bench.study_runner import Runner
-from bench.study_store import Store
-
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+from bench.studies.generalisation import __main__ as command
+from bench.studies.generalisation import parts, report, runner, uncertainty
+from bench.studies.generalisation.data import Digits, Examples
+from bench.studies.generalisation.runner import Runner
+from bench.studies.generalisation.store import Store
 
 
 def load():
@@ -38,7 +36,7 @@ def regressor():
     random = numpy.random.default_rng(0)
     inputs = random.standard_normal((100, 3)) * [1, 10, 100]
     targets = 50 + inputs @ [3, 0.2, 0.01]
-    network = study_uncertainty.Regressor(inputs, targets, 20, 800, 0.1, 1.0, seed=1)
+    network = uncertainty.Regressor(inputs, targets, 20, 800, 0.1, 1.0, seed=1)
     return network, inputs, targets
 
 
@@ -46,7 +44,7 @@ def test_regressor_answers_in_the_units_of_the_targets(regressor):
     network, inputs, targets = regressor
     deviation = targets.std()
     for prediction in (network.whole(inputs), network.mean(inputs, 400)):
-        assert study_uncertainty.root_mean_square(prediction - targets) < 0.4 * deviation
+        assert uncertainty.root_mean_square(prediction - targets) < 0.4 * deviation
 
 
 def test_log_likelihood_is_in_the_units_of_the_targets(regressor):
@@ -66,7 +64,7 @@ def uci(tmp_path):
     inputs = random.standard_normal((60, 3))
     tests = numpy.zeros((2, 60), bool)
     tests[0, :6] = tests[1, 6:12] = True
-    for name in study_uncertainty.SETS:
+    for name in uncertainty.SETS:
         numpy.savez(
             tmp_path / f"{name}.npz", X=inputs, y=inputs.sum(axis=1), test=tests, n_epochs=2,
             n_hidden=5, rates=[0.05, 0.1], taus=[0.5, 1.0, 2.0],
@@ -77,22 +75,22 @@ def uci(tmp_path):
 def test_incomplete_set_is_refused(uci):
     numpy.savez(uci / "yacht.npz", X=numpy.zeros((3, 2)), y=numpy.zeros(3))
     with pytest.raises(ValueError, match="n_epochs, n_hidden, rates, taus, test"):
-        study_uncertainty.load_set(uci, "yacht")
+        uncertainty.load_set(uci, "yacht")
     with pytest.raises(FileNotFoundError, match="--uci FOLDER"):
-        study_uncertainty.load_set(uci / "elsewhere", "yacht")
+        uncertainty.load_set(uci / "elsewhere", "yacht")
 
 
 def test_test_rows_decide_nothing_but_the_score(uci):
     path = uci / "concrete.npz"
-    protocol = study_uncertainty.Protocol.quick()
-    before = study_uncertainty.one_split(str(uci), "concrete", 0, 2, (0.05, 0.1), protocol)
+    protocol = uncertainty.Protocol.quick()
+    before = uncertainty.one_split(str(uci), "concrete", 0, 2, (0.05, 0.1), protocol)
     with numpy.load(path) as file:
         arrays = dict(file)
     arrays["y"][:6] += 1000
     changed = uci / "changed"
     changed.mkdir()
     numpy.savez(changed / "concrete.npz", **arrays)
-    after = study_uncertainty.one_split(str(changed), "concrete", 0, 2, (0.05, 0.1), protocol)
+    after = uncertainty.one_split(str(changed), "concrete", 0, 2, (0.05, 0.1), protocol)
     assert (after["rate"], after["tau"]) == (before["rate"], before["tau"])
     assert after["rmse"] == pytest.approx(1000, rel=0.01)
 
@@ -105,17 +103,13 @@ def study(monkeypatch, tmp_path):
     """The command on few made-up examples and a page of its own; without the slow rivals."""
 
     def run(*arguments):
-        return study_generalisation.main(
-            ["--quick", "--store", str(tmp_path / "runs.jsonl"), *arguments]
-        )
+        return command.main(["--quick", "--store", str(tmp_path / "runs.jsonl"), *arguments])
 
-    plan = dataclasses.replace(study_parts.Plan.quick(), examples=120, sizes=(60,))
-    monkeypatch.setattr(study_parts.Plan, "quick", classmethod(lambda cls: plan))
-    monkeypatch.setattr(
-        study_generalisation, "Runner", lambda store, workers: Runner(store, workers, load)
-    )
+    plan = dataclasses.replace(parts.Plan.quick(), examples=120, sizes=(60,))
+    monkeypatch.setattr(parts.Plan, "quick", classmethod(lambda cls: plan))
+    monkeypatch.setattr(command, "Runner", lambda store, workers: Runner(store, workers, load))
     marks = "<!-- study: {} -->\nold\n<!-- end of study -->\n"
-    (tmp_path / "study.md").write_text("".join(map(marks.format, study_report.TABLES)))
+    (tmp_path / "study.md").write_text("".join(map(marks.format, report.TABLES)))
     return run
 
 
@@ -125,7 +119,7 @@ def test_command_fills_the_page(study, uci, tmp_path, capsys):
     page = (tmp_path / "study.md").read_text()
     assert "| test error, %, from | 60 | 120 |" in page
     assert "| concrete | published 2016 | 5.23 ± 0.12 |" in page
-    assert page.count("old") == len(study_report.TABLES) - len(parts)
+    assert page.count("old") == len(report.TABLES) - len(parts)
     assert "hidden layers" in capsys.readouterr().out
     summary = json.loads((tmp_path / "study.json").read_text())
     assert set(summary) == {*parts, "machine"}
@@ -138,9 +132,7 @@ def test_command_fills_the_page(study, uci, tmp_path, capsys):
 
 
 def test_interrupted_command_goes_on_where_it_was(study, tmp_path, monkeypatch, capsys):
-    from bench import study_runner
-
-    execute, done = study_runner._execute, []
+    execute, done = runner._execute, []
 
     def interrupted(*arguments):
         if len(done) == 5:
@@ -148,11 +140,11 @@ def test_interrupted_command_goes_on_where_it_was(study, tmp_path, monkeypatch, 
         done.append(arguments)
         return execute(*arguments)
 
-    monkeypatch.setattr(study_runner, "_execute", interrupted)
-    assert study("depth") == study_generalisation.INTERRUPTED
+    monkeypatch.setattr(runner, "_execute", interrupted)
+    assert study("depth") == command.INTERRUPTED
     assert "stopped" in capsys.readouterr().err
     assert len(Store(tmp_path / "runs.jsonl")) == 5
-    monkeypatch.setattr(study_runner, "_execute", execute)
+    monkeypatch.setattr(runner, "_execute", execute)
     assert study("depth") == 0
     assert len(Store(tmp_path / "runs.jsonl")) > 5
 
@@ -167,8 +159,8 @@ def test_missing_data_is_told(study, capsys, tmp_path):
 
 
 def test_tables_need_a_place():
-    with pytest.raises(ValueError, match="no place for bars"):
-        study_report.fill("nothing here", {"bars": "| |"})
+    with pytest.raises(ValueError, match="no place for expected"):
+        report.fill("nothing here", {"expected": "| |"})
 
 
 def test_race_that_is_not_always_finished_has_no_mean():
@@ -183,19 +175,10 @@ def test_race_that_is_not_always_finished_has_no_mean():
         {"seed": 2, "target": 4.5, "racers": late},
     ]
     seconds = {"none": 1.0, "torch per-sample": 2.0}
-    found = study_report.tables({"timing": {"epoch_seconds": seconds, "races": races}})
+    found = report.tables({"timing": {"epoch_seconds": seconds, "races": races}})
     assert (
         "| 2 | 4.50 | 1.0 s, 2 epochs | not reached, 6.25 % | 3.0 s, 2 epochs |" in found["races"]
     )
     assert "| mean |  | 1.0 s |  | 3.0 s |" in found["races"]
     assert "3.00 times sooner than torch with dropout (bar: ≥ 2.5; met: yes)" in found["races"]
     assert "| none | 1.000 | 1.00 | 0.50 |  |" in found["epochs"]
-
-
-def test_the_page_shows_what_the_summary_says(tmp_path):
-    summary = json.loads((DOCS / "study.json").read_text())
-    page = (DOCS / "study.md").read_text()
-    assert study_report.fill(page, study_report.tables(summary)) == page
-    assert "comparison" in study_report.tables(summary)
-    for path in study_plots.plot(summary, tmp_path):
-        assert (DOCS / path.name).exists()

@@ -1,6 +1,6 @@
 """The mask stream's output in several orders, as endless random bytes on standard output.
 
-    python -m bench.randomness.sequences NAME --rounds 10
+    python -m bench.studies.randomness.sequences NAME --rounds 10
 
 writes until nobody reads any more, then the number of bytes that were taken to standard error.
 """
@@ -168,7 +168,7 @@ def pour(chunks, output):
 
 def main(arguments=None):
     """Run the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.randomness.sequences")
+    parser = argparse.ArgumentParser(prog="python -m bench.studies.randomness.sequences")
     parser.add_argument("name", choices=SEQUENCES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(arguments)

@@ -12,14 +12,14 @@ pytest.importorskip("sklearn")
 pytest.importorskip("tqdm")
 pytest.importorskip("joblib")
 
-from bench import study_parts
-from bench.study_data import Digits, Examples, stratified
-from bench.study_rivals import RUNS
-from bench.study_runner import Request, Runner, split_of
-from bench.study_statistics import interval, paired_ratio, standard_error
-from bench.study_store import Store
-from bench.study_training import ARMS, DIVERGED, FastdropRun, Settings, train
-from bench.study_tuning import Grid, tune
+from bench.studies.generalisation import parts
+from bench.studies.generalisation.data import Digits, Examples, stratified
+from bench.studies.generalisation.measuring import DIVERGED, RUNS, train
+from bench.studies.generalisation.runner import Request, Runner, split_of
+from bench.studies.generalisation.statistics import interval, paired_ratio, standard_error
+from bench.studies.generalisation.store import Store
+from bench.studies.generalisation.training import ARMS, FastdropRun, Settings
+from bench.studies.generalisation.tuning import Grid, tune
 
 
 def examples(count, seed=0, features=6, classes=3):
@@ -56,7 +56,8 @@ def settings(arm="32 rows", **changes):
 
 @pytest.mark.parametrize("module", ["data", "training", "store", "statistics"])
 def test_docstring_examples(module):
-    assert doctest.testmod(importlib.import_module(f"bench.study_{module}")).failed == 0
+    module = importlib.import_module(f"bench.studies.generalisation.{module}")
+    assert doctest.testmod(module).failed == 0
 
 
 # --- Data and runs ---------------------------------------------------------------------------
@@ -221,21 +222,21 @@ def test_tuning_tells_of_winners_on_the_edge(best_rate, best_norm, edges):
 
 
 def test_every_arm_has_the_same_trials():
-    plan = study_parts.Plan()
+    plan = parts.Plan()
     runner = Landscape(0.05, math.inf)
-    study_parts.tuned_arms(runner, plan)
+    parts.tuned_arms(runner, plan)
     by_arm = {}
     for each in runner.asked:
         by_arm.setdefault(each.settings.arm, []).append(each.settings.at_arm("none"))
-    assert set(by_arm) == set(study_parts.TUNED_ARMS)
+    assert set(by_arm) == set(parts.TUNED_ARMS)
     assert all(trials == by_arm["none"] for trials in by_arm.values())
     assert not set(plan.seeds) & set(plan.grid.seeds)
 
 
 def test_tuning_never_sees_test_examples(tmp_path):
-    plan = dataclasses.replace(study_parts.Plan.quick(), examples=120)
+    plan = dataclasses.replace(parts.Plan.quick(), examples=120)
     runner = Runner(Store(tmp_path / "runs.jsonl"), load=load_without_test)
-    assert set(study_parts.tuned_arms(runner, plan)) == set(study_parts.TUNED_ARMS)
+    assert set(parts.tuned_arms(runner, plan)) == set(parts.TUNED_ARMS)
     with pytest.raises(AssertionError, match="looked at"):
         runner.results([request(0, "test")], "test")
 

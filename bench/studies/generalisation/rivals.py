@@ -6,9 +6,9 @@ import numpy
 
 from fastdrop import get_num_threads
 
-from .study_training import ARMS, MOMENTUM, Batches, FastdropRun, build
+from .training import ARMS, MOMENTUM, Batches, build
 
-__all__ = ["RUNS", "SklearnRun", "TorchRun"]
+__all__ = ["SklearnRun", "TorchRun"]
 
 
 class TorchRun:
@@ -155,6 +155,3 @@ class SklearnRun:
         """Return the logarithms of the probabilities, shape (examples, classes)."""
         # A probability that has underflown is 0; its logarithm is a warning and then finite here.
         return numpy.log(numpy.maximum(self.network.predict_proba(images), 1e-30))
-
-
-RUNS = {"fastdrop": FastdropRun, "torch": TorchRun, "sklearn": SklearnRun}

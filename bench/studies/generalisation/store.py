@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 
-from .study_training import Settings
+from .training import Settings
 
 __all__ = ["Store", "spec_of"]
 
@@ -31,8 +31,8 @@ def spec_of(settings, **where):
 
     Examples
     --------
-    >>> from bench.study_store import spec_of
-    >>> from bench.study_training import Settings
+    >>> from bench.studies.generalisation.store import spec_of
+    >>> from bench.studies.generalisation.training import Settings
     >>> spec_of(Settings("none", (64,), 0.1, epochs=5), examples=300, held_out="test")
     {'arm': 'none', 'hidden': [64], 'learning_rate': 0.1, 'epochs': 5, 'examples': 300, \
 'held_out': 'test'}
@@ -64,7 +64,7 @@ class Store:
     Examples
     --------
     >>> import tempfile
-    >>> from bench.study_store import Store
+    >>> from bench.studies.generalisation.store import Store
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     Store(f"{folder}/runs.jsonl").add({"seed": 1}, {"error": 4.25})
     ...     Store(f"{folder}/runs.jsonl").get({"seed": 1})

@@ -67,7 +67,7 @@ def read_dieharder(text):
 
     Examples
     --------
-    >>> from bench.randomness.batteries import read_dieharder
+    >>> from bench.studies.randomness.batteries import read_dieharder
     >>> read_dieharder("          sts_serial,  16,      40,0.88017009\\n# done\\n")
     [('sts_serial 16', 0.88017009)]
     """
@@ -84,7 +84,7 @@ def read_lines(text):
 
     Examples
     --------
-    >>> from bench.randomness.batteries import read_lines
+    >>> from bench.studies.randomness.batteries import read_lines
     >>> read_lines("AutoCor\\t0.25\\nAutoCor\\t0.5\\nwords\\t2097152\\n")
     [('AutoCor', 0.25), ('AutoCor', 0.5)]
     """

@@ -7,7 +7,7 @@ from .sequences import ROUNDS, SEQUENCES
 
 __all__ = ["MARKER", "WEAK_ROUNDS", "conclusion", "document", "judge", "p_value_page", "tables"]
 
-MARKER = "<!-- Below: written by python -m bench.randomness -->"
+MARKER = "<!-- Below: written by python -m bench.studies.randomness -->"
 WEAK_ROUNDS = 3
 ORDERS = [name for name in SEQUENCES if name != "control"]
 
@@ -103,7 +103,8 @@ def tables(runs, machine):
     verdict = judge(runs)
     return "\n\n".join(
         [
-            f"Run on {datetime.date.today()} with `python -m bench.randomness` on {machine}.",
+            f"Run on {datetime.date.today()} with `python -m bench.studies.randomness` "
+            f"on {machine}.",
             volumes(runs),
             f"{verdict.tests} p-values of the stream. The tail of a p-value is its distance from 0 "
             f"or from 1, whichever is smaller; of dieharder's, from 0. A tail below "

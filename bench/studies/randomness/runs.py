@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["ERROR", "Run", "Verdict", "load", "perform", "save", "weakened"]
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 # Probability that a perfect source fails a single one of all tests of all sequences.
 ERROR = 1e-3
 # Dieharder's Kolmogorov-Smirnov test takes the distance of the i-th smallest of n p-values from
@@ -95,7 +95,7 @@ def perform(rounds, sequence, battery, package=None):
     ----------
     rounds : int
     sequence : str
-    battery : bench.randomness.batteries.Battery
+    battery : bench.studies.randomness.batteries.Battery
     package : path, optional
         Where a build of fastdrop with that number of rounds is; this one unless given.
 
@@ -105,7 +105,7 @@ def perform(rounds, sequence, battery, package=None):
     """
     path = [str(package)] * (package is not None) + [str(ROOT), *sys.path[1:]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    command = [sys.executable, "-P", "-m", "bench.randomness.sequences", sequence]
+    command = [sys.executable, "-P", "-m", "bench.studies.randomness.sequences", sequence]
     command += ["--rounds", str(rounds)]
     before = _processor_seconds()
     with subprocess.Popen(

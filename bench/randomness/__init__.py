@@ -1,4 +1,0 @@
-"""Outside batteries of statistical tests on the mask stream, and on a weakened copy of it.
-
-``python -m bench.randomness --help`` explains the command; docs/randomness.md holds its results.
-"""

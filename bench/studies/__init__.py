@@ -1,0 +1,1 @@
+"""Studies: long measurements with results of their own, each a package with its tests."""

@@ -1,0 +1,1 @@
+"""The study of what dropout is for: ``python -m bench.studies.generalisation --help``."""
