@@ -19,6 +19,7 @@ __all__ = [
     "is_one_of",
     "keep_probability",
     "mask_plan",
+    "native",
     "real_number",
     "threshold",
     "window_bounds",
@@ -207,7 +208,7 @@ def real_number(value, name):
 
 
 def as_array(value, name):
-    """An argument as a plain array.
+    """An argument as a plain array of the machine's byte order.
 
     Raises
     ------
@@ -217,12 +218,18 @@ def as_array(value, name):
         For what NumPy makes no array of.
     """
     if type(value) is numpy.ndarray:
-        return value
+        return value if value.dtype.isnative else native(value)
     check_unmasked(value, name)
     try:
-        return numpy.asarray(value)
+        return native(numpy.asarray(value))
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} cannot be made an array: {error}") from None
+
+
+def native(array):
+    """The array itself, or a copy of it where its bytes have the other order (FITS, networks)."""
+    dtype = array.dtype
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
 def contiguous(array, dtype):

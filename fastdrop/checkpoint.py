@@ -10,6 +10,7 @@ import zipfile
 
 import numpy
 
+from fastdrop.arguments import native
 from fastdrop.files import called, readable, writable
 
 __all__ = ["load", "save"]
@@ -171,7 +172,7 @@ def _read(file, path):
         with numpy.load(file, allow_pickle=False) as archive:
             if any(m.compress_type != zipfile.ZIP_STORED for m in archive.zip.infolist()):
                 raise ValueError("it has compressed parts, which save does not write")
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: native(archive[name]) for name in archive.files}
         header = json.loads(arrays.pop(HEADER).tobytes())
         known = header.get("format") == FORMAT and "net" in header
     except MemoryError:

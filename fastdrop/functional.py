@@ -44,10 +44,11 @@ def dropout(
     x : array_like of float16, float32 or float64, any shape and layout
     rate, keep_prob : float
         Probability that an element is dropped, or kept, in [0, 1]; exactly one of the two.
-    rng : None, int, sequence of int, SeedSequence, MaskStream or numpy.random.Generator, optional
-        An int (or seeds) seeds a fresh stream: the same int gives the same mask every time, so in
-        a loop pass a `MaskStream`, which is advanced by one draw. A Generator seeds a fresh stream
-        with its next four words. None is one stream per process, seeded by the operating system.
+    rng : None, int, sequence of int, MaskStream, or of numpy.random, optional
+        An int (or seeds, or a SeedSequence) seeds a fresh stream: the same int gives the same mask
+        every time, so in a loop pass a `MaskStream`, which is advanced by one draw. A Generator, a
+        BitGenerator or a RandomState seeds a fresh stream with its next four words. None is one
+        stream per process, seeded by the operating system.
     shared_axes : int or tuple of int, optional
         Axes along which one mask is shared (Keras: noise_shape, Flax: broadcast_dims).
     rows_per_mask : int or "batch", optional
@@ -65,7 +66,7 @@ def dropout(
 
     Returns
     -------
-    y : numpy.ndarray, shape and dtype of `x`
+    y : numpy.ndarray, shape and dtype of `x`, in the machine's byte order
         Dropped elements are exactly +0.0, whatever they were (NaN and infinity too).
     mask : Mask or None
         What `dropout_backward` needs; one bit per element. A pair that is not unpacked
@@ -111,7 +112,7 @@ def dropout(
         and scale_at.__class__ is str
         and scale_at in _SCALE_AT
         and x.flags.c_contiguous
-        and (out is None or _output(out, x).flags.carray)
+        and (out is None or (_output(out, x).flags.carray and out.dtype.isnative))
     ):
         stream = rng if rng.__class__ is MaskStream else as_stream(rng)
         return _plain_dropout(x, keep, stream, scale_at, out)
@@ -132,7 +133,7 @@ def dropout(
         numpy.copyto(out, x)
         return OutputAndMask((out, None))
     y = numpy.empty_like(x) if out is None else _output(out, x)
-    aligned = y if y.flags.aligned else numpy.empty_like(x)
+    direct = _direct(y, x)
     stream = as_stream(rng)  # all memory is there: a draw that cannot be used is not made
     scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
     mask = stream.draw(
@@ -143,7 +144,7 @@ def dropout(
         exact_count=exact_count,
     )
     mask = Mask._new(mask._bits, mask._shape, mask._rows_per_mask, keep, scale)
-    return OutputAndMask((_applied(x, mask, scale, y, aligned), mask))
+    return OutputAndMask((_applied(x, mask, scale, y, direct), mask))
 
 
 def _plain_dropout(x, keep, stream, scale_at, out):
@@ -238,15 +239,20 @@ def _apply(x, mask, scale, out, name):
     scale = mask._scale if scale is None else real_number(scale, "scale")
     mask._fit(x.shape, name)
     y = numpy.empty_like(x) if out is None else _output(out, x, name)
-    return _applied(x, mask, scale, y, y if y.flags.aligned else numpy.empty_like(x))
+    return _applied(x, mask, scale, y, _direct(y, x))
 
 
-def _applied(x, mask, scale, y, aligned):
-    """Apply a mask that fits, by way of an aligned array where y is not."""
+def _direct(y, x):
+    """The array that a kernel writes to: y, or where a kernel cannot, one like x."""
+    return y if y.flags.aligned and y.dtype.isnative else numpy.empty_like(x)
+
+
+def _applied(x, mask, scale, y, direct):
+    """Apply a mask that fits, by way of another array where the kernel cannot write to y."""
     mask_shape, rows_per_mask = mask._fit(x.shape)
-    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, aligned)
-    if aligned is not y:
-        numpy.copyto(y, aligned)
+    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, direct)
+    if direct is not y:
+        numpy.copyto(y, direct)
     return y
 
 
@@ -267,7 +273,7 @@ def _floats(x, name):
 
 
 def check_output(out, shape, dtype):
-    """Check that `out` can take a result of a shape and dtype.
+    """Check that `out` can take a result of a shape and dtype, in either byte order.
 
     Raises
     ------
@@ -280,7 +286,7 @@ def check_output(out, shape, dtype):
         if not isinstance(out, numpy.ndarray):
             raise TypeError(f"out must be a numpy.ndarray, got {type(out).__name__}")
         check_unmasked(out, "out")
-    if out.dtype != dtype:
+    if out.dtype != dtype and out.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
     if out.shape != shape:
         raise ValueError(f"out must have shape {shape}, got {out.shape}")

@@ -109,7 +109,8 @@ def masked_matmul(
     result = numpy.empty(shape, x.dtype) if out is None else _result(out, shape, x.dtype, *given)
     scale_in = 1.0 if mask_in is None else mask_in.scale
     scale_out = 1.0 if mask_out is None else mask_out.scale
-    flat = rows_contiguous(_matrix(result))
+    flat = _matrix(result)
+    flat = rows_contiguous(flat) if flat.dtype.isnative else numpy.empty(flat.shape, x.dtype)
     product = Product(
         _matrix(x), w, flat, mask_in, mask_out, scale_in * scale_out, bias, scale_out,
         bool(skip_zeros),
@@ -201,8 +202,10 @@ def _gradients(out, shapes, dtype, operands):
         if array is None:
             array = numpy.empty(shape, dtype)
         check_output(array, shape, dtype)
-        if not (array.flags.c_contiguous and array.flags.aligned):
-            raise ValueError("out must hold C-contiguous, aligned arrays")
+        if not (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+            raise ValueError(
+                "out must hold C-contiguous, aligned arrays of the machine's byte order"
+            )
         arrays.append(array)
     if kernels.surely_apart(tuple(arrays), operands):
         return arrays

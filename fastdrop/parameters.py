@@ -4,6 +4,7 @@ import collections
 
 import numpy
 
+from fastdrop.arguments import native
 from fastdrop.attributes import read_only
 
 __all__ = ["Parameter", "check_keys", "check_names", "named_parameters_of", "operands"]
@@ -210,6 +211,7 @@ def operands(parameter):
         raise TypeError(
             f"the gradient of {parameter.name} must be a numpy.ndarray, got {type(grad).__name__}"
         )
+    grad = native(grad)
     if grad.dtype != value.dtype or grad.ndim != value.ndim:
         raise TypeError(
             f"the gradient of {parameter.name} must have {value.ndim} dimensions and dtype "

@@ -8,6 +8,7 @@ import math
 import operator
 import os
 import threading
+from collections.abc import Sequence
 
 import numpy
 
@@ -55,9 +56,11 @@ class MaskStream:
 
     Parameters
     ----------
-    seed : None, int, sequence of int, or numpy.random.SeedSequence, optional
+    seed : None, int, sequence of int, or of numpy.random, optional
         As for ``numpy.random.SeedSequence``. None takes entropy from the operating system. A
-        SeedSequence is used as it is, its count of spawned children included.
+        SeedSequence is used as it is, its count of spawned children included. A Generator, a
+        BitGenerator or a RandomState gives its next four words, as ``[int(w) for w in
+        generator.integers(0, 2**32, 4, dtype=numpy.uint32)]``, of a RandomState ``randint``.
 
     Attributes
     ----------
@@ -95,16 +98,7 @@ class MaskStream:
     __slots__ = ("__weakref__", "_key0", "_key1", "_position", "_seed_sequence")
 
     def __init__(self, seed=None):
-        if not isinstance(seed, numpy.random.SeedSequence):
-            if isinstance(seed, bool | str | bytes | float) or _odd_sequence(seed):
-                raise TypeError(
-                    "seed must be None, an int, a sequence of ints or a numpy.random.SeedSequence,"
-                    f" got {seed!r}"
-                )
-            try:
-                seed = numpy.random.SeedSequence(seed)
-            except (TypeError, ValueError) as error:
-                raise type(error)(f"seed cannot be used: {error}; got {seed!r}") from None
+        seed = _seed_sequence(seed, "seed")
         self._seed_sequence = seed
         key = seed.generate_state(2, numpy.uint32)
         self._key0, self._key1 = int(key[0]), int(key[1])
@@ -299,11 +293,43 @@ class MaskStream:
         )
 
 
-def _odd_sequence(seed):
-    """Whether a seed is a sequence of something else than ints."""
-    if not isinstance(seed, list | tuple):
-        return False
-    return any(isinstance(part, bool) or not hasattr(part, "__index__") for part in seed)
+def _seed_sequence(seed, name):
+    """The seed sequence that an argument called `name` stands for.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it stands for none.
+    """
+    if isinstance(seed, numpy.random.SeedSequence):
+        return seed
+    if isinstance(seed, numpy.random.BitGenerator):
+        seed = numpy.random.Generator(seed)
+    if isinstance(seed, numpy.random.Generator):
+        seed = seed.integers(0, 2**32, 4, dtype=numpy.uint32).tolist()
+    elif isinstance(seed, numpy.random.RandomState):
+        seed = seed.randint(0, 2**32, 4, dtype=numpy.uint32).tolist()
+    elif not _is_seed(seed):
+        stream = ", a fastdrop.MaskStream" if name == "rng" else ""
+        raise TypeError(
+            f"{name} must be None, an int, a sequence of ints{stream} or a SeedSequence, "
+            f"Generator, BitGenerator or RandomState of numpy.random, got {seed!r:.100}"
+        )
+    try:
+        return numpy.random.SeedSequence(seed)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name} cannot be used: {error}; got {seed!r:.100}") from None
+
+
+def _is_seed(seed):
+    """Whether this is None, an int or a sequence of ints."""
+    if seed is None:
+        return True
+    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
+        return all(_is_seed(part) and part is not None for part in seed)
+    if isinstance(seed, numpy.ndarray):
+        return seed.dtype.kind in "iu"
+    return hasattr(seed, "__index__") and not isinstance(seed, bool | numpy.bool_)
 
 
 def _comparable(state):
@@ -325,18 +351,7 @@ def as_stream(rng):
         return rng
     if rng is None:
         return process_stream()
-    if isinstance(rng, numpy.random.Generator):
-        words = rng.integers(0, 2**32, 4, dtype=numpy.uint32)
-        return MaskStream(numpy.random.SeedSequence([int(word) for word in words]))
-    seeds = int | numpy.integer | numpy.random.SeedSequence | list | tuple
-    if isinstance(rng, seeds) and not isinstance(rng, bool):
-        return MaskStream(rng)
-    if isinstance(rng, numpy.ndarray) and rng.dtype.kind in "iu":
-        return MaskStream(rng)
-    raise TypeError(
-        "rng must be None, an int, a sequence of ints, a SeedSequence, a numpy.random.Generator or "
-        f"a MaskStream, got {type(rng).__name__}"
-    )
+    return MaskStream(_seed_sequence(rng, "rng"))
 
 
 def process_stream():

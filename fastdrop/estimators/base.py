@@ -2,11 +2,13 @@
 
 import warnings
 
+import numpy
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from fastdrop._version import __version__
+from fastdrop.arguments import native
 from fastdrop.estimators.compatibility import validate_data
 from fastdrop.estimators.constraints import CONSTRAINTS, wanted_dtype
 from fastdrop.estimators.fitting import Fitting
@@ -134,6 +136,8 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
         kwargs = {}
         if not (isinstance(y, str) and y == "no_validation"):
             kwargs = {"multi_output": True, "y_numeric": self._numeric}
+        if isinstance(X, numpy.ndarray) or sparse.issparse(X):
+            X = native(X)  # scikit-learn would make float64 of float32 in the other byte order
         return validate_data(
             self,
             X,

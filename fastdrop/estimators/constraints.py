@@ -170,7 +170,7 @@ def wanted_dtype(dtype):
     """
     if dtype is None:
         return (numpy.float64, numpy.float32)
-    wanted = numpy.dtype(dtype)
+    wanted = numpy.dtype(dtype).newbyteorder("=")
     if wanted.char not in "fd":
         raise ValueError(f"dtype must be None, float32 or float64, got {wanted}")
     return wanted

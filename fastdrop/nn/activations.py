@@ -109,13 +109,13 @@ class Elementwise(Layer):
 
         Parameters
         ----------
-        x : array_like of float32 or float64, any shape
+        x : array_like of float16, float32 or float64, any shape
         training : bool, optional
             Keep what `backward` needs.
 
         Returns
         -------
-        numpy.ndarray, shape and dtype of `x`
+        numpy.ndarray, shape and dtype of `x`; of float16, float32
         """
         x = as_floats(x, self.name)
         y = numpy.empty(x.shape, x.dtype)

@@ -325,12 +325,12 @@ class Dropout(Layer):
 
         Parameters
         ----------
-        x : array_like of float32 or float64, shape (batch, ...)
+        x : array_like of float16, float32 or float64, shape (batch, ...)
         training : bool, optional
 
         Returns
         -------
-        numpy.ndarray, shape and dtype of `x`
+        numpy.ndarray, shape and dtype of `x`; of float16, float32
             A fresh array.
         """
         x = as_floats(x, self.name)

@@ -162,7 +162,7 @@ def fresh(name, shape, dtype):
 
 
 def as_floats(x, name):
-    """x as a contiguous array of float32 or float64.
+    """x as a contiguous array of float32 or float64; float16 becomes float32.
 
     Raises
     ------
@@ -170,9 +170,9 @@ def as_floats(x, name):
         For another dtype; `name` is the layer's.
     """
     x = as_array(x, name)
-    if x.dtype.char not in "fd":
-        raise TypeError(f"{name}: x must be float32 or float64, got dtype {x.dtype}")
-    return contiguous(x, x.dtype.newbyteorder("="))
+    if x.dtype.char not in "efd":
+        raise TypeError(f"{name}: x must be float16, float32 or float64, got dtype {x.dtype}")
+    return contiguous(x, numpy.dtype(numpy.float32) if x.dtype.char == "e" else x.dtype)
 
 
 def fitting_gradient(grad, shape, dtype, name):

@@ -44,8 +44,8 @@ class Loss(Sealed):
 
         Parameters
         ----------
-        prediction : numpy.ndarray of float32 or float64, shape (batch, ...)
-            What the network returned.
+        prediction : numpy.ndarray of float16, float32 or float64, shape (batch, ...)
+            What the network returned; float16 is computed in float32.
         target : array_like
             What it should have returned; see the class.
         sample_weight : array_like of real numbers, shape (batch,), optional
@@ -55,7 +55,7 @@ class Loss(Sealed):
         Returns
         -------
         value : float
-        grad : numpy.ndarray, shape and dtype of `prediction`
+        grad : numpy.ndarray, shape and dtype of `prediction`; of float16, float32
             With respect to the prediction; a fresh array.
 
         Raises
@@ -81,15 +81,18 @@ class Loss(Sealed):
         """
         prediction = as_array(prediction, "prediction")
         name = type(self).__name__
-        if prediction.dtype.char not in "fd":
+        if prediction.dtype.char not in "efd":
             raise TypeError(
-                f"{name}: prediction must be float32 or float64, got dtype {prediction.dtype}"
+                f"{name}: prediction must be float16, float32 or float64, got dtype "
+                f"{prediction.dtype}"
             )
         if prediction.size == 0 or prediction.ndim == 0:
             raise ValueError(
                 f"{name}: prediction must have shape (batch, ...) and not be empty, got "
                 f"{prediction.shape}"
             )
+        if prediction.dtype.char == "e":
+            prediction = prediction.astype(numpy.float32)
         shares = None
         if sample_weight is not None:
             shares = self._shares(as_array(sample_weight, "sample_weight"), prediction)

@@ -6,6 +6,7 @@ import warnings
 
 import numpy
 
+from fastdrop.arguments import native
 from fastdrop.nn.dropout import Dropout
 from fastdrop.parameters import check_keys, check_names
 from fastdrop.stream import MaskStream
@@ -78,7 +79,7 @@ class State:
         arrays = dict(self._parameters)
         arrays = {name: parameter.value for name, parameter in arrays.items()} | self.buffers()
         for name, mine in arrays.items():
-            given = numpy.asarray(state[name])
+            given = native(numpy.asarray(state[name]))
             if given.shape != mine.shape or given.dtype != mine.dtype:
                 raise ValueError(
                     f"{name}: expected shape {mine.shape} and dtype {mine.dtype}, got "

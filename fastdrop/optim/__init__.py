@@ -21,7 +21,7 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_zeros
-from fastdrop.arguments import integer, real_number
+from fastdrop.arguments import integer, native, real_number
 from fastdrop.parameters import check_keys, check_names, named_parameters_of, operands
 
 __all__ = ["SGD", "Adam", "AdamW"]
@@ -125,7 +125,7 @@ class _Optimiser:
         if steps < 0:
             raise ValueError(f"steps must not be negative, got {steps}")
         for name, mine in self._arrays():
-            given = numpy.asarray(state[name])
+            given = native(numpy.asarray(state[name]))
             mine = numpy.asarray(mine)
             if given.shape != mine.shape or given.dtype.kind != mine.dtype.kind:
                 raise ValueError(

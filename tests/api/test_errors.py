@@ -194,10 +194,10 @@ def test_spawn(n, error):
 @pytest.mark.parametrize(
     ("rng", "shown"),
     [
-        ("seed", "str"),
-        (1.5, "float"),
-        (numpy.random.RandomState(0), "RandomState"),
-        (print, "builtin"),
+        ("seed", "'seed'"),
+        (1.5, "1.5"),
+        (numpy.random, "module"),
+        (print, "built-in"),
     ],
     ids=str,
 )
@@ -227,7 +227,7 @@ EVERY_FUNCTION = pytest.mark.parametrize(("name", "call"), FUNCTIONS, ids=range(
 
 
 @EVERY_FUNCTION
-@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64", "longdouble", "O", ">f4"])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool", "complex64", "longdouble", "O"])
 def test_dtypes_that_dropout_does_not_take(name, call, dtype):
     with raises(TypeError, name, numpy.dtype(dtype)):
         call(numpy.ones((6, 4), dtype=dtype))

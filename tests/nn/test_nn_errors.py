@@ -200,7 +200,9 @@ def test_shared_axes_are_checked_against_the_array():
 
 def test_layers_want_floats():
     for layer in (nn.ReLU(), nn.Dropout(0.5)):
-        with pytest.raises(TypeError, match=f"^{layer.name}: x must be float32 or float64, got"):
+        with pytest.raises(
+            TypeError, match=f"^{layer.name}: x must be float16, float32 or float64, got"
+        ):
             layer.forward(numpy.ones((1, 2), int))
 
 

@@ -109,5 +109,7 @@ def test_wrong_use(make, prediction, target, error, message):
 
 @pytest.mark.parametrize("make", LOSSES)
 def test_predictions_are_floats(make):
-    with pytest.raises(TypeError, match="prediction must be float32 or float64, got dtype int"):
+    with pytest.raises(
+        TypeError, match="prediction must be float16, float32 or float64, got dtype int"
+    ):
         make()(numpy.zeros((1, 2), int), [0])
