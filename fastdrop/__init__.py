@@ -47,7 +47,7 @@ del default_num_threads
 _LAZY = {"estimators", "nn", "optim", "reference"}
 # Public doors to `fastdrop.interop`, each a module of that name beside this file, and the package
 # that each needs.
-_DOORS = {"dask": "dask"}
+_DOORS = {"dask": "dask", "mpi": "mpi4py"}
 _LAZY_NAMES = {
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",

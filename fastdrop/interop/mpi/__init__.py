@@ -1,0 +1,16 @@
+"""Synchronous data-parallel training on the ranks of an MPI communicator.
+
+Each rank holds rows of its own and a copy of the network. A mask is a pure function of seed, draw
+and index, so every rank draws its part of the global batch's masks without a message; gradients are
+summed over the active weights only.
+"""
+
+from fastdrop.interop import needs
+
+with needs("mpi4py", "mpi", "fastdrop.mpi needs mpi4py"):
+    import mpi4py  # noqa: F401
+
+from fastdrop.interop.mpi.parallel import DataParallel
+from fastdrop.interop.mpi.ranks import RankError
+
+__all__ = ["DataParallel", "RankError"]
