@@ -258,8 +258,9 @@ class Dropout(Layer):
 
     def scale(self, shape, rows=None):
         """The factor on what is kept in training, a float; `rows` as for `draw`."""
-        batch = shape if rows is None else (rows[1], *shape[1:])
-        scale = self.layout(batch).scale
+        if self.exact_count and rows is not None:
+            shape = (rows[1], *shape[1:])  # what is counted may lie along the batch
+        scale = self.layout(shape).scale
         return scale if self.scale_at == "train" else 1.0 if scale else 0.0
 
     def test_scale(self, shape):
@@ -278,7 +279,7 @@ class Dropout(Layer):
         if self._threshold == 1 << 64:
             stream._take()
             return Drawn(None, width, None, None)
-        if rows is not None:
+        if rows is not None and not (layout.unit and self.rows_per_mask == "batch"):
             units, mask, taken = draw_window(stream, shape, rows, self._options())
             return Drawn(units, width if units is None else bit_count(units), mask, taken)
         if not layout.direct:

@@ -22,6 +22,7 @@ def check_rows(rows, batch):
     Returns
     -------
     tuple of int, or None
+        None where the rows are the whole batch.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def check_rows(rows, batch):
             f"rows must have 0 <= first and first + {batch} <= total for {batch} rows of x, got "
             f"({first}, {total})"
         )
-    return first, total
+    return None if batch == total else (first, total)
 
 
 def draw_window(stream, shape, rows, options):

@@ -11,7 +11,7 @@ from fastdrop._backend import kernels
 from fastdrop._version import __version__
 from fastdrop.config import get_num_threads
 from fastdrop.interop.mpi.batch import GlobalBatch
-from fastdrop.interop.mpi.ranks import RankError, Ranks
+from fastdrop.interop.mpi.ranks import Ranks
 from fastdrop.nn import Sequential
 
 __all__ = ["TIMEOUT", "DataParallel", "check_same", "warn_of_threads"]
@@ -23,10 +23,10 @@ class DataParallel:
     """Synchronous data-parallel training: every rank trains the same network on rows of its own.
 
     The batch of a step is the rows of all ranks, those of rank 0 first, and the step is the one
-    that a single process would make with that batch, but for the rounding of sums: masks per row or
-    per group of rows are each rank's window of the batch's masks, masks of units are the same on all
-    ranks, and no message is needed for either. Gradients are summed over the active weights only,
-    while the backward pass of earlier layers goes on.
+    that a single process would make with that batch, but for the rounding of sums: each rank has
+    its window of masks per row or per group of rows, all ranks have the same masks of units, and no
+    message is needed for either. Gradients are summed over the active weights only, while the
+    backward pass of earlier layers goes on.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ class DataParallel:
     on. After any other error, on one rank, the others raise `RankError`, and as the program ends
     all processes are ended. Ctrl-C lets the step end; then all ranks raise KeyboardInterrupt.
 
-    Threads: give every rank its share of the machine's processors, with ``FASTDROP_NUM_THREADS`` and
-    ``OPENBLAS_NUM_THREADS`` (or what NumPy's BLAS obeys).
+    Give every rank its share of the machine's processors by ``FASTDROP_NUM_THREADS`` and
+    ``OPENBLAS_NUM_THREADS``, or what NumPy's BLAS obeys.
 
     References
     ----------
@@ -240,8 +240,8 @@ def check_same(ranks, lines):
     ----------
     ranks : Ranks
     lines : list of (str, str)
-        What is compared, and what this rank has. fastdrop's version and instruction set are compared
-        as well.
+        What is compared, and what this rank has. The release and the instruction set of fastdrop
+        are compared as well.
 
     Raises
     ------
@@ -274,7 +274,7 @@ def warn_of_threads(ranks):
     threads = get_num_threads()
     if ranks.rank == 0 and threads > 1 and together * threads > processors:
         warnings.warn(
-            f"{together} ranks of {threads} threads share {processors} processors of this machine: "
-            f"set FASTDROP_NUM_THREADS and OPENBLAS_NUM_THREADS to {max(processors // together, 1)}",
+            f"{together} ranks of {threads} threads share {processors} processors: set "
+            f"FASTDROP_NUM_THREADS and OPENBLAS_NUM_THREADS to {max(processors // together, 1)}",
             stacklevel=3,
         )

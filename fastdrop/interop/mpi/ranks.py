@@ -199,12 +199,17 @@ class Ranks:
         record : numpy.ndarray, shape (n,)
             Of the same dtype and length on all ranks.
         """
+        result = self.start_gather(record)
+        self.wait()
+        return result
+
+    def start_gather(self, record):
+        """As `gather`, which is not done before the next `wait`."""
         if self.size == 1:
             return record[None]
         result = numpy.empty((self.size, record.size), record.dtype)
         self.sent += record.nbytes
         self.requests.append(self.comm.Iallgather(record, result))
-        self.wait()
         return result
 
     def gather_objects(self, value):
@@ -233,7 +238,7 @@ class Ranks:
             self.wait()
         return value if self.rank == 0 else pickle.loads(parts[0], buffers=parts[1:])
 
-    # --- Errors that all ranks raise ---------------------------------------------------------------
+    # --- Errors that all ranks raise -----------------------------------------------------------
 
     def agree(self, error):
         """Return if no rank has an error; else raise one on all ranks.
