@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy
 
-from fastdrop.interop.mpi.headers import Header, OwnRows, check_rows_fit
+from fastdrop.interop.mpi.headers import OwnRows, check_rows_fit, header
 from fastdrop.interop.mpi.leaving import Interrupts
 from fastdrop.interop.mpi.sums import GradientSums
 
@@ -83,8 +83,7 @@ class GlobalBatch:
     def _gradients(self, x, y, sample_weight, loss, counts):
         ranks, positions = self.ranks, [stream.position for stream in self._streams()]
         own, error = self._own(x, y, sample_weight)
-        record = self._header(own).record
-        records = ranks.start_gather(record)
+        records = ranks.start_round(self._header(own))
         guess = self._guess if counts is None else counts
         if own is None or guess is None or guess[ranks.rank] != len(own.x):
             guess = None
@@ -92,7 +91,8 @@ class GlobalBatch:
         if guess is not None:
             result = self._forward(own, guess, self._trailing, loss)
         ranks.wait()
-        counts, sums, trailing = check_rows_fit(ranks, records, error)
+        ranks.check_round(records)
+        counts, sums, trailing = check_rows_fit(ranks, records[:, 1:], error)
         if guess is None or (guess != counts).any() or trailing != self._trailing:
             self._restore(positions)
             result = self._forward(own, counts, trailing, loss)
@@ -130,7 +130,7 @@ class GlobalBatch:
 
     def _header(self, own):
         rates = [optimiser.learning_rate for optimiser in self._optimisers]
-        return Header(
+        return header(
             own,
             own is not None and self._interrupted(),
             sum(optimiser.steps for optimiser in self._optimisers),

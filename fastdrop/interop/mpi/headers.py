@@ -4,7 +4,7 @@ import numpy
 
 from fastdrop.arguments import as_array
 
-__all__ = ["Header", "OwnRows", "check_rows_fit"]
+__all__ = ["OwnRows", "check_rows_fit", "header"]
 
 MOST_AXES = 8
 OK, FAILED, INTERRUPTED = range(3)
@@ -43,40 +43,30 @@ class OwnRows:
             raise ValueError(f"sample_weight must be at least 0, got {weights.min()}")
 
 
-class Header:
-    """The records of all ranks about one step.
+def header(own, interrupted, steps, draws, learning_rate):
+    """Return what a rank tells before a step, a list of ints.
 
     Parameters
     ----------
     own : OwnRows or None
-        None where this rank has an error, which the record says.
+        None where this rank has an error.
     interrupted : bool
     steps, draws : int
         What is behind the optimisers and the mask streams.
     learning_rate : float
-
-    Attributes
-    ----------
-    record : numpy.ndarray of int64
-        This rank's.
     """
-
-    # state, rows, sum of the weights; what ranks have to agree on: axes of x, its shape without the
-    # rows, whether there are weights, steps, draws, learning rate
-    LENGTH = 7 + MOST_AXES
-
-    def __init__(self, own, interrupted, steps, draws, learning_rate):
-        self.record = record = numpy.zeros(self.LENGTH, numpy.int64)
-        record[0] = FAILED if own is None else INTERRUPTED if interrupted else OK
-        if own is not None:
-            x = own.x
-            record[1] = len(x)
-            record[3] = x.ndim
-            record[4 : 3 + x.ndim] = x.shape[1:]
-            if own.weights is not None:
-                record[2] = _as_bits(own.weights.sum(dtype=numpy.float64))
-                record[-4] = 1
-        record[-3:] = steps, draws, _as_bits(learning_rate)
+    rows = weight = axes = weighted = 0
+    trailing = ()
+    if own is not None:
+        rows, axes, trailing = len(own.x), own.x.ndim, own.x.shape[1:]
+        if own.weights is not None:
+            weighted, weight = 1, _as_bits(own.weights.sum(dtype=numpy.float64))
+    state = FAILED if own is None else INTERRUPTED if interrupted else OK
+    padding = (0,) * (MOST_AXES - 1 - len(trailing))
+    return [
+        state, rows, weight,
+        axes, *trailing, *padding, weighted, steps, draws, _as_bits(learning_rate),
+    ]  # fmt: skip
 
 
 def check_rows_fit(ranks, records, error):
@@ -85,7 +75,8 @@ def check_rows_fit(ranks, records, error):
     Parameters
     ----------
     ranks : Ranks
-    records : numpy.ndarray, shape (size, Header.LENGTH)
+    records : numpy.ndarray of int64, shape (size, n)
+        Their headers.
     error : Exception or None
         This rank's own.
 
@@ -156,7 +147,7 @@ def _same(ranks, lines, of, say):
 
 
 def _as_bits(number):
-    return numpy.float64(number).view(numpy.int64)
+    return int(numpy.float64(number).view(numpy.int64))
 
 
 def _as_floats(bits):

@@ -4,8 +4,12 @@ import atexit
 import signal
 import sys
 import threading
+import time
 
 __all__ = ["Interrupts", "watch"]
+
+# Seconds that other ranks have to say what they know before they are ended.
+LAST_WORDS = 0.5
 
 _watched = []
 
@@ -34,6 +38,7 @@ def _leave():
                 file=sys.stderr,
                 flush=True,
             )
+            time.sleep(LAST_WORDS)
             ranks.comm.Abort(1)
 
 

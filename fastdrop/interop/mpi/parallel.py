@@ -94,7 +94,7 @@ class DataParallel:
     def __init__(self, net, opt, comm=None, *, timeout=TIMEOUT):
         self._timeout = timeout
         self._ranks = Ranks.of(comm, timeout)
-        self._begin("DataParallel()")
+        self._begin("DataParallel")
         error = None
         try:
             _check(net, opt)
@@ -224,13 +224,20 @@ def _check(net, opt):
 
 def _description(net, opt):
     """What has to be the same on all ranks, as pairs of a name and a text."""
-    lines = [("layers", repr(net))]
+    lines = [("the number of layers", str(len(net.layers)))]
+    lines += [(layer.name, _shown(layer)) for layer in net.layers]
     lines += [(p.name, f"shape {p.value.shape} and {p.value.dtype}") for p in net.parameters()]
     lines += [("optimiser", repr(opt) if not callable(opt.learning_rate) else type(opt).__name__)]
     lines += [
         (name, f"shape {numpy.shape(value)}") for name, value in sorted(opt.state_dict().items())
     ]
     return lines
+
+
+def _shown(layer):
+    """A layer as it shows itself, or its class where it shows no more than its address."""
+    own = type(layer).__repr__ is not object.__repr__
+    return repr(layer) if own else type(layer).__qualname__
 
 
 def check_same(ranks, lines):

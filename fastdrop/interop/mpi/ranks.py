@@ -9,6 +9,7 @@ import builtins
 import os
 import pickle
 import time
+import zlib
 
 import numpy
 from mpi4py import MPI
@@ -27,6 +28,9 @@ GRACE = 0.25
 LONGEST_GRACE = 5.0
 # Seconds for a message to another rank to leave this one.
 SENDING = 1.0
+
+# Numbers that every rank tells at the beginning of an operation.
+ROUND = 16
 
 FAILED, ASKS, ANSWERS = 1, 2, 3  # tags of messages
 
@@ -166,12 +170,12 @@ class Ranks:
         while time.monotonic() < end and len(there) < self.size - 1:
             there |= self._listen()
             time.sleep(LISTEN_EVERY)
-        lost = [str(rank) for rank in self._others() if rank not in there]
+        lost = [f"rank {rank}" for rank in self._others() if rank not in there]
         waited = f"rank {self.rank} waited {self.timeout:g} s in {self.doing}"
         if lost:
             self._break(
-                f"{waited}, and rank {', '.join(lost)} does not answer: lost, stopped, or busy for "
-                "longer than timeout"
+                f"{waited}, and there is no answer from {', '.join(lost)}: lost, stopped, or busy "
+                "for longer than timeout"
             )
         doing = ", ".join(f"rank {rank} in {what}" for rank, what in sorted(there.items()))
         self._break(f"{waited}, and the others are somewhere else: {doing}")
@@ -211,6 +215,32 @@ class Ranks:
         self.sent += record.nbytes
         self.requests.append(self.comm.Iallgather(record, result))
         return result
+
+    def start_round(self, numbers):
+        """Begin an operation that all ranks take part in; after `wait`, call `check_round`.
+
+        Parameters
+        ----------
+        numbers : sequence of int
+            What this rank tells, at most ``ROUND - 1`` numbers.
+
+        Returns
+        -------
+        numpy.ndarray of int64, shape (size, ROUND)
+            Of all ranks, from the second column on.
+        """
+        record = numpy.zeros(ROUND, numpy.int64)
+        record[0] = zlib.crc32(self.doing.split()[0].encode())
+        record[1 : 1 + len(numbers)] = numbers
+        return self.start_gather(record)
+
+    def check_round(self, records):
+        """Refuse ranks that are in different operations; all rounds are of one length for that."""
+        other = numpy.flatnonzero(records[:, 0] != records[0, 0])
+        if other.size:
+            doing = self.gather_objects(self.doing)
+            rank = int(other[0])
+            self.refuse(f"rank {rank} is in {doing[rank]}, rank 0 is in {doing[0]}", RankError)
 
     def gather_objects(self, value):
         """Return a list of every rank's object, which is pickled."""
@@ -253,7 +283,10 @@ class Ranks:
         Exception
             See `raise_first`.
         """
-        failed = self.gather(numpy.array([error is not None]))[:, 0]
+        records = self.start_round([error is not None])
+        self.wait()
+        self.check_round(records)
+        failed = records[:, 1] != 0
         if failed.any():
             self.raise_first(failed, error)
 

@@ -1,0 +1,85 @@
+"""Ranks that are lost, fail or are interrupted in the middle of training; `test_mpi.py` starts it.
+
+Usage: mpiexec -n 3 python mpi_leaving.py SCENARIO
+"""
+
+import os
+import signal
+import sys
+import time
+
+import numpy
+
+from fastdrop import mpi, nn, optim
+
+LEAVER, STEP = 1, 3
+
+
+class Layer(nn.Layer):
+    """Does what a scenario wants, in the middle of a pass."""
+
+    def __init__(self, parallel_step, scenario):
+        super().__init__()
+        self.step, self.scenario = parallel_step, scenario
+
+    def forward(self, x, training=False):
+        return x
+
+    def backward(self, grad, input_gradient=True):
+        if self.step() == (LEAVER, STEP):
+            leave(self.scenario, "backward")
+        return grad
+
+
+def leave(scenario, where):
+    if scenario == f"killed in {where}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if scenario == f"stopped in {where}":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if scenario == f"raises in {where}":
+        raise LookupError("nothing on the shelf")
+    if scenario == f"exits in {where}":
+        sys.exit(0)
+    if scenario == f"interrupted in {where}":
+        os.kill(os.getpid(), signal.SIGINT)
+    if scenario == f"slow in {where}":
+        time.sleep(2.0)
+
+
+def main(scenario):
+    net = nn.Sequential(
+        [
+            nn.Dense(4, 200),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            Layer(lambda: (parallel.rank, opt.steps), scenario),
+            nn.Dense(200, 2),
+        ],
+        rng=0,
+    )
+    opt = optim.SGD(net, 0.1)
+    parallel = mpi.DataParallel(net, opt, timeout=8.0 if "slow" in scenario else 1.5)
+    x, y = numpy.ones((4, 4)), numpy.zeros(4, int)
+    try:
+        while opt.steps < 6:
+            if (parallel.rank, opt.steps) == (LEAVER, STEP):
+                leave(scenario, "between")
+            parallel.step(x, y, nn.SoftmaxCrossEntropy())
+            if "other call" in scenario and opt.steps == STEP and parallel.rank == LEAVER:
+                parallel.save("nowhere")
+    except KeyboardInterrupt as interrupt:
+        print(f"rank {parallel.rank} stops after {opt.steps} steps: {interrupt}", flush=True)
+        sums = parallel._ranks.comm.allgather(sum(p.value.sum() for p in net.parameters()))
+        print("equal" if len(set(sums)) == 1 else "different", flush=True)
+    except mpi.RankError as error:
+        print(f"rank {parallel.rank} after {opt.steps} steps: {error}", flush=True)
+        try:
+            parallel.step(x, y, nn.SoftmaxCrossEntropy())
+        except mpi.RankError as again:
+            print(f"rank {parallel.rank} again: {again}", flush=True)
+        raise
+    print(f"rank {parallel.rank} ends after {opt.steps} steps", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
