@@ -9,7 +9,7 @@ import pytest
 import fastdrop
 
 # Name of a door: the package that it needs, and the module that says whether it is there.
-DOORS = {"dask": ("dask", "dask.array")}
+DOORS = {"dask": ("dask", "dask.array"), "mpi": ("mpi4py", "mpi4py")}
 
 
 def run_python(code, **environment):

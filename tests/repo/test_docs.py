@@ -23,7 +23,7 @@ def blocks(path, language):
 
 
 # What a module of fastdrop.interop, or the door to it, needs to be imported.
-NEEDED = {"dask": "dask.array"}
+NEEDED = {"dask": "dask.array", "mpi": "mpi4py.MPI"}
 
 
 @pytest.mark.parametrize("name", MODULES)

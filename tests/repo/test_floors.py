@@ -28,8 +28,13 @@ FLOORS = [
     {"fastdrop.checkpoint"},
     {"fastdrop.interop", "fastdrop.interop.threadpoolctl"},
     {"fastdrop.estimators", "fastdrop.estimators."},
-    {"fastdrop.interop.dask", "fastdrop.interop.dask."},
-    {"fastdrop.dask"},  # the public doors to fastdrop.interop
+    {
+        "fastdrop.interop.dask",
+        "fastdrop.interop.dask.",
+        "fastdrop.interop.mpi",
+        "fastdrop.interop.mpi.",
+    },
+    {"fastdrop.dask", "fastdrop.mpi"},  # the public doors to fastdrop.interop
     {"fastdrop"},  # __init__ gathers the names of the floors below
     {"fastdrop.__main__"},
 ]
@@ -40,10 +45,10 @@ REQUIRED_PACKAGES = {"numpy"}
 # Subpackages that stand on an optional package, and are imported as a whole when they are needed.
 LAZY_SUBPACKAGES = {
     "fastdrop.estimators": {"sklearn", "scipy"},
-    "fastdrop.interop": {"dask", "threadpoolctl"},
+    "fastdrop.interop": {"dask", "mpi4py", "threadpoolctl"},
 }
 # Modules that only give the names of such a subpackage, imported as late as that.
-DOORS = ("fastdrop.dask",)
+DOORS = ("fastdrop.dask", "fastdrop.mpi")
 
 MAX_LINES = 400
 
@@ -191,6 +196,7 @@ def test_import_loads_numpy_only():
         "threadpoolctl",
         "pytest",
         "dask",
+        "mpi4py",
     }
     assert loaded & optional == set()
 

@@ -10,6 +10,14 @@ from fastdrop.interop import needs
 with needs("mpi4py", "mpi", "fastdrop.mpi needs mpi4py"):
     import mpi4py  # noqa: F401
 
+try:
+    from mpi4py import MPI  # noqa: F401
+except (ImportError, RuntimeError) as error:
+    raise ImportError(
+        f"fastdrop.mpi needs an MPI library, and mpi4py cannot use one ({error}). Where the "
+        "machine has none, install it with\n    python -m pip install mpich"
+    ) from error
+
 from fastdrop.interop.mpi.parallel import DataParallel
 from fastdrop.interop.mpi.ranks import RankError
 
