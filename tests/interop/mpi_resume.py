@@ -7,7 +7,7 @@ import os
 import sys
 
 import numpy
-from mpi_cases import RANK, data, network, parts
+from mpi_common import RANK, data, network, parts
 
 from fastdrop import mpi, nn, optim
 

@@ -16,7 +16,8 @@ pytest.importorskip("mpi4py.MPI", exc_type=(ImportError, RuntimeError))
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-CASES = re.findall(r"^@case\ndef (\w+)", (HERE / "mpi_cases.py").read_text(), re.MULTILINE)
+PROGRAMS = "".join(path.read_text() for path in sorted(HERE.glob("mpi_*.py")))
+CASES = re.findall(r"^@case\ndef (\w+)", PROGRAMS, re.MULTILINE)
 LIMIT = 120.0
 
 pytestmark = pytest.mark.mpi

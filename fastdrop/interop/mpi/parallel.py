@@ -270,7 +270,10 @@ def check_same(ranks, lines):
 
 
 def warn_of_threads(ranks):
-    """Warn, on rank 0, where the ranks of one machine have more threads than it has processors."""
+    """Warn once, on rank 0, where ranks of one machine have more threads than it has processors."""
+    if ranks.warned:
+        return
+    ranks.warned = True
     machine = ranks.comm.Split_type(MPI.COMM_TYPE_SHARED)
     together = machine.Get_size()
     machine.Free()

@@ -57,6 +57,8 @@ class Ranks:
         The last error that was raised on all ranks alike.
     requests : list of mpi4py.MPI.Request
         Operations under way, whose buffers must stay.
+    warned : bool
+        Of too many threads.
     """
 
     _key = None
@@ -69,6 +71,7 @@ class Ranks:
         self.doing = ""
         self.broken = self.agreed = None
         self.requests = []
+        self.warned = False
 
     @classmethod
     def of(cls, comm, timeout):
