@@ -354,6 +354,17 @@ def as_stream(rng):
     return MaskStream(_seed_sequence(rng, "rng"))
 
 
+def take_position(stream):
+    """Take a stream's position for a mask that is drawn later, by ``draw(..., at=position)``.
+
+    Raises
+    ------
+    ValueError
+        If all draws are used up.
+    """
+    return stream._take()
+
+
 def process_stream():
     """The stream of ``rng=None``: one per process, seeded by the operating system."""
     global _process_stream

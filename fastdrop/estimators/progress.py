@@ -7,20 +7,22 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """A bar over the epochs, with loss and validation score; lines where there is no terminal.
+    """A bar over epochs or blocks, with loss and validation score; lines without a terminal.
 
     Parameters
     ----------
     verbose : bool or int
-        0: nothing. 1: a bar, or a line for every epoch where stderr is a file or tqdm is not
+        0: nothing. 1: a bar, or a line for every unit where stderr is a file or tqdm is not
         installed. 2 and more: bar and lines.
-    epochs : int
-        At most.
+    total : int
+        Units, at most.
     dtype : numpy.dtype
         What is computed in; it is said first.
+    unit : {"epoch", "block"}, optional
     """
 
-    def __init__(self, verbose, epochs, dtype):
+    def __init__(self, verbose, total, dtype, unit="epoch"):
+        self._name = "Iteration" if unit == "epoch" else unit.capitalize()
         self._lines = verbose > 1
         self._verbose = bool(verbose)
         self._bar = None
@@ -30,12 +32,12 @@ class Progress:
         if tqdm is None:
             self._lines = True
         else:
-            self._bar = tqdm.tqdm(total=epochs, unit="epoch", desc=str(dtype))
+            self._bar = tqdm.tqdm(total=total, unit=unit, desc=str(dtype))
         if self._lines:
-            self._line(f"Computing in {dtype}, at most {epochs} iterations")
+            self._line(f"Computing in {dtype}, at most {total} {self._name.lower()}s")
 
-    def epoch(self, number, loss, score):
-        """Show that an epoch is done; `score` is None without validation."""
+    def done(self, number, loss, score=None):
+        """Show that a unit is done; `score` is None without validation."""
         if not self._verbose:
             return
         if self._bar is not None:
@@ -50,7 +52,7 @@ class Progress:
                 self._bar.n = number
         if self._lines:
             more = "" if score is None else f", validation score = {score:.6f}"
-            self._line(f"Iteration {number}, loss = {loss:.8f}{more}")
+            self._line(f"{self._name} {number}, loss = {loss:.8f}{more}")
 
     def say(self, text):
         """Show a sentence."""

@@ -56,7 +56,7 @@ def train(model, training, held_out, single):
             converged = rule.converged()
             if held_out is None:
                 model.best_loss_ = min(model.best_loss_, model.loss_)
-            progress.epoch(model.n_iter_, model.loss_, rule.score if held_out else None)
+            progress.done(model.n_iter_, model.loss_, rule.score if held_out else None)
             if not math.isfinite(model.loss_) and not is_finite(model._network):
                 give_up(model)
                 break

@@ -1,0 +1,203 @@
+"""Fitting an estimator to more data than memory holds."""
+
+import contextlib
+import warnings
+
+import numpy
+
+from fastdrop.arguments import integer
+from fastdrop.interop.dask.blocks import row_blocks, stream, table
+
+__all__ = ["fit"]
+
+
+def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_blocks=True):
+    """Fit an estimator to dask arrays, one block of rows after the other.
+
+    Every block goes through the model's `partial_fit`, which shuffles the rows inside and trains
+    in batches, while the next block is computed by dask's scheduler: two blocks are in memory, and
+    what computing one takes.
+
+    Parameters
+    ----------
+    model : MLPClassifier or MLPRegressor
+        Or another estimator that has `partial_fit`. What it learnt before is forgotten, unless it
+        has ``warm_start=True``.
+    X : dask.array.Array, shape (n_samples, n_features)
+        In chunks of rows, with known sizes; a chunk should hold many batches. Cut rows are joined.
+    y : dask.array.Array or array_like, shape (n_samples,) or (n_samples, n_outputs)
+        In any chunks; they become those of the rows of X.
+    sample_weight : dask.array.Array or array_like, shape (n_samples,), optional
+    classes : array_like, shape (n_classes,), optional
+        All classes of a classifier. Without it, y is read once before to find them.
+    epochs : int, optional
+        How often everything is seen; the model's `max_iter` and `tol` do nothing.
+    shuffle_blocks : bool, optional
+        Take the blocks in another order in every epoch, one chosen by the model's `random_state`;
+        False: as they are stored. With ``model.shuffle=False`` nothing is shuffled at all.
+
+    Returns
+    -------
+    object
+        The model. Its `loss_curve_` has one value for each epoch, the mean over the rows, and
+        `n_iter_` is the number of epochs.
+
+    Raises
+    ------
+    TypeError
+        If `X` is no dask array, or `model` has no `partial_fit`.
+    ValueError
+        Before anything is read: for unknown chunk sizes, shapes that do not fit, `epochs` below 1.
+        For data that the model does not take; a note says in which block.
+
+    Warns
+    -----
+    UserWarning
+        When the user interrupts it: the model keeps what it has learnt.
+
+    Notes
+    -----
+    The same `random_state`, data and chunks give the same model bit for bit, with any scheduler and
+    number of workers. Other chunks give other batches, and so another model.
+
+    Examples
+    --------
+    >>> import dask.array as da, fastdrop, fastdrop.dask
+    >>> X = da.random.default_rng(0).standard_normal((2000, 4), chunks=(500, 4))
+    >>> y = X[:, 0] > X[:, 1]
+    >>> model = fastdrop.MLPClassifier((32,), dropout=0.1, random_state=0)
+    >>> fastdrop.dask.fit(model, X, y, epochs=5).n_iter_
+    5
+    >>> (fastdrop.dask.predict(model, X) == y).mean().compute() > 0.9
+    True
+    """
+    if not hasattr(model, "partial_fit"):
+        raise TypeError(f"model must have partial_fit, {type(model).__name__} has not")
+    if getattr(model, "early_stopping", False):
+        raise ValueError("model must not have early_stopping=True, which partial_fit does not know")
+    epochs = integer(epochs, "epochs")
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    X = table(X)
+    arrays = [X, row_blocks(y, "y", X, most_axes=2)]
+    if sample_weight is not None:
+        arrays.append(row_blocks(sample_weight, "sample_weight", X))
+    if not X.shape[0]:
+        raise ValueError(f"X must have at least one row, got shape {X.shape}")
+    if getattr(model, "early_stopping", False):
+        raise ValueError("fastdrop.dask.fit does not support early_stopping=True")
+    parameters = model.get_params(deep=False)
+    fresh = not (parameters.get("warm_start", False) and hasattr(model, "n_features_in_"))
+    numbers = numpy.flatnonzero(X.chunks[0])  # blocks without rows are left out
+    if not fresh:
+        classes = None
+    elif classes is None and _is_classifier(model):
+        classes = _classes(arrays[1], numbers)
+    if fresh:
+        for name in set(vars(model)) - set(parameters):
+            delattr(model, name)
+    with _settings(model, parameters) as state:
+        shuffled = shuffle_blocks and parameters.get("shuffle", True) and len(numbers) > 1
+        orders = (state.permutation(numbers) if shuffled else numbers for _ in range(epochs))
+        with _progress(parameters.get("verbose", 0), epochs * len(numbers)) as progress:
+            _train(model, arrays, orders, classes, progress)
+    return model
+
+
+@contextlib.contextmanager
+def _settings(model, parameters):
+    """Lend the model one random generator for all its blocks, and keep it silent; yield that.
+
+    An int as `random_state` would shuffle every block alike in every epoch.
+    """
+    from sklearn.utils import check_random_state
+
+    state = check_random_state(parameters.get("random_state"))
+    lent = {"random_state": state, "verbose": 0}
+    model.set_params(**{name: lent[name] for name in lent if name in parameters})
+    try:
+        yield state
+    finally:
+        model.set_params(**{name: parameters[name] for name in lent if name in parameters})
+
+
+def _progress(verbose, blocks):
+    from fastdrop.estimators.progress import Progress
+
+    return contextlib.closing(Progress(verbose, blocks, unit="block"))
+
+
+def _train(model, arrays, orders, classes, progress):
+    """Stream the blocks of all epochs through `partial_fit`, and set what a fit tells."""
+    rows = arrays[0].chunks[0]
+    before = len(getattr(model, "loss_curve_", ()))
+    losses, done = [], 0
+    try:
+        for order in orders:
+            total = 0.0
+            with contextlib.closing(stream(arrays, order)) as blocks:
+                for number in order:
+                    loss = _learn(model, blocks, number, classes)
+                    classes = None
+                    total += loss * rows[number]
+                    done += 1
+                    progress.done(done, loss)
+            losses.append(total / sum(rows))
+    except _Told:
+        pass
+    except KeyboardInterrupt:
+        if not done:
+            raise  # nothing has been learnt
+        warnings.warn(
+            "Training interrupted by user; the model keeps what it has learnt", stacklevel=3
+        )
+    if hasattr(model, "loss_curve_"):  # of epochs, not of calls of `partial_fit`
+        model.loss_curve_[before:] = losses
+        model.loss_ = losses[-1] if losses else model.loss_
+    model.n_iter_ = len(losses)
+
+
+class _Told(KeyboardInterrupt):
+    """An interrupt that `partial_fit` has met, told the user of, and kept for itself."""
+
+
+def _learn(model, blocks, number, classes):
+    """Let the model learn the next block, and return its loss; NaN where it has none."""
+    given = {} if classes is None else {"classes": classes}
+    try:
+        X, y, *weight = next(blocks)
+        if weight:
+            given["sample_weight"] = weight[0]
+        model.partial_fit(X, y, **given)
+    except Exception as error:
+        error.add_note(f"in fastdrop.dask.fit, block {number} of the rows of X")
+        raise
+    if getattr(model, "n_iter_", 1) == 0:  # of one epoch
+        raise _Told
+    return getattr(model, "loss_", numpy.nan)
+
+
+def _is_classifier(model):
+    from sklearn.base import is_classifier
+
+    return is_classifier(model)
+
+
+def _classes(y, numbers):
+    """The classes that occur, from one pass over y; the number of labels where there are several.
+
+    Raises
+    ------
+    ValueError
+        If y holds no classes.
+    """
+    from sklearn.utils.multiclass import check_classification_targets
+
+    if y.ndim == 2:
+        return numpy.arange(y.shape[1])
+    found = None
+    for (block,) in stream([y], numbers):
+        check_classification_targets(block)
+        values = numpy.unique(block)
+        found = values if found is None else numpy.union1d(found, values)
+    return found
