@@ -19,6 +19,7 @@ from fastdrop.interop import needs
 with needs("dask", "dask", "fastdrop.dask needs dask"):
     import dask.array  # noqa: F401
 
+from fastdrop.interop.dask.files import from_memmap
 from fastdrop.interop.dask.functional import apply_mask, dropout, dropout_backward
 from fastdrop.interop.dask.masks import LazyMask, mask
 from fastdrop.interop.dask.matmul import masked_matmul
@@ -31,6 +32,7 @@ __all__ = [
     "dropout",
     "dropout_backward",
     "fit",
+    "from_memmap",
     "mask",
     "masked_matmul",
     "predict",

@@ -2,6 +2,7 @@
 
 import math
 
+import dask
 import dask.array as da
 import numpy
 
@@ -56,7 +57,11 @@ def whole_rows(x):
     """The array with its last axis in one chunk; rows are cut where blocks would get too large."""
     if x.numblocks[-1] == 1:
         return x
-    return x.rechunk({**dict.fromkeys(range(x.ndim - 1), "auto"), x.ndim - 1: -1})
+    last = x.ndim - 1
+    largest = math.prod(x.chunksize[:-1]) * x.shape[-1] * x.itemsize
+    if largest <= dask.utils.parse_bytes(dask.config.get("array.chunk-size")):
+        return x.rechunk({last: -1})
+    return x.rechunk({**dict.fromkeys(range(last), "auto"), last: -1})
 
 
 def single_block(value, name):

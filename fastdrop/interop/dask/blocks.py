@@ -3,7 +3,6 @@
 import collections
 import concurrent.futures
 import contextvars
-import mmap
 
 import dask
 import dask.array as da
@@ -102,33 +101,4 @@ def stream(arrays, order):
 
 def _compute(arrays, number):
     blocks = dask.compute(*[array.blocks[number] for array in arrays])
-    return tuple(_read(block) for block in blocks)
-
-
-def _read(block):
-    """The block, copied out of the memory-mapped file if it lies in one.
-
-    So the file is read here, while the caller works on another block, and the pages that were read
-    stop counting as this process's memory; they stay in the system's cache.
-    """
-    mapped = _mapping(block)
-    if mapped is None:
-        return numpy.asarray(block)
-    copy = numpy.array(block)
-    if hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
-    return copy
-
-
-def _mapping(block):
-    """The memory-mapped file that an array lies in, None if there is none, or changes are private.
-
-    Pages of a copy-on-write mapping may hold changes that the file does not have.
-    """
-    private = False
-    while isinstance(block, numpy.ndarray):
-        private = private or getattr(block, "mode", None) == "c"
-        block = block.base
-    if isinstance(block, memoryview):
-        block = block.obj
-    return None if private or not isinstance(block, mmap.mmap) else block
+    return tuple(numpy.asarray(block) for block in blocks)

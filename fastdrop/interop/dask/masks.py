@@ -36,7 +36,7 @@ class LazyMask:
     >>> mask
     LazyMask(shape=(1000000, 1000000), rows_per_mask=1, keep_prob=0.5, scale=2.0, draw=0)
     >>> mask.compute(window=(slice(999_999, None), slice(0, 8))).to_array(dtype=int)
-    array([[1, 0, 1, 0, 1, 1, 1, 1]])
+    array([[0, 0, 0, 1, 1, 1, 1, 0]])
     """
 
     array_shape: tuple

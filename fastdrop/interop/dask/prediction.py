@@ -47,7 +47,8 @@ def predict(model, X, *, return_std=False, n_samples=100, random_state=None, tau
     --------
     >>> import dask, dask.array as da, numpy, fastdrop, fastdrop.dask
     >>> x = numpy.linspace(-1, 1, 100).reshape(-1, 1)
-    >>> model = fastdrop.MLPRegressor(32, dropout=0.1, random_state=0).fit(x, x.ravel())
+    >>> model = fastdrop.MLPRegressor(hidden_layer_sizes=32, dropout=0.1, random_state=0)
+    >>> model = model.fit(x, x.ravel())
     >>> X = da.linspace(-1, 1, 10**6, chunks=10**5).reshape(-1, 1)
     >>> values, std = fastdrop.dask.predict(model, X, return_std=True, random_state=0)
     >>> values.shape, std.chunksize
@@ -120,7 +121,8 @@ def predict_samples(model, X, n_samples=100, random_state=None):
     --------
     >>> import dask.array as da, numpy, fastdrop, fastdrop.dask
     >>> x = numpy.linspace(-1, 1, 100).reshape(-1, 1)
-    >>> model = fastdrop.MLPRegressor(32, dropout=0.1, random_state=0).fit(x, x.ravel())
+    >>> model = fastdrop.MLPRegressor(hidden_layer_sizes=32, dropout=0.1, random_state=0)
+    >>> model = model.fit(x, x.ravel())
     >>> X = da.from_array(x, chunks=(25, 1))
     >>> samples = fastdrop.dask.predict_samples(model, X, n_samples=20, random_state=0)
     >>> samples.shape, samples.chunks[1]
