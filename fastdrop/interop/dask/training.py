@@ -129,20 +129,23 @@ def _progress(verbose, blocks):
 
 def _train(model, arrays, orders, classes, progress):
     """Stream the blocks of all epochs through `partial_fit`, and set what a fit tells."""
-    rows = arrays[0].chunks[0]
     before = len(getattr(model, "loss_curve_", ()))
     losses, done = [], 0
     try:
         for order in orders:
-            total = 0.0
+            total = learnt = 0
             with contextlib.closing(stream(arrays, order)) as blocks:
                 for number in order:
-                    loss = _learn(model, blocks, number, classes)
-                    classes = None
-                    total += loss * rows[number]
+                    rows, loss = _learn(model, blocks, number, classes)
                     done += 1
                     progress.done(done, loss)
-            losses.append(total / sum(rows))
+                    if rows:
+                        classes = None
+                        total += loss * rows
+                        learnt += rows
+            if not learnt:
+                raise ValueError("sample_weight must not be 0 for every sample")
+            losses.append(total / learnt)
     except _Told:
         pass
     except KeyboardInterrupt:
@@ -162,11 +165,16 @@ class _Told(KeyboardInterrupt):
 
 
 def _learn(model, blocks, number, classes):
-    """Let the model learn the next block, and return its loss; NaN where it has none."""
+    """Let the model learn the next block; return how many rows, and the loss.
+
+    A block whose weights are all 0 teaches nothing. The loss is NaN where the model has none.
+    """
     given = {} if classes is None else {"classes": classes}
     try:
         X, y, *weight = next(blocks)
         if weight:
+            if not weight[0].any():
+                return 0, numpy.nan
             given["sample_weight"] = weight[0]
         model.partial_fit(X, y, **given)
     except Exception as error:
@@ -174,7 +182,7 @@ def _learn(model, blocks, number, classes):
         raise
     if getattr(model, "n_iter_", 1) == 0:  # of one epoch
         raise _Told
-    return getattr(model, "loss_", numpy.nan)
+    return len(X), getattr(model, "loss_", numpy.nan)
 
 
 def _is_classifier(model):
