@@ -11,7 +11,11 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 # Other packages than NumPy that an example may use.
-OPTIONAL = {"sklearn_pipeline": {"sklearn"}, "uncertainty": {"sklearn"}}
+OPTIONAL = {
+    "larger_than_memory": {"dask", "sklearn"},
+    "sklearn_pipeline": {"sklearn"},
+    "uncertainty": {"sklearn"},
+}
 
 
 def imported(path):
@@ -23,8 +27,8 @@ def imported(path):
 
 
 def run(name):
-    if OPTIONAL.get(name):
-        pytest.importorskip("sklearn", reason="this example needs the extra 'sklearn'")
+    for package in sorted(OPTIONAL.get(name, ())):
+        pytest.importorskip(package, reason=f"this example needs the extra {package!r}")
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", str(FOLDER / f"{name}.py")],
         capture_output=True,
@@ -36,9 +40,10 @@ def run(name):
     return done.stdout
 
 
-def test_there_are_five():
+def test_which_there_are():
     assert [path.stem for path in EXAMPLES] == [
         "checkpoint_and_resume",
+        "larger_than_memory",
         "own_loop",
         "sklearn_pipeline",
         "train_network",
@@ -93,3 +98,14 @@ def test_uncertainty():
     deviations = {float(row[0]): float(row[3]) for row in table}
     inside = max(deviations[at] for at in (-2.0, 0.0, 1.0, 2.5))
     assert min(deviations[-6.0], deviations[6.0]) > 2 * inside
+
+
+def test_larger_than_memory():
+    output = run("larger_than_memory")
+    size = float(re.search(r"^(\d+) MB in a file", output)[1])
+    error, deviation = map(
+        float, re.search(r"rows ([\d.]+), of .* ([\d.]+)$", output, re.M).groups()
+    )
+    assert error < 0.4 * deviation
+    assert "share of zeros 0.500" in output
+    assert float(re.search(r"never took more than (\d+) MB", output)[1]) < size
