@@ -110,7 +110,7 @@ def minimise(model, training):
         model.n_iter_ += 1
         model.loss_ = loss.last
         reached[...] = vector
-        progress.epoch(model.n_iter_, loss.last, None)
+        progress.done(model.n_iter_, loss.last, None)
 
     try:
         done = scipy.optimize.minimize(

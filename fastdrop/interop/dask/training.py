@@ -99,7 +99,9 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
     with _settings(model, parameters) as state:
         shuffled = shuffle_blocks and parameters.get("shuffle", True) and len(numbers) > 1
         orders = (state.permutation(numbers) if shuffled else numbers for _ in range(epochs))
-        with _progress(parameters.get("verbose", 0), epochs * len(numbers)) as progress:
+        dtype = numpy.dtype(parameters.get("dtype") or X.dtype)
+        shown = _progress(parameters.get("verbose", 0), epochs * len(numbers), dtype)
+        with contextlib.closing(shown) as progress:
             _train(model, arrays, orders, classes, progress)
     return model
 
@@ -121,10 +123,10 @@ def _settings(model, parameters):
         model.set_params(**{name: parameters[name] for name in lent if name in parameters})
 
 
-def _progress(verbose, blocks):
+def _progress(verbose, blocks, dtype):
     from fastdrop.estimators.progress import Progress
 
-    return contextlib.closing(Progress(verbose, blocks, unit="block"))
+    return Progress(verbose, blocks, dtype, unit="block")
 
 
 def _train(model, arrays, orders, classes, progress):
@@ -152,7 +154,7 @@ def _train(model, arrays, orders, classes, progress):
         if not done:
             raise  # nothing has been learnt
         warnings.warn(
-            "Training interrupted by user; the model keeps what it has learnt", stacklevel=3
+            "Training interrupted by user. The model keeps what it has learnt", stacklevel=3
         )
     if hasattr(model, "loss_curve_"):  # of epochs, not of calls of `partial_fit`
         model.loss_curve_[before:] = losses
