@@ -30,6 +30,9 @@ def draw_bernoulli(
     stops: _Shape,
     bits: _Bits,
 ) -> None: ...
+def draw_bernoulli_rows(
+    key0: int, key1: int, draw: int, threshold: int, width: int, bits: _Bits
+) -> None: ...
 def draw_exact_count(
     key0: int,
     key1: int,

@@ -248,6 +248,21 @@ def draw_bernoulli(uint32_t key0, uint32_t key1, uint64_t draw, threshold, tuple
                           window.stops, data)
 
 
+def draw_bernoulli_rows(uint32_t key0, uint32_t key1, uint64_t draw, threshold, int64_t width,
+                        cnp.ndarray bits not None):
+    cdef uint64_t low
+    cdef int keep_all = split_threshold(threshold, &low)
+    cdef fd_stream stream = stream_of(key0, key1, draw)
+    cdef int64_t start = 0
+    cdef int64_t row, rows = cnp.PyArray_DIM(bits, 0), nbytes = cnp.PyArray_DIM(bits, 1)
+    cdef uint8_t *data = <uint8_t *>cnp.PyArray_DATA(bits)
+    with nogil:
+        for row in range(rows):
+            stream.draw = draw + row
+            fd_draw_bernoulli(&stream, low, keep_all, 1, &width, &start, &width,
+                              data + row * nbytes)
+
+
 def draw_exact_count(uint32_t key0, uint32_t key1, uint64_t draw, int64_t keep, tuple shape,
                      tuple starts, tuple stops, cnp.ndarray bits not None):
     cdef window_t window

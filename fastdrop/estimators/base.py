@@ -165,6 +165,7 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
         """The estimator without work arrays: what its network and solver need to be made again."""
         state = dict(super().__getstate__())
         state["_fastdrop_version"] = __version__
+        state.pop("_spare", None)
         if "_network" in state:
             self._take_over_weights()
             state["_network"] = [stream.state for stream in self._streams()]

@@ -12,7 +12,13 @@ from fastdrop.estimators.compatibility import check_weights
 from fastdrop.estimators.constraints import check_lbfgs, dropout_rates, layer_sizes
 from fastdrop.estimators.examples import Examples, split
 from fastdrop.estimators.lbfgs import minimise
-from fastdrop.estimators.network import as_random_state, build, draw_weights, mask_seed
+from fastdrop.estimators.network import (
+    as_random_state,
+    build,
+    draw_weights,
+    dropout_layers,
+    mask_seed,
+)
 from fastdrop.estimators.rows import Rows
 from fastdrop.estimators.solver import Solver
 from fastdrop.estimators.training import train
@@ -97,13 +103,20 @@ class Fitting:
 
     @contextlib.contextmanager
     def _all_or_nothing(self, single):
-        """Put everything back as it was if the block fails."""
+        """Put everything back as it was if the block fails.
+
+        But for what a solver remembers of gradients: a `partial_fit` that has made steps before it
+        fails leaves the next one without.
+        """
         before = dict(vars(self))
         lengths = {name: len(before[name]) for name in CURVES if isinstance(before.get(name), list)}
-        network = solver = None
-        if not self._is_fresh(single) and "_network" in before:
-            network = before["_network"].state_dict()
-            solver = before["_solver"].state() if "_solver" in before else None
+        network, solver = before.get("_network"), before.get("_solver")
+        if self._is_fresh(single):
+            network = None  # another one will be trained
+        if network is not None:
+            values = self._save_weights(network)
+            positions = [layer.stream.position for layer in dropout_layers(network)]
+            steps = solver.steps if solver is not None else 0
         try:
             yield
         except BaseException:
@@ -112,10 +125,23 @@ class Fitting:
             for name, length in lengths.items():
                 del before[name][length:]
             if network is not None:
-                self._network.load_state_dict(network)
-            if solver is not None:
-                self._solver = Solver.from_state(self._network, solver)
+                for parameter, value in zip(network.parameters(), values, strict=True):
+                    parameter.value[...] = value
+                for layer, position in zip(dropout_layers(network), positions, strict=True):
+                    layer.stream.position = position
+                if solver is not None and solver.steps != steps:
+                    del self._solver
             raise
+
+    def _save_weights(self, network):
+        """Copies of a network's weights, in arrays that are kept for the next time."""
+        values = [parameter.value for parameter in network.parameters()]
+        spare = getattr(self, "_spare", None)
+        if spare is None or [a.dtype for a in spare] != [a.dtype for a in values]:
+            self._spare = spare = [numpy.empty_like(value) for value in values]
+        for copy, value in zip(spare, values, strict=True):
+            numpy.copyto(copy, value)
+        return spare
 
     def _fit(self, X, y, sample_weight, validation, single):
         sizes = layer_sizes(self.hidden_layer_sizes)

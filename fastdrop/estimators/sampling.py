@@ -24,8 +24,8 @@ __all__ = ["Posterior", "best_precision", "log_densities", "log_mean", "moments"
 
 
 # Samples of few rows are stacked, since the work of a sample is smaller than that of calling it: of
-# up to 8 rows with every network, of up to 64 where rows times weights are at most `FEW_PRODUCTS`.
-FEW_ROWS, MORE_ROWS = 8, 64
+# up to 8 rows with every network, of up to 256 where rows times weights are at most `FEW_PRODUCTS`.
+FEW_ROWS, MORE_ROWS = 8, 256
 FEW_PRODUCTS = 2_000_000
 # A stack has this share of the rows that a chunk of data has.
 STACK_SHARE = 4
@@ -109,8 +109,10 @@ class Posterior:
                 if isinstance(layer, nn.Dropout):
                     width = stack.shape[2]
                     masks, scale = unit_masks(layer, next(following), first, draws, width)
-                    kept = stack * stack.dtype.type(scale)
-                    stack = numpy.where(masks[:, None], kept, stack.dtype.type(0))
+                    stack = stack * stack.dtype.type(scale)
+                    # All bits of what is kept, none of what is not: infinities go as well.
+                    words = stack.view(f"u{stack.itemsize}")
+                    words &= numpy.negative(masks.astype(words.dtype))[:, None]
                 else:
                     flat = layer.forward(stack.reshape(draws * rows, -1))
                     stack = flat.reshape(draws, rows, -1)

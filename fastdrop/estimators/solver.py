@@ -63,6 +63,11 @@ class Solver:
             max_norm=max_norm,
         )
 
+    @property
+    def steps(self):
+        """int: steps made."""
+        return self._weights.steps
+
     def step(self, penalty):
         """Move the parameters by the gradients they have.
 

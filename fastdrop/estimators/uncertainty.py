@@ -1,5 +1,6 @@
 """What both estimators say of their uncertainty."""
 
+import functools
 import warnings
 from numbers import Integral
 
@@ -15,6 +16,16 @@ from fastdrop.estimators.sampling import Posterior, log_densities, log_mean
 __all__ = ["Uncertainty"]
 
 MOST_SAMPLES = 2**31 - 1
+
+
+def _words(random_state):
+    """A seed for masks from any random state."""
+    words = as_random_state(random_state).randint(0, 2**32, 4, dtype=numpy.uint32)
+    return [int(word) for word in words]
+
+
+# A RandomState takes longer to make than ten samples of a row.
+_seed_of = functools.lru_cache(maxsize=64)(_words)
 
 
 def _shortest(rates):
@@ -87,8 +98,7 @@ class Uncertainty:
         self._tell_rates()
         seed = None  # not NumPy's global state, which forked processes share
         if random_state is not None:
-            words = as_random_state(random_state).randint(0, 2**32, 4, dtype=numpy.uint32)
-            seed = [int(word) for word in words]
+            seed = _seed_of(random_state) if isinstance(random_state, int) else _words(random_state)
         posterior = Posterior(self._network, seed)
         return posterior.samples(X.tocsr() if sparse.issparse(X) else X, n_samples)
 

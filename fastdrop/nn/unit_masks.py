@@ -30,15 +30,12 @@ def unit_masks(layer, stream, first, draws, width):
         The factor on what is kept.
     """
     layout = Layout((1, width), (), "batch", layer.keep_prob, layer.exact_count)
-    bits = numpy.full((draws, layout.nbytes), 255, numpy.uint8)
-    key0, key1, shape, starts = stream._key0, stream._key1, layout.plan.shape, layout.starts
-    limit = threshold(layer.keep_prob)
-    if layout.kept is not None:
-        shape, starts = layout.row_shape, starts[: len(layout.row_shape)]
+    bits = numpy.empty((draws, layout.nbytes), numpy.uint8)
+    key = stream._key0, stream._key1
+    if layout.kept is None:
+        kernels.draw_bernoulli_rows(*key, first, threshold(layer.keep_prob), width, bits)
+    else:
         for number, row in enumerate(bits, first):
-            kernels.draw_exact_count(key0, key1, number, layout.kept, shape, starts, shape, row)
-    elif limit != 1 << 64:
-        for number, row in enumerate(bits, first):
-            kernels.draw_bernoulli(key0, key1, number, limit, shape, starts, shape, row)
+            kernels.draw_exact_count(*key, number, layout.kept, (width,), (0,), (width,), row)
     masks = numpy.unpackbits(bits, axis=1, count=width, bitorder="little").view(bool)
     return masks, layout.scale if layer.scale_at == "train" else 1.0

@@ -18,6 +18,7 @@ __all__ = [
     "bernoulli_threshold",
     "digits",
     "draw_bernoulli",
+    "draw_bernoulli_rows",
     "draw_exact_count",
     "exact_keep_count",
     "kept_bernoulli",
@@ -204,6 +205,22 @@ def draw_bernoulli(key0, key1, draw, threshold, shape, starts, stops, bits):
         elements = _window_elements(first, last, shape, starts, stops)
         kept = kept_bernoulli(elements, draw, threshold, (key0, key1))
         bits[first // 8 : (last + 7) // 8] = numpy.packbits(kept, bitorder="little")
+
+
+def draw_bernoulli_rows(key0, key1, draw, threshold, width, bits):
+    """Write the packed bits of several draws of a mask of shape (width,), each to a row of `bits`.
+
+    Row i, whole bytes, is draw number ``draw + i``.
+
+    Examples
+    --------
+    >>> bits = numpy.empty((2, 8), dtype=numpy.uint8)
+    >>> draw_bernoulli_rows(0xB0F478BE, 0xDB2CD7E7, 0, 2**63, 64, bits)
+    >>> bits[0].tobytes().hex()
+    '135cb8e044850e70'
+    """
+    for number, row in enumerate(bits, draw):
+        draw_bernoulli(key0, key1, number, threshold, (width,), (0,), (width,), row)
 
 
 def draw_exact_count(key0, key1, draw, keep, shape, starts, stops, bits):

@@ -58,8 +58,8 @@ def test_early_stopping_survives_a_divergence_with_the_best_weights():
         numpy.testing.assert_allclose(mine, other, rtol=1e-9)
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_without_early_stopping_a_divergence_leaves_the_model_as_it_was(single):
+@pytest.mark.parametrize("way", ["fit", "partial_fit", "partial_fit of other data"])
+def test_without_early_stopping_a_divergence_leaves_the_model_as_it_was(way):
     model = diverging()
     with pytest.raises(ValueError, match=r"^Solver produced non-finite .*learning_rate_init=1 "):
         model.fit(LINE, LINE[:, 0])
@@ -67,12 +67,16 @@ def test_without_early_stopping_a_divergence_leaves_the_model_as_it_was(single):
         model.predict(LINE)
     model = regressor(dropout=0.5, warm_start=True, solver="sgd").fit(LINE, LINE[:, 0] / 20)
     before = pickle.loads(pickle.dumps(model))
-    model.set_params(learning_rate_init=1e308)
+    scale, rate = (1e300, 0.001) if "other" in way else (1, 1e308)
+    model.set_params(learning_rate_init=rate)
     with pytest.raises(ValueError, match="non-finite"):
-        (model.partial_fit if single else model.fit)(LINE, LINE[:, 0] / 20)
+        getattr(model, way.split()[0])(scale * LINE, LINE[:, 0] / 20)
     assert_equal_models(model, before)
     assert model.loss_curve_ == before.loss_curve_
-    # It goes on as if nothing had been tried: masks, velocities, learning rate.
+    # It goes on with the same masks, and with its velocities where they were not used.
+    assert hasattr(model, "_solver") == ("other" not in way)
+    if "other" in way:
+        del before._solver
     for one in (model, before):
         one.set_params(learning_rate_init=0.001).partial_fit(LINE, LINE[:, 0] / 20)
     assert_equal_models(model, before)
@@ -208,8 +212,7 @@ def test_unknown_keywords_name_the_class_that_was_written():
 
 def test_splits_without_weight_are_told():
     labels = numpy.arange(20) % 2
-    weights = numpy.zeros(20)
-    weights[:2] = 1
+    weights = (LINE[:, 0] < 2) * 1.0
     model = MLPClassifier(early_stopping=True, max_iter=2, random_state=0)
     with pytest.raises(ValueError, match="sample_weight is 0 for all 2 samples of the validation"):
         model.fit(LINE, labels, sample_weight=weights)
@@ -263,10 +266,8 @@ def test_class_weights_help_the_rare_class():
     x = rng.standard_normal((600, 2))
     labels = (x[:, 0] + rng.standard_normal(600) > 2.2) * 1
     options = {"dropout": 0.2, "max_iter": 60, "learning_rate_init": 0.01}
-    found = [
-        classifier(**options, class_weight=given).fit(x, labels).predict(x)[labels == 1].mean()
-        for given in (None, "balanced")
-    ]
+    models = [classifier(**options, class_weight=one).fit(x, labels) for one in (None, "balanced")]
+    found = [model.predict(x)[labels == 1].mean() for model in models]
     assert found[1] > found[0] + 0.2
 
 

@@ -288,6 +288,24 @@ def test_every_float16_value(each_isa, twins, scale):
     twins.apply(x, random_bits(x.size, ones=1.0), x.shape, 1, scale, strided[:, 1])
 
 
+@pytest.mark.parametrize("width", [1, 7, 8, 64, 100, 256, 1000])
+@pytest.mark.parametrize("threshold", [0, 2**63, 2**64 // 3, 2**64 - 1, 2**64])
+def test_draws_one_after_the_other(each_isa, width, threshold):
+    """Each row has the bits of its own draw, and nothing behind the last is written."""
+    for draws in (1, 2, 33):
+        made = []
+        for kernels in (_kernels, reference):
+            bits = numpy.full((draws + 1, -(-width // 8)), 0xAA, numpy.uint8)
+            kernels.draw_bernoulli_rows(3, 5, 2**40 + 3, threshold, width, bits[:draws])
+            assert (bits[draws] == 0xAA).all()
+            made.append(bits[:draws])
+        numpy.testing.assert_array_equal(*made)
+        single = numpy.empty_like(made[0][-1])
+        last = 2**40 + 2 + draws
+        _kernels.draw_bernoulli(3, 5, last, threshold, (width,), (0,), (width,), single)
+        numpy.testing.assert_array_equal(made[0][-1], single)
+
+
 def test_both_have_the_same_names():
     for name in ("draw_bernoulli", "draw_exact_count", "dropout_forward", "apply_mask"):
         assert callable(getattr(_kernels, name))
