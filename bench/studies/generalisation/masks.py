@@ -38,7 +38,7 @@ class MaskPlan:
     epochs: int = 40
     batches: tuple[int, ...] = (32, 128)
     rows_per_mask: tuple[int, ...] = (1, 8, 32, 64)
-    learning_rates: tuple[float, ...] = (0.05, 0.1, 0.2)
+    learning_rates: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2)
     seeds: tuple[int, ...] = (0, 1)
 
     @classmethod
