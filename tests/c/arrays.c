@@ -1,8 +1,32 @@
-/* arrays.c: arrays of small whole numbers, of float32 and float64. */
+/* arrays.c: arrays of small whole numbers, of float32 and float64; and how a check fails. */
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
+#include "kernels.h"
+
+void fail(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "%s, %d threads: ", fd_active_kernels()->name, fd_get_num_threads());
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+void *filled_bytes(size_t bytes, int fill)
+{
+    void *memory = malloc(bytes ? bytes : 1);
+    if (memory == NULL) {
+        fail("no memory for %zu bytes", bytes);
+    }
+    return memset(memory, fill, bytes);
+}
 
 double get(fd_dtype dtype, const void *x, int64_t i)
 {

@@ -8,7 +8,6 @@
  * left out (for valgrind, where they take long). `threads`: from several threads at the same time.
  * `levels` prints the instruction sets that the dispatcher finds.
  */
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,26 +16,6 @@
 #include "kernels.h"
 
 static const int thread_counts[] = {1, 2, 5};
-
-void fail(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fprintf(stderr, "%s, %d threads: ", fd_active_kernels()->name, fd_get_num_threads());
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    exit(1);
-}
-
-void *filled_bytes(size_t bytes, int fill)
-{
-    void *memory = malloc(bytes ? bytes : 1);
-    if (memory == NULL) {
-        fail("no memory for %zu bytes", bytes);
-    }
-    return memset(memory, fill, bytes);
-}
 
 static void print_levels(void)
 {
