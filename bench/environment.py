@@ -76,7 +76,7 @@ def torch_generator() -> str:
     """
     import torch
 
-    if torch.backends.mkl.is_available() and "intel" in _cpu_field("vendor_id").lower():
+    if torch.backends.mkl.is_available() and is_intel():
         return "MKL's vectorised generator"
     return "its serial generator, as on all but Intel CPUs"
 
@@ -118,6 +118,11 @@ def _version(package):
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def is_intel() -> bool:
+    """Whether the processor is one of Intel's, whose last-level cache belongs to the socket."""
+    return "intel" in _cpu_field("vendor_id").lower()
 
 
 def _cpu_model():
