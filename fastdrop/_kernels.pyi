@@ -208,6 +208,7 @@ def update_adam(
     value: _Matrix,
     first: _Matrix,
     second: _Matrix,
+    top: _Matrix | None,
     row_counts: NDArray[numpy.int64],
     column_counts: NDArray[numpy.int64],
     steps: int,

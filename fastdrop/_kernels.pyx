@@ -164,6 +164,7 @@ cdef extern from "kernels.h" nogil:
         void *value
         void *first
         void *second
+        void *top
         const void *gradient
         int compact
         fd_units rows
@@ -814,7 +815,7 @@ def update_sgd(cnp.ndarray value not None, cnp.ndarray velocity, cnp.ndarray gra
     read_weights(&weights, value, gradient, compact, row_bits, row_offset, column_bits,
                  column_offset)
     weights.first = <void *>data_of(velocity)
-    weights.second = NULL
+    weights.second = weights.top = NULL
     weights.row_counts = weights.column_counts = NULL
     weights.steps = 0
     weights.table = NULL
@@ -831,7 +832,7 @@ def update_sgd(cnp.ndarray value not None, cnp.ndarray velocity, cnp.ndarray gra
 
 
 def update_adam(cnp.ndarray value not None, cnp.ndarray first not None, cnp.ndarray second not None,
-                cnp.ndarray row_counts not None, cnp.ndarray column_counts not None, int64_t steps,
+                cnp.ndarray top, cnp.ndarray row_counts not None, cnp.ndarray column_counts not None, int64_t steps,
                 cnp.ndarray table not None, cnp.ndarray gradient not None, bint compact,
                 cnp.ndarray row_bits, int64_t row_offset, cnp.ndarray column_bits,
                 int64_t column_offset, double learning_rate, double beta1, double beta2,
@@ -844,6 +845,7 @@ def update_adam(cnp.ndarray value not None, cnp.ndarray first not None, cnp.ndar
                  column_offset)
     weights.first = cnp.PyArray_DATA(first)
     weights.second = cnp.PyArray_DATA(second)
+    weights.top = <void *>data_of(top)
     weights.row_counts = <int64_t *>cnp.PyArray_DATA(row_counts)
     weights.column_counts = <int64_t *>cnp.PyArray_DATA(column_counts)
     weights.steps = steps

@@ -7,7 +7,14 @@ import numpy
 from fastdrop.arguments import native
 from fastdrop.attributes import read_only
 
-__all__ = ["Parameter", "check_keys", "check_names", "named_parameters_of", "operands"]
+__all__ = [
+    "Parameter",
+    "active_indices",
+    "check_keys",
+    "check_names",
+    "named_parameters_of",
+    "operands",
+]
 
 _DTYPES = (numpy.dtype(numpy.float32), numpy.dtype(numpy.float64))
 
@@ -116,7 +123,7 @@ class Parameter:
         if self.grad is None:
             raise RuntimeError(f"{self.name} has no gradient before the first backward pass")
         units = [self.columns] if self.value.ndim == 1 else [self.rows, self.columns]
-        index = numpy.ix_(*map(_active, units, self.value.shape))
+        index = numpy.ix_(*map(active_indices, units, self.value.shape))
         full = numpy.zeros_like(self.value)
         full[index] = self.grad if self.compact else self.grad[index]
         return full
@@ -243,7 +250,7 @@ def _units(units, extent, parameter, name):
     return bits, offset
 
 
-def _active(units, extent):
+def active_indices(units, extent):
     """The indices of the active units of an axis."""
     if units is None:
         return numpy.arange(extent)

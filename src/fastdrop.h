@@ -169,13 +169,14 @@ int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes, int6
 
 /* The weights (rows, columns) and all that belongs to them. The gradient has the same shape, or
  * where it is compact (active rows, active columns). first, second: velocity (or NULL) and NULL
- * for SGD, the moments for Adam.
+ * for SGD, the moments for Adam. top: NULL, or for AMSGrad the largest second moments so far, which
+ * stand in the root instead.
  * Adam: row_counts and column_counts say in how many updates a row or column was active, this one
  * not counted, which raises them; steps is the number of updates, this one counted. None of them
  * exceeds the last line of the table, whose line k is 1 - beta2^k, 1 - beta1^k; there they
  * stay. */
 typedef struct {
-    void *value, *first, *second;
+    void *value, *first, *second, *top;
     const void *gradient;
     int compact;
     fd_units rows, columns;

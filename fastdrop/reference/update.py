@@ -26,6 +26,8 @@ References
    momentum in deep learning", ICML 2013, section 2.
 .. [5] D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
 .. [6] I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 2.
+.. [7] S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", ICLR 2018,
+   algorithm 2.
 """
 
 import numpy
@@ -97,6 +99,7 @@ def update_adam(
     value,
     first,
     second,
+    top,
     row_counts,
     column_counts,
     steps,
@@ -143,6 +146,8 @@ def update_adam(
     ----------
     first, second : numpy.ndarray of the shape of `value`
         m and v.
+    top : numpy.ndarray of the shape of `value`, or None
+        The largest v so far of each weight [7]_, which then stands under the root instead of v.
     row_counts, column_counts : numpy.ndarray of int64, shape (rows,) and (columns,)
         Updates in which each unit was active before this one; raised where it is active now, to
         `steps` at the most.
@@ -164,7 +169,7 @@ def update_adam(
     >>> rows, columns, active = numpy.array([99]), numpy.array([99, 0]), numpy.array([2], "u1")
     >>> table, g = correction_table(0.9, 0.999, 101), numpy.array([[0, 7.0]])
     >>> update_adam(
-    ...     w, m, v, rows, columns, 100, table, g, False, None, 0, active, 0,
+    ...     w, m, v, None, rows, columns, 100, table, g, False, None, 0, active, 0,
     ...     0.01, 0.9, 0.999, 1e-8, 0.0, False, numpy.inf,
     ... )
     >>> w.round(6)
@@ -211,6 +216,8 @@ def update_adam(
     m = cast(beta1) * first[index] + cast(1.0 - beta1) * g
     v = cast(beta2) * second[index] + cast(1.0 - beta2) * (g * g)
     first[index], second[index] = m, v
+    if top is not None:
+        top[index] = v = numpy.maximum(top[index], v)
     value[index] = kept - r * m / (numpy.sqrt(v) + e)
     _bound_norms(value, columns, max_norm)
 

@@ -29,7 +29,8 @@ static inline FD_ALWAYS_INLINE int64_t R_(spread)(const fd_update_row *row, int6
     return used;
 }
 
-/* Moves the moments of a vector; they are stored where it is active. */
+/* Moves the moments of a vector; they are stored where it is active. With the largest second moments
+ * so far, `square` is these. */
 static inline FD_ALWAYS_INLINE void R_(adapt_moments)(R_(numbers) n, R_(place) p, R_(vector) g,
                                                       uint64_t active, R_(vector) *mean,
                                                       R_(vector) *square)
@@ -42,6 +43,11 @@ static inline FD_ALWAYS_INLINE void R_(adapt_moments)(R_(numbers) n, R_(place) p
     *square = R_(add)(R_(multiply)(n.beta2, v), R_(multiply)(n.rest2, R_(multiply)(g, g)));
     R_(store_active)(p.first, m, *mean, active);
     R_(store_active)(p.second, v, *square, active);
+    if (p.top) {
+        const R_(vector) old = R_(load)(p.top);
+        *square = R_(larger)(old, *square);
+        R_(store_active)(p.top, old, *square, active);
+    }
 }
 
 /* The step of a vector from its new moments, the second as its root. */

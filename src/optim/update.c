@@ -103,6 +103,7 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
         .value = shifted(w->value, place, size),
         .first = shifted(w->first, place, size),
         .second = shifted(w->second, place, size),
+        .top = shifted(w->top, place, size),
         .gradient = (const char *)w->gradient + used * (int64_t)size,
         .room = total - used,
         .compact = w->compact && w->columns.bits,

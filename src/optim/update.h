@@ -39,6 +39,7 @@ enum { FD_MOVE_SGD, FD_MOVE_ADAM, FD_MOVE_ADAM_COLUMNS, FD_MOVE_ADAM_FIRST };
 /* A row, or a part of one. */
 typedef struct {
     void *value, *first, *second; /* first: velocity (NULL: none) or first moment */
+    void *top;                    /* the largest second moments, or NULL */
     const void *gradient;         /* of the first column, or of the first active one */
     int64_t room;                 /* elements from there on that may be read */
     int compact;                  /* the gradient has active columns only */

@@ -45,7 +45,7 @@ static inline R_(numbers) R_(numbers_of)(const fd_rule *rule, const fd_correctio
 
 /* Where one vector of a row lies. */
 typedef struct {
-    R_(element) *value, *first, *second;
+    R_(element) *value, *first, *second, *top;
     const R_(element) *s, *r; /* corrections of its columns */
 } R_(place);
 
@@ -81,6 +81,7 @@ static inline FD_ALWAYS_INLINE R_(place) R_(place_of)(const fd_update_row *row, 
     }
     if (way != FD_MOVE_SGD) {
         p.second = (R_(element) *)row->second + j;
+        p.top = row->top ? (R_(element) *)row->top + j : NULL;
     }
     if (way > FD_MOVE_ADAM) {
         p.s = (const R_(element) *)row->corrections.columns_s + j;
@@ -102,6 +103,9 @@ static inline FD_ALWAYS_INLINE void R_(fetch_ahead)(const fd_update_row *row, in
         }
         if (way != FD_MOVE_SGD) {
             __builtin_prefetch(next.second, 0, 2);
+            if (next.top) {
+                __builtin_prefetch(next.top, 0, 2);
+            }
         }
     }
 }
@@ -137,8 +141,8 @@ static inline R_(vector) R_(load_some)(const R_(element) *p, int64_t n)
 static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_(vector) gradient,
                                                   uint64_t active, int64_t columns, int way)
 {
-    R_(element) copies[5][R_(lanes)];
-    R_(place) copy = {NULL, NULL, NULL, copies[3], copies[4]};
+    R_(element) copies[6][R_(lanes)];
+    R_(place) copy = {NULL, NULL, NULL, NULL, copies[3], copies[4]};
     const size_t bytes = (size_t)columns * sizeof *p.value;
     R_(store)(copy.value = copies[0], R_(load_some)(p.value, columns));
     if (p.first) {
@@ -146,6 +150,9 @@ static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_
     }
     if (p.second) {
         R_(store)(copy.second = copies[2], R_(load_some)(p.second, columns));
+    }
+    if (p.top) {
+        R_(store)(copy.top = copies[5], R_(load_some)(p.top, columns));
     }
     if (way > FD_MOVE_ADAM) {
         R_(store)(copies[3], R_(load_some)(p.s, columns));
@@ -158,6 +165,9 @@ static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_
     }
     if (p.second) {
         memcpy(p.second, copy.second, bytes);
+    }
+    if (p.top) {
+        memcpy(p.top, copy.top, bytes);
     }
 }
 

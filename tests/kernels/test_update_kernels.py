@@ -26,6 +26,8 @@ SGD_RULES = (
 )
 ADAM_RULES = (
     {},
+    {"amsgrad": True},
+    {"amsgrad": True, "weight_decay": 0.3, "max_norm": 1.5},
     {"weight_decay": 0.3},
     {"weight_decay": 0.3, "decoupled": True},
     {"max_norm": 1.5},
@@ -87,7 +89,7 @@ class Call:
         # A norm counts all rows, which have to be numbers then.
         bounded = "max_norm" in rule
         self.start = []
-        for array in range(3 if adam else 2):
+        for array in range(4 if adam else 2):
             content = strange(shape, dtype, number + array)
             if bounded and array == 0:
                 content = values(shape, dtype, number)
@@ -95,6 +97,9 @@ class Call:
             self.start.append(content)
         if adam:
             self.start[2][active] **= 2
+            self.start[3][active] **= 2
+            if not rule.get("amsgrad"):
+                self.start[3] = None
         gradient = strange(shape, dtype, number + 5)
         gradient[active] = values(gradient[active].shape, dtype, number + 6)
         self.gradient = gradient[active].copy() if compact else gradient

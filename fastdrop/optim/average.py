@@ -1,0 +1,65 @@
+"""The exponential moving average of weights, for evaluation [1]_.
+
+References
+----------
+.. [1] B. T. Polyak, A. B. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM
+   Journal on Control and Optimization 30 (1992).
+"""
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.aligned import aligned_empty
+from fastdrop.parameters import active_indices
+
+__all__ = ["Averages"]
+
+# Rows of a matrix that go through all operations together, while they are in the cache.
+CHUNK = 1 << 15
+
+
+class Averages:
+    """Moves averages towards weights where units were active."""
+
+    def __init__(self):
+        self._scratch = {}
+
+    def __getstate__(self):
+        return {"_scratch": {}}
+
+    def move(self, average, value, decay, units):
+        """``average += (1 - decay) * (value - average)``, for what was active.
+
+        Parameters
+        ----------
+        average, value : numpy.ndarray, C-contiguous, shape (rows, columns)
+        decay : float
+        units : tuple
+            Active units of both axes: bits and offset of each.
+        """
+        rest = 1.0 - decay
+        if units[0] is not None or units[2] is not None:
+            shape = [
+                extent if bits is None else active_indices((bits, offset), extent).size
+                for bits, offset, extent in zip(units[::2], units[1::2], value.shape, strict=True)
+            ]
+            now, before = (self._array(name, shape, value.dtype) for name in ("now", "before"))
+            kernels.gather(value, *units, now)
+            kernels.gather(average, *units, before)
+            numpy.subtract(now, before, out=now)
+            kernels.scatter(now, *units, rest, None, 1.0, True, average)
+            return
+        average, value = average.reshape(-1), value.reshape(-1)
+        for first in range(0, value.size, CHUNK):
+            mine, now = average[first : first + CHUNK], value[first : first + CHUNK]
+            step = self._array("now", now.shape, now.dtype)
+            numpy.subtract(now, mine, out=step)
+            numpy.multiply(step, rest, out=step)
+            numpy.add(mine, step, out=mine)
+
+    def _array(self, name, shape, dtype):
+        size = int(numpy.prod(shape))
+        held = self._scratch.get((name, dtype))
+        if held is None or held.size < size:
+            held = self._scratch[name, dtype] = aligned_empty((size,), dtype)
+        return held[:size].reshape(shape)
