@@ -833,10 +833,11 @@ def update_sgd(cnp.ndarray value not None, cnp.ndarray velocity, cnp.ndarray gra
 
 def update_adam(cnp.ndarray value not None, cnp.ndarray first not None, cnp.ndarray second not None,
                 cnp.ndarray top, cnp.ndarray row_counts not None,
-                cnp.ndarray column_counts not None, int64_t steps, cnp.ndarray table not None, cnp.ndarray gradient not None, bint compact,
-                cnp.ndarray row_bits, int64_t row_offset, cnp.ndarray column_bits,
-                int64_t column_offset, double learning_rate, double beta1, double beta2,
-                double epsilon, double weight_decay, bint decoupled, double max_norm):
+                cnp.ndarray column_counts not None, int64_t steps, cnp.ndarray table not None,
+                cnp.ndarray gradient not None, bint compact, cnp.ndarray row_bits,
+                int64_t row_offset, cnp.ndarray column_bits, int64_t column_offset,
+                double learning_rate, double beta1, double beta2, double epsilon,
+                double weight_decay, bint decoupled, double max_norm):
     cdef fd_weights weights
     cdef fd_rule rule
     cdef fd_dtype dtype = dtype_of(value)
