@@ -1,0 +1,107 @@
+"""Install a wheel where there is no compiler, and run the tests against it.
+
+    python tools/try_wheel.py WHEEL --python python3.12 --python python3.13 [-- PYTEST ARGUMENTS]
+
+For each interpreter: a fresh virtual environment, `pip install --only-binary :all:` of the wheel
+and its extra `test`, a search path with nothing on it but that environment, and the whole suite, or
+what the arguments choose. The tests run on a copy of the tree in which the folder `fastdrop` is a
+link to what the wheel installed, so that every child process imports that, too. The tests that read
+the package's sources are left out.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ["tests", "bench", "docs", "examples", "pyproject.toml", "src"]
+READ_SOURCES = ["tests/repo/test_floors.py", "tests/repo/test_c_layers.py"]
+COMPILERS = ["cc", "gcc", "clang", "c99", "zig"]
+
+
+def variables(environment):
+    """The variables of the tests: no compiler, nobody else's Python packages or settings."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("FASTDROP_", "PYTHON")) and key not in {"CC", "CXX"}
+    }
+    return kept | {"PATH": str(environment / "bin"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def copy_tree(tree, installed):
+    """The tests and what they read, with the installed package in the place of its sources."""
+    tree.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tree)
+    for page in ROOT.glob("*.md"):
+        shutil.copy(page, tree)
+    (tree / "fastdrop").symlink_to(installed)
+
+
+def try_wheel(wheel, python, arguments, folder):
+    """Install the wheel for one interpreter and run the tests; return pytest's exit code."""
+    environment = folder / "environment"
+    subprocess.run([python, "-m", "venv", str(environment)], check=True)
+    inside = str(environment / "bin" / "python")
+    settings = variables(environment)
+    found = [name for name in COMPILERS if shutil.which(name, path=settings["PATH"])]
+    if found:
+        sys.exit(f"there is a compiler in the environment: {', '.join(found)}")
+    subprocess.run(
+        [inside, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", f"{wheel}[test]"],
+        check=True,
+        env=settings,
+    )
+    installed = subprocess.run(
+        [inside, "-I", "-c", "import fastdrop; print(fastdrop.__path__[0])"],
+        check=True,
+        env=settings,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.strip()
+    if not Path(installed).is_relative_to(environment):
+        sys.exit(f"{python} imports fastdrop from {installed}, not from the wheel")
+    subprocess.run([inside, "-I", "-m", "fastdrop", "info"], check=True, env=settings)
+    tree = folder / "tree"
+    copy_tree(tree, installed)
+    command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [f"--ignore={path}" for path in READ_SOURCES]
+    return subprocess.run([*command, *arguments], cwd=tree, env=settings).returncode
+
+
+def main():
+    """Run the command line; the exit code is that of the first interpreter that failed."""
+    parser = argparse.ArgumentParser(
+        description="Install a wheel where there is no compiler, and run the tests against it."
+    )
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="PYTHON",
+        help="an interpreter; may be repeated (default: this one)",
+    )
+    parser.add_argument("arguments", nargs="*", help="what pytest takes, behind --")
+    options = parser.parse_args()
+    wheel = options.wheel.resolve()
+    if not wheel.exists():
+        parser.error(f"there is no file {wheel}")
+    code = 0
+    for python in options.python or [sys.executable]:
+        print(f"=== {wheel.name} with {python}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="fastdrop-try-") as folder:
+            code = code or try_wheel(wheel, python, options.arguments, Path(folder))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
