@@ -78,20 +78,21 @@ def try_wheel(wheel, python, arguments, folder):
     return subprocess.run([*command, *arguments], cwd=tree, env=settings).returncode
 
 
-def main():
-    """Run the command line; the exit code is that of the first interpreter that failed."""
+def main(arguments):
+    """Run the command line; the exit code is that of the last interpreter that failed."""
     parser = argparse.ArgumentParser(
-        description="Install a wheel where there is no compiler, and run the tests against it."
+        description="Install a wheel where there is no compiler, and run the tests against it.",
+        usage="%(prog)s WHEEL [--python PYTHON]... [-- PYTEST ARGUMENTS]",
     )
-    parser.add_argument("wheel", type=Path)
+    parser.add_argument("wheel", type=Path, metavar="WHEEL")
     parser.add_argument(
         "--python",
         action="append",
         metavar="PYTHON",
         help="an interpreter; may be repeated (default: this one)",
     )
-    parser.add_argument("arguments", nargs="*", help="what pytest takes, behind --")
-    options = parser.parse_args()
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:end])
     wheel = options.wheel.resolve()
     if not wheel.exists():
         parser.error(f"there is no file {wheel}")
@@ -99,9 +100,9 @@ def main():
     for python in options.python or [sys.executable]:
         print(f"=== {wheel.name} with {python}", flush=True)
         with tempfile.TemporaryDirectory(prefix="fastdrop-try-") as folder:
-            code = code or try_wheel(wheel, python, options.arguments, Path(folder))
+            code = try_wheel(wheel, python, arguments[end + 1 :], Path(folder)) or code
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
