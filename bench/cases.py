@@ -225,6 +225,8 @@ def select(found: dict[str, list[Case]], names: Sequence[str]) -> list[Case]:
         return everything
     chosen = set()
     for name in names:
+        if name in found and not found[name]:
+            raise ValueError(f"{name} has no cases here: a package that it needs is not installed")
         hits = [case.name for case in found.get(name, [])]
         hits = hits or [case.name for case in everything if name in case.name]
         if not hits:

@@ -15,7 +15,7 @@ import tracemalloc
 
 import numpy
 
-__all__ = ["ROOT", "WORKS", "measure", "tells_resident"]
+__all__ = ["ROOT", "WORKS", "measure", "status", "tells_resident"]
 
 # Elements of the first call, which loads code, starts threads and makes workspaces.
 FIRST = 1 << 16
@@ -118,7 +118,7 @@ def measure(work, n):
 
 def tells_resident():
     """Whether this system tells the peak of a process's resident size."""
-    return _status("VmHWM") is not None
+    return status("VmHWM") is not None
 
 
 def _nbytes(result):
@@ -128,7 +128,7 @@ def _nbytes(result):
     return sum(_nbytes(one) for one in result) if isinstance(result, tuple) else result.nbytes
 
 
-def _status(field):
+def status(field):
     """Return a size from Linux's description of this process, in bytes; None elsewhere."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path("/proc/self/status").read_text().splitlines():
@@ -151,9 +151,9 @@ def main(work, n):
     gc.collect()
 
     _reset_peak()
-    before = _status("VmHWM")
+    before = status("VmHWM")
     result = run()
-    after = _status("VmHWM")
+    after = status("VmHWM")
     returned = _nbytes(result)
     del result
 

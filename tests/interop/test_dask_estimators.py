@@ -108,6 +108,19 @@ def test_rows_inside_a_block_are_shuffled_anew_in_every_epoch():
     assert not same_weights(model, own)
 
 
+@pytest.mark.parametrize("make", [fastdrop.MaskStream, numpy.random.default_rng])
+def test_streams_and_generators_as_random_state(make):
+    models = [
+        fastdrop.dask.fit(regressor(random_state=make(5)), LAZY, VALUES, epochs=2) for _ in range(2)
+    ]
+    assert same_weights(*models)
+    samples = [
+        fastdrop.dask.predict_samples(models[0], LAZY, 3, random_state=make(6)).compute()
+        for _ in range(2)
+    ]
+    numpy.testing.assert_array_equal(*samples)
+
+
 def test_a_fit_forgets_but_with_warm_start():
     model = fastdrop.dask.fit(classifier(), LAZY, LABELS)
     before = [weight.copy() for weight in model.coefs_]

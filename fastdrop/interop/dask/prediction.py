@@ -25,7 +25,7 @@ def predict(model, X, *, return_std=False, n_samples=100, random_state=None, tau
         both by one ``dask.compute(values, std)``: apart, they are computed twice.
     n_samples, tau : optional
         As of `MLPRegressor.predict`.
-    random_state : int, numpy.random.RandomState or None, optional
+    random_state : optional
         Decides the masks, which are the same for all blocks; an int gives those that it gives the
         model's own method. From anything else a seed is drawn now.
 
@@ -104,7 +104,7 @@ def predict_samples(model, X, n_samples=100, random_state=None):
     X : dask.array.Array, shape (n_samples, n_features)
     n_samples : int, optional
         All samples of a block are in memory at once: with many, take smaller chunks of rows.
-    random_state : int, numpy.random.RandomState or None, optional
+    random_state : optional
         As of `predict`: the same units are dropped for all rows of a sample, in all blocks.
 
     Returns
@@ -134,11 +134,11 @@ def predict_samples(model, X, n_samples=100, random_state=None):
 
 def _seed(random_state):
     """A seed that every block can use: an int as it is."""
-    from sklearn.utils import check_random_state
+    from fastdrop.estimators.network import as_random_state
 
     if isinstance(random_state, int | numpy.integer):
         return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    return int(as_random_state(random_state).randint(2**31 - 1))
 
 
 def _lazy(model, method, X, options, first_axis=False):

@@ -112,9 +112,9 @@ def _settings(model, parameters):
 
     An int as `random_state` would shuffle every block alike in every epoch.
     """
-    from sklearn.utils import check_random_state
+    from fastdrop.estimators.network import as_random_state
 
-    state = check_random_state(parameters.get("random_state"))
+    state = as_random_state(parameters.get("random_state"))
     lent = {"random_state": state, "verbose": 0}
     model.set_params(**{name: lent[name] for name in lent if name in parameters})
     try:
