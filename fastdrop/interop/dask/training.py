@@ -48,7 +48,8 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
         If `X` is no dask array, or `model` has no `partial_fit`.
     ValueError
         Before anything is read: for unknown chunk sizes, shapes that do not fit, `epochs` below 1.
-        For data that the model does not take; a note says in which block.
+        For data that the model does not take; a note says in which block. The model then has what
+        it learnt from the blocks before.
 
     Warns
     -----
