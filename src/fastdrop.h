@@ -28,11 +28,14 @@
 #define FD_BLOCK_BYTES 16     /* the same, packed */
 #define FD_MAX_DIMENSIONS 66  /* NumPy's 64, one for rows_per_mask, one to spare */
 
-typedef enum { FD_FLOAT16 = 0, FD_FLOAT32 = 1, FD_FLOAT64 = 2 } fd_dtype;
+/* Dropout knows all of them, everything else float32 and float64. FD_BFLOAT16 stands last: tables of the
+ * others end before it. */
+typedef enum { FD_FLOAT16 = 0, FD_FLOAT32 = 1, FD_FLOAT64 = 2, FD_BFLOAT16 = 3 } fd_dtype;
+#define FD_DROPOUT_DTYPES 4
 
 static inline int64_t fd_element_bytes(fd_dtype dtype)
 {
-    return (int64_t)2 << dtype;
+    return dtype == FD_BFLOAT16 ? 2 : (int64_t)2 << dtype;
 }
 
 /* One draw of one stream: the Philox key and the draw number, below 2^56. */

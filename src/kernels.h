@@ -38,20 +38,22 @@ struct fd_kernels {
      * 2^39 among those that follow) and applies them, chunk by chunk, while the bits are in the L1
      * cache: bernoulli_blocks, then apply_bits. Writes (n + 7) / 8 bytes of bits, the last one's
      * unused bits zero. Threshold, aliasing, alignment, scale and stores as below and above. */
-    void (*dropout[3])(const fd_stream *stream, uint64_t threshold, uint64_t first, int64_t n,
-                       const void *x, void *out, double scale, fd_stores stores, uint8_t *bits);
+    void (*dropout[FD_DROPOUT_DTYPES])(const fd_stream *stream, uint64_t threshold, uint64_t first,
+                                       int64_t n, const void *x, void *out, double scale,
+                                       fd_stores stores, uint8_t *bits);
 
     /* out[i] = kept(i) ? x[i] * scale : +0.0 for i < n, where kept(i) is bit `bit + i` of `bits`.
      * x, out: contiguous, aligned to their element; out may be x, else they do not overlap.
      * Only bytes that hold a bit of the run are read. scale is cast to the element type.
      * Stores are aligned to their vector, but for the first and the last. Streamed only if out is not x. */
-    void (*apply_bits[3])(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
-                          double scale, fd_stores stores);
+    void (*apply_bits[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, const uint8_t *bits,
+                                          int64_t bit, double scale, fd_stores stores);
 
     /* out[i] = x[i] * scale for i < n: a kept run. Aliasing and alignment as above. */
-    void (*apply_run[3])(const void *x, void *out, int64_t n, double scale, fd_stores stores);
+    void (*apply_run[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, double scale,
+                                         fd_stores stores);
 
-    /* The kernels from here on have no half precision: entry FD_FLOAT16 is NULL. */
+    /* The kernels from here on have no half precision: entry FD_FLOAT16 is NULL, FD_BFLOAT16 is missing. */
 
     /* In place, x[i] = passes(i) ? x[i] * scale : +0.0 for i < n, where bit i of `bits` is set (NULL:
      * of all) and x[i] is not <= 0; bit i of `gate` says which do. Writes (n + 7) / 8 bytes of

@@ -1,4 +1,4 @@
-/* apply_body.h: applying mask bits to one element type, R (f16, f32, f64), on one instruction set.
+/* apply_body.h: applying mask bits to one element type, R (f16, bf16, f32, f64), on one instruction set.
  *
  * Per vector: one load that multiplies, one selection, one store. In the cache the store port is
  * the limit (32 bytes a cycle on current cores), beyond it memory is; bits are read 64 at a time

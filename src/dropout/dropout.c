@@ -152,6 +152,9 @@ static void strided_inner(const inner_loop *loop, const char *x, char *out, int6
     case FD_FLOAT16:
         STRIDED_LOOP(uint16_t, f16_product_one)
         break;
+    case FD_BFLOAT16:
+        STRIDED_LOOP(uint16_t, bf16_product_one)
+        break;
     case FD_FLOAT32:
         STRIDED_LOOP(float, f32_product_one)
         break;

@@ -28,6 +28,8 @@ static inline void bernoulli_bits(const philox_draw *p, uint64_t threshold, uint
 
 #define R f16
 #include "dropout/apply_body.h"
+#define R bf16
+#include "dropout/apply_body.h"
 #define R f32
 #include "dropout/apply_body.h"
 #define R f64

@@ -21,4 +21,11 @@ static inline uint16_t f16_product_one(uint16_t x, double scale)
                               fd_float_from_half(fd_half_from_double(scale)));
 }
 
+/* The same of two bfloat16, exact in float unless it is below 2^-126 and the scale below 2^-9. */
+static inline uint16_t bf16_product_one(uint16_t x, double scale)
+{
+    return fd_bfloat_from_float(fd_float_from_bfloat(x) *
+                                fd_float_from_bfloat(fd_bfloat_from_double(scale)));
+}
+
 #endif

@@ -1,4 +1,4 @@
-/* half.h: IEEE 754 binary16, bit by bit, for machines without conversion instructions. */
+/* half.h: IEEE 754 binary16 and bfloat16, bit by bit, for machines without conversion instructions. */
 #ifndef FASTDROP_HALF_H
 #define FASTDROP_HALF_H
 
@@ -51,8 +51,8 @@ static inline uint16_t fd_half_from_float(float value)
     return (uint16_t)(sign | (magnitude + 0xfffu + odd - ((127u - 15u) << 23)) >> 13);
 }
 
-/* One rounding from double: to float by rounding to odd first, which no later rounding can see. */
-static inline uint16_t fd_half_from_double(double value)
+/* To float by rounding to odd, which no later rounding to fewer bits can see. */
+static inline float fd_float_to_odd(double value)
 {
     float narrow = (float)value;
     if ((double)narrow != value && value == value && narrow - narrow == 0.0f) {
@@ -66,7 +66,37 @@ static inline uint16_t fd_half_from_double(double value)
         bits |= 1;
         memcpy(&narrow, &bits, 4);
     }
-    return fd_half_from_float(narrow);
+    return narrow;
+}
+
+static inline uint16_t fd_half_from_double(double value)
+{
+    return fd_half_from_float(fd_float_to_odd(value));
+}
+
+/* A bfloat16 is the upper half of a float. */
+static inline float fd_float_from_bfloat(uint16_t bfloat)
+{
+    const uint32_t bits = (uint32_t)bfloat << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+/* Rounds to nearest, ties to even; a NaN keeps its upper half and becomes quiet. */
+static inline uint16_t fd_bfloat_from_float(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return (uint16_t)(bits >> 16 | 0x40u);
+    }
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+static inline uint16_t fd_bfloat_from_double(double value)
+{
+    return fd_bfloat_from_float(fd_float_to_odd(value));
 }
 
 #endif

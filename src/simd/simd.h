@@ -15,7 +15,7 @@
  *                          consecutive 16-byte blocks
  *   words_add(a, b)
  *
- * and for R in f16, f32, f64 (R_element: the C type, R_lanes per vector, R_vector):
+ * and for R in f16, bf16, f32, f64 (R_element: the C type, R_lanes per vector, R_vector):
  *   R_splat(double scale)  scale as the element type
  *   R_product(p, s)        load, times s
  *   R_keep(v, u64 bits)    lane i if bit i of bits, else +0.0 (higher bits are ignored)

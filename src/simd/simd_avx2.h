@@ -92,6 +92,38 @@ static inline void f16_stream(uint16_t *p, f16_vector v)
     _mm_stream_si128((__m128i *)p, f16_round(v));
 }
 
+#define bf16_element uint16_t
+#define bf16_lanes 8
+typedef __m256 bf16_vector; /* products, in float */
+static inline bf16_vector bf16_splat(double s)
+{
+    return _mm256_set1_ps(fd_float_from_bfloat(fd_bfloat_from_double(s)));
+}
+static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+{
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)), s);
+}
+static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
+static inline __m128i bf16_round(bf16_vector v)
+{
+    const __m256i bits = _mm256_castps_si256(v), high = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i sum = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+    const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+    const __m256i rounded = _mm256_blendv_epi8(_mm256_srli_epi32(sum, 16), quiet, nan);
+    return _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1));
+}
+static inline void bf16_store(uint16_t *p, bf16_vector v)
+{
+    _mm_storeu_si128((__m128i *)p, bf16_round(v));
+}
+static inline void bf16_stream(uint16_t *p, bf16_vector v)
+{
+    _mm_stream_si128((__m128i *)p, bf16_round(v));
+}
+
 /* For matrix products. */
 #define FD_VECTOR_REGISTERS 16
 

@@ -109,6 +109,38 @@ static inline void f16_stream(uint16_t *p, f16_vector v)
     _mm256_stream_si256((__m256i *)p, f16_round(v));
 }
 
+#define bf16_element uint16_t
+#define bf16_lanes 16
+typedef __m512 bf16_vector; /* products, in float */
+static inline bf16_vector bf16_splat(double s)
+{
+    return _mm512_set1_ps(fd_float_from_bfloat(fd_bfloat_from_double(s)));
+}
+static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+{
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)), s);
+}
+static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
+static inline __m256i bf16_round(bf16_vector v)
+{
+    const __m512i bits = _mm512_castps_si512(v), high = _mm512_srli_epi32(bits, 16);
+    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    const __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    const __m512i rounded = _mm512_srli_epi32(sum, 16);
+    return _mm512_cvtepi32_epi16(
+        _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)));
+}
+static inline void bf16_store(uint16_t *p, bf16_vector v)
+{
+    _mm256_storeu_si256((__m256i *)p, bf16_round(v));
+}
+static inline void bf16_stream(uint16_t *p, bf16_vector v)
+{
+    _mm256_stream_si256((__m256i *)p, bf16_round(v));
+}
+
 /* For matrix products. */
 #define FD_VECTOR_REGISTERS 32
 #define FD_IN_REGISTER(v) __asm__("" : "+v"(v))

@@ -91,6 +91,28 @@ static inline void f16_store(uint16_t *p, f16_vector v)
 }
 static inline void f16_stream(uint16_t *p, f16_vector v) { f16_store(p, v); }
 
+#define bf16_element uint16_t
+#define bf16_lanes 4
+typedef float32x4_t bf16_vector; /* products, in float */
+static inline bf16_vector bf16_splat(double s)
+{
+    return vdupq_n_f32(fd_float_from_bfloat(fd_bfloat_from_double(s)));
+}
+static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+{
+    return vmulq_f32(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)), s);
+}
+static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
+static inline void bf16_store(uint16_t *p, bf16_vector v)
+{
+    const uint32x4_t bits = vreinterpretq_u32_f32(v), high = vshrq_n_u32(bits, 16);
+    const uint32x4_t odd = vandq_u32(high, vdupq_n_u32(1));
+    const uint32x4_t sum = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+    const uint32x4_t quiet = vorrq_u32(high, vdupq_n_u32(0x40));
+    vst1_u16(p, vmovn_u32(vbslq_u32(vceqq_f32(v, v), vshrq_n_u32(sum, 16), quiet)));
+}
+static inline void bf16_stream(uint16_t *p, bf16_vector v) { bf16_store(p, v); }
+
 /* For matrix products. */
 #define FD_VECTOR_REGISTERS 32
 #define FD_IN_REGISTER(v) __asm__("" : "+w"(v))

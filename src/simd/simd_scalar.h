@@ -46,6 +46,21 @@ static inline void f64_stream(double *p, f64_vector v) { *p = v; }
 
 #include "simd/simd_half_one.h"
 
+#define bf16_element uint16_t
+#define bf16_lanes 1
+typedef float bf16_vector; /* the product, in float */
+static inline bf16_vector bf16_splat(double s)
+{
+    return fd_float_from_bfloat(fd_bfloat_from_double(s));
+}
+static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+{
+    return fd_float_from_bfloat(*p) * s;
+}
+static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return bits & 1 ? v : 0.0f; }
+static inline void bf16_store(uint16_t *p, bf16_vector v) { *p = fd_bfloat_from_float(v); }
+static inline void bf16_stream(uint16_t *p, bf16_vector v) { bf16_store(p, v); }
+
 /* For matrix products. */
 #define FD_VECTOR_REGISTERS 16
 

@@ -72,6 +72,32 @@ static inline void f64_stream(double *p, f64_vector v) { _mm_stream_pd(p, v); }
 
 #include "simd/simd_half_one.h"
 
+#define bf16_element uint16_t
+#define bf16_lanes 4
+typedef __m128 bf16_vector; /* products, in float */
+static inline bf16_vector bf16_splat(double s)
+{
+    return _mm_set1_ps(fd_float_from_bfloat(fd_bfloat_from_double(s)));
+}
+static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+{
+    const __m128i halves = _mm_loadl_epi64((const __m128i *)p);
+    return _mm_mul_ps(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), halves)), s);
+}
+static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
+/* Shifts that keep the sign, for a pack that saturates signed numbers. */
+static inline void bf16_store(uint16_t *p, bf16_vector v)
+{
+    const __m128i bits = _mm_castps_si128(v), high = _mm_srai_epi32(bits, 16);
+    const __m128i odd = _mm_and_si128(high, _mm_set1_epi32(1));
+    const __m128i sum = _mm_add_epi32(bits, _mm_add_epi32(odd, _mm_set1_epi32(0x7fff)));
+    const __m128i nan = _mm_castps_si128(_mm_cmpunord_ps(v, v));
+    const __m128i quiet = _mm_and_si128(nan, _mm_or_si128(high, _mm_set1_epi32(0x40)));
+    const __m128i rounded = _mm_or_si128(quiet, _mm_andnot_si128(nan, _mm_srai_epi32(sum, 16)));
+    _mm_storel_epi64((__m128i *)p, _mm_packs_epi32(rounded, rounded));
+}
+static inline void bf16_stream(uint16_t *p, bf16_vector v) { bf16_store(p, v); }
+
 /* For matrix products. */
 #define FD_VECTOR_REGISTERS 16
 
