@@ -7,7 +7,9 @@ import numpy
 from numpy.typing import NDArray
 
 _Bits: TypeAlias = NDArray[numpy.uint8]
-_Values: TypeAlias = NDArray[numpy.float16] | NDArray[numpy.float32] | NDArray[numpy.float64]
+_Values: TypeAlias = (
+    NDArray[numpy.float16] | NDArray[numpy.float32] | NDArray[numpy.float64] | NDArray[numpy.uint16]
+)
 _Matrix: TypeAlias = NDArray[numpy.float32] | NDArray[numpy.float64]
 _Shape: TypeAlias = tuple[int, ...]
 _Objects: TypeAlias = tuple[object, ...]
@@ -70,6 +72,19 @@ def apply_mask(
     scale: float,
     out: _Values,
 ) -> None: ...
+def dropout_at(
+    x: int,
+    dtype: int,
+    n: int,
+    key0: int,
+    key1: int,
+    draw: int,
+    threshold: int,
+    scale: float,
+    bits: int,
+    out: int,
+) -> None: ...
+def apply_mask_at(x: int, dtype: int, n: int, bits: int, scale: float, out: int) -> None: ...
 def rectify(x: _Matrix, bits: _Bits | None, scale: float, gate: _Bits) -> int: ...
 def gather(
     x: _Matrix,

@@ -22,6 +22,7 @@ cdef extern from "kernels.h" nogil:
         FD_FLOAT16
         FD_FLOAT32
         FD_FLOAT64
+        FD_BFLOAT16
     ctypedef struct fd_stream:
         uint32_t key0
         uint32_t key1
@@ -227,6 +228,13 @@ cdef inline fd_dtype dtype_of(cnp.ndarray x) except *:
     raise TypeError(f"x must be float16, float32 or float64, got {x.dtype}")
 
 
+cdef inline fd_dtype dropout_dtype_of(cnp.ndarray x) except *:
+    """The same for dropout, which knows bfloat16 as well: NumPy holds it as uint16."""
+    if cnp.PyArray_TYPE(x) == cnp.NPY_UINT16:
+        return FD_BFLOAT16
+    return dtype_of(x)
+
+
 cdef inline int split_threshold(object threshold, uint64_t *low) except -1:
     """The lower 64 bits of T; returns whether T is 2^64."""
     if threshold > 0xFFFFFFFFFFFFFFFF:
@@ -282,7 +290,7 @@ cdef int draw_and_apply(cnp.ndarray x, fd_stream stream, threshold, double scale
                         cnp.ndarray bits, cnp.ndarray out) except -1:
     cdef uint64_t low
     cdef int keep_all = split_threshold(threshold, &low)
-    cdef fd_dtype dtype = dtype_of(x)
+    cdef fd_dtype dtype = dropout_dtype_of(x)
     cdef const void *source = cnp.PyArray_DATA(x)
     cdef void *target = cnp.PyArray_DATA(out)
     cdef uint8_t *data = <uint8_t *>cnp.PyArray_DATA(bits)
@@ -314,7 +322,7 @@ def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_sha
     cdef int64_t out_strides[FD_MAX_DIMENSIONS]
     cdef int64_t mask_strides[FD_MAX_DIMENSIONS]
     cdef int dimensions = cnp.PyArray_NDIM(x)
-    cdef fd_dtype dtype = dtype_of(x)
+    cdef fd_dtype dtype = dropout_dtype_of(x)
     cdef int64_t stride = 1, extent
     cdef int axis
     for axis in range(dimensions - 1, -1, -1):
@@ -330,6 +338,23 @@ def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_sha
     with nogil:
         fd_apply_mask(dtype, dimensions, shape, source, x_strides, target, out_strides, data,
                       mask_strides, rows_per_mask, scale)
+
+
+def dropout_at(size_t x, int dtype, int64_t n, uint32_t key0, uint32_t key1, uint64_t draw,
+               threshold, double scale, size_t bits, size_t out):
+    cdef uint64_t low
+    cdef int keep_all = split_threshold(threshold, &low)
+    cdef fd_stream stream = stream_of(key0, key1, draw)
+    with nogil:
+        fd_dropout_forward(&stream, low, keep_all, <fd_dtype>dtype, <const void *>x, <void *>out, n,
+                           scale, <uint8_t *>bits)
+
+
+def apply_mask_at(size_t x, int dtype, int64_t n, size_t bits, double scale, size_t out):
+    cdef int64_t stride = 2 if dtype == FD_BFLOAT16 else 2 << dtype, mask_stride = 1
+    with nogil:
+        fd_apply_mask(<fd_dtype>dtype, 1, &n, <const char *>x, &stride, <char *>out, &stride,
+                      <const uint8_t *>bits, &mask_stride, 1, scale)
 
 
 cdef inline const uint8_t *bits_of(cnp.ndarray bits) noexcept:

@@ -38,6 +38,7 @@ References
 """
 
 from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
+from fastdrop.reference.bfloat16 import bfloat16_of, float32_of
 from fastdrop.reference.compact import (
     all_finite,
     compact_gradient,
@@ -52,7 +53,14 @@ from fastdrop.reference.compact import (
     small_matmul,
     surely_apart,
 )
-from fastdrop.reference.dropout import apply_mask, dropout_forward, dropout_fresh, rectify
+from fastdrop.reference.dropout import (
+    apply_mask,
+    apply_mask_at,
+    dropout_at,
+    dropout_forward,
+    dropout_fresh,
+    rectify,
+)
 from fastdrop.reference.matmul import (
     gather,
     masked_matmul,
@@ -80,7 +88,9 @@ __all__ = [
     "ROUNDS",
     "all_finite",
     "apply_mask",
+    "apply_mask_at",
     "bernoulli_threshold",
+    "bfloat16_of",
     "build_info",
     "compact_gradient",
     "compact_matmul",
@@ -91,10 +101,12 @@ __all__ = [
     "draw_bernoulli",
     "draw_bernoulli_rows",
     "draw_exact_count",
+    "dropout_at",
     "dropout_forward",
     "dropout_fresh",
     "every_bit",
     "exact_keep_count",
+    "float32_of",
     "gather",
     "get_num_threads",
     "isa_used",

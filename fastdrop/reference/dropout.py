@@ -6,14 +6,26 @@ References
    JMLR 15 (2014), sections 4 and 10.
 """
 
+import ctypes
 import math
 
 import numpy
 
+from fastdrop.reference.bfloat16 import bfloat16_of, float32_of
 from fastdrop.reference.bits import unpacked
 from fastdrop.reference.stream import draw_bernoulli
 
-__all__ = ["apply_mask", "dropout_forward", "dropout_fresh", "rectify"]
+__all__ = [
+    "apply_mask",
+    "apply_mask_at",
+    "dropout_at",
+    "dropout_forward",
+    "dropout_fresh",
+    "rectify",
+]
+
+# The numbers of the element types where memory is given by its address.
+DTYPES = (numpy.float16, numpy.float32, numpy.float64, numpy.uint16)
 
 
 def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
@@ -45,8 +57,8 @@ def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
 
     Parameters
     ----------
-    x : numpy.ndarray of float16, float32 or float64, any strides
-        The values.
+    x : numpy.ndarray of float16, float32, float64 or uint16, any strides
+        The values; uint16 holds the bits of bfloat16.
     mask_shape : tuple of int
         As many axes as `x`, each as long as that of `x` or 1; with ``rows_per_mask > 1`` axis 0
         has ``ceil(x.shape[0] / rows_per_mask)`` rows.
@@ -54,7 +66,8 @@ def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
         How many consecutive rows of `x` share a row of the mask.
     scale : float
         Rounded to the dtype of `x` before the product, which is computed in that dtype; for
-        float16 in float32, then rounded.
+        float16 and bfloat16 in float32, where it is exact, then rounded to nearest, ties to even.
+        (Where it is below 2^-126 and the scale below 2^-9, float32 may round it, too.)
     out : numpy.ndarray, shape and dtype of `x`, any strides
         Receives the result; may be `x`.
 
@@ -72,10 +85,59 @@ def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
         dropped = numpy.repeat(dropped, rows_per_mask, axis=0)[: x.shape[0]]
     # A dropped value may overflow or be a signalling NaN: its product is thrown away.
     with numpy.errstate(all="ignore"):
-        working_type = numpy.promote_types(x.dtype, numpy.float32)
-        factor = working_type.type(x.dtype.type(scale))
-        numpy.multiply(x, factor, out=out, dtype=working_type, casting="same_kind")
+        if x.dtype == numpy.uint16:
+            numpy.copyto(out, bfloat16_of(float32_of(x) * float32_of(bfloat16_of(scale))))
+        else:
+            working_type = numpy.promote_types(x.dtype, numpy.float32)
+            factor = working_type.type(x.dtype.type(scale))
+            numpy.multiply(x, factor, out=out, dtype=working_type, casting="same_kind")
     numpy.copyto(out, 0, where=dropped)
+
+
+def dropout_at(x, dtype, n, key0, key1, draw, threshold, scale, bits, out):
+    """`dropout_forward` on memory that belongs to somebody else, such as a tensor.
+
+    Parameters
+    ----------
+    x, bits, out : int
+        Addresses of n elements, of ``(n + 7) // 8`` bytes, and of n elements; `out` may be `x`.
+    dtype : int
+        0, 1, 2: float16, float32, float64; 3: bfloat16.
+
+    Examples
+    --------
+    >>> x, bits = numpy.arange(1.0, 6.0), numpy.empty(1, dtype=numpy.uint8)
+    >>> place = x.ctypes.data
+    >>> dropout_at(place, 2, 5, 0xB0F478BE, 0xDB2CD7E7, 0, 2**63, 2.0, bits.ctypes.data, place)
+    >>> x
+    array([ 2.,  4.,  0.,  0., 10.])
+    """
+    packed = _memory(bits, (n + 7) // 8, numpy.uint8)
+    values, result = (_memory(place, n, DTYPES[dtype]) for place in (x, out))
+    dropout_forward(values, key0, key1, draw, threshold, scale, packed, result)
+
+
+def apply_mask_at(x, dtype, n, bits, scale, out):
+    """`apply_mask` on memory that belongs to somebody else, each of n elements with its own bit.
+
+    Examples
+    --------
+    >>> x, bits = numpy.arange(1.0, 6.0), numpy.array([0b11001], dtype=numpy.uint8)
+    >>> apply_mask_at(x.ctypes.data, 2, 5, bits.ctypes.data, 2.0, x.ctypes.data)
+    >>> x
+    array([ 2.,  0.,  0.,  8., 10.])
+    """
+    packed = _memory(bits, (n + 7) // 8, numpy.uint8)
+    values, result = (_memory(place, n, DTYPES[dtype]) for place in (x, out))
+    apply_mask(values, packed, (n,), 1, scale, result)
+
+
+def _memory(address, n, dtype):
+    """An array of n elements over memory that is there already."""
+    if not n:
+        return numpy.empty(0, dtype)
+    size = n * numpy.dtype(dtype).itemsize
+    return numpy.frombuffer((ctypes.c_char * size).from_address(address), dtype)
 
 
 def rectify(x, bits, scale, gate):
