@@ -14,7 +14,13 @@ array([[2., 2., 0., 0.],
 import importlib.util
 
 from fastdrop._version import __version__
-from fastdrop.config import default_num_threads, get_num_threads, set_num_threads, show_config
+from fastdrop.config import (
+    default_num_threads,
+    follow_num_threads,
+    get_num_threads,
+    set_num_threads,
+    show_config,
+)
 from fastdrop.functional import apply_mask, dropout, dropout_backward
 from fastdrop.mask import Mask
 from fastdrop.matmul import masked_matmul, masked_matmul_backward
@@ -39,15 +45,15 @@ __all__ = [
     "show_config",
 ]
 
-set_num_threads(default_num_threads())
-del default_num_threads
+follow_num_threads(default_num_threads())
+del default_num_threads, follow_num_threads
 
 # Submodules that `import fastdrop` leaves for the first use, and names of such. What needs another
 # package is not in `__all__`, since `from fastdrop import *` would then need that package as well.
 _LAZY = {"estimators", "nn", "optim", "reference"}
 # Public doors to `fastdrop.interop`, each a module of that name beside this file, and the package
 # that each needs.
-_DOORS = {"dask": "dask", "mpi": "mpi4py"}
+_DOORS = {"dask": "dask", "mpi": "mpi4py", "torch": "torch"}
 _LAZY_NAMES = {
     "MLPClassifier": "estimators",
     "MLPRegressor": "estimators",

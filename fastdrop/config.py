@@ -19,6 +19,8 @@ __all__ = ["default_num_threads", "get_num_threads", "set_num_threads", "show_co
 
 # The kernels' own limit: a typing error should not ask the system for a million threads.
 MAX_THREADS = 4096
+# Whether somebody has said how many threads there shall be.
+_chosen = bool(os.environ.get("FASTDROP_NUM_THREADS", "").strip())
 
 
 def get_num_threads():
@@ -77,6 +79,19 @@ def set_num_threads(n):
     if not isinstance(n, numbers.Integral):  # arrays have __index__, too, whatever they hold
         raise TypeError(f"n must be an int, got {type(n).__name__}")
     kernels.set_num_threads(n)
+    global _chosen
+    _chosen = True
+
+
+def follow_num_threads(n):
+    """Set the number as long as nobody has chosen one: what a default, or a framework, asks for."""
+    if not _chosen:
+        kernels.set_num_threads(n)
+
+
+def threads_chosen():
+    """Whether the number of threads was set, by `set_num_threads` or the environment."""
+    return _chosen
 
 
 def default_num_threads(environ=None, root="/"):

@@ -9,7 +9,7 @@ import pytest
 import fastdrop
 
 # Name of a door: the package that it needs, and the module that says whether it is there.
-DOORS = {"dask": ("dask", "dask.array"), "mpi": ("mpi4py", "mpi4py")}
+DOORS = {"dask": ("dask", "dask.array"), "mpi": ("mpi4py", "mpi4py"), "torch": ("torch", "torch")}
 
 
 def run_python(code, **environment):

@@ -23,7 +23,7 @@ def blocks(path, language):
 
 
 # What a module of fastdrop.interop, or the door to it, needs to be imported.
-NEEDED = {"dask": "dask.array", "mpi": "mpi4py.MPI"}
+NEEDED = {"dask": "dask.array", "mpi": "mpi4py.MPI", "torch": "torch"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -33,8 +33,10 @@ FLOORS = [
         "fastdrop.interop.dask.",
         "fastdrop.interop.mpi",
         "fastdrop.interop.mpi.",
+        "fastdrop.interop.torch",
+        "fastdrop.interop.torch.",
     },
-    {"fastdrop.dask", "fastdrop.mpi"},  # the public doors to fastdrop.interop
+    {"fastdrop.dask", "fastdrop.mpi", "fastdrop.torch"},  # the public doors to fastdrop.interop
     {"fastdrop"},  # __init__ gathers the names of the floors below
     {"fastdrop.__main__"},
 ]
@@ -45,10 +47,10 @@ REQUIRED_PACKAGES = {"numpy"}
 # Subpackages that stand on an optional package, and are imported as a whole when they are needed.
 LAZY_SUBPACKAGES = {
     "fastdrop.estimators": {"sklearn", "scipy"},
-    "fastdrop.interop": {"dask", "mpi4py", "threadpoolctl"},
+    "fastdrop.interop": {"dask", "mpi4py", "threadpoolctl", "torch"},
 }
 # Modules that only give the names of such a subpackage, imported as late as that.
-DOORS = ("fastdrop.dask", "fastdrop.mpi")
+DOORS = ("fastdrop.dask", "fastdrop.mpi", "fastdrop.torch")
 
 MAX_LINES = 400
 

@@ -1,0 +1,44 @@
+"""Dropout for PyTorch on the CPU: modules, functions, and whole models by one call.
+
+>>> import torch, fastdrop.torch
+>>> generator = torch.manual_seed(0)
+>>> drop = fastdrop.torch.Dropout(0.5)
+>>> drop(torch.ones(2, 4)).shape
+torch.Size([2, 4])
+
+docs/guide/pytorch.md has the tour. Bottom to top: `plan` works out how a mask is drawn, `keys` where
+its key comes from, `memory` runs the kernels on tensors, `operators` tells torch's dispatcher of
+them, `function` is the short way of eager mode, `functional` are the functions users call.
+"""
+
+from fastdrop.interop import needs
+
+with needs("torch", "torch", "fastdrop.torch needs torch"):
+    import torch
+
+if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
+    raise ImportError(
+        f"fastdrop.torch needs torch 2.4 or newer, got {torch.__version__}. Install it with\n"
+        "    python -m pip install --upgrade 'fastdrop-numpy[torch]'",
+        name="torch",
+    )
+
+from fastdrop.interop.torch.functional import (  # noqa: E402
+    alpha_dropout,
+    dropout,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    feature_alpha_dropout,
+)
+from fastdrop.interop.torch.keys import repeat_masks  # noqa: E402
+
+__all__ = [
+    "alpha_dropout",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+    "repeat_masks",
+]

@@ -1,0 +1,123 @@
+"""Dropout of one tensor: which way it goes, and the short one of eager mode.
+
+torch's dispatcher costs a custom operator some 20 microseconds a call, several times what a small
+tensor takes. So an eager call on a plain tensor goes to the kernels directly, through an
+`autograd.Function`; everything that looks at operators (compilers, exporters, function transforms,
+dispatch modes, tracing) gets ``torch.ops.fastdrop``.
+"""
+
+import torch
+from torch.autograd import forward_ad
+
+from fastdrop.interop.torch import memory
+
+__all__ = ["drop", "is_plain", "through_operator"]
+
+_C = torch._C
+_PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+
+
+def _dispatch_keys(x):
+    return _C._dispatch_keys(x).raw_repr()
+
+
+def _plain_keys():
+    """The dispatch keys of dense tensors on the CPU, those made in inference mode as well."""
+    with torch.inference_mode():
+        inference = _dispatch_keys(torch.empty(0, device="cpu"))
+    with torch.inference_mode(False):
+        return {inference, _dispatch_keys(torch.empty(0, device="cpu"))}
+
+
+_PLAIN_KEYS = _plain_keys()
+
+
+def through_operator():
+    """Whether somebody looks at operators: a compiler, a tracer, a mode or a transform."""
+    return (
+        torch.compiler.is_compiling()
+        or _C._functorch.peek_interpreter_stack() is not None
+        or _C._len_torch_dispatch_stack() > 0
+        or _C._get_tracing_state() is not None
+    )
+
+
+def is_plain(x):
+    """Whether a tensor is what the kernels can read: dense, on the CPU, of a dtype they know.
+
+    Its dispatch keys tell all of it at once: device, layout, wrappers, lazy negation.
+    """
+    return type(x) in _PLAIN_TYPES and x.dtype in memory.DTYPES and _dispatch_keys(x) in _PLAIN_KEYS
+
+
+class _Dropout(torch.autograd.Function):
+    """Forward: draw and apply. Saved: the packed mask."""
+
+    @staticmethod
+    def forward(ctx, x, plan, key, draw, inplace):
+        if inplace:
+            ctx.mark_dirty(x)
+        y, bits = memory.dropped(x, plan, key, draw, x if inplace else None)
+        ctx.plan = plan
+        ctx.save_for_backward(bits)
+        if forward_ad._current_level >= 0:
+            ctx.save_for_forward(bits)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _applied(grad, ctx.saved_tensors[0], ctx.plan), None, None, None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        return _applied(tangent, ctx.saved_tensors[0], ctx.plan)
+
+
+class _Apply(torch.autograd.Function):
+    """A given mask, applied: the gradient of both, and of itself."""
+
+    @staticmethod
+    def forward(ctx, x, bits, plan):
+        ctx.plan = plan
+        ctx.save_for_backward(bits)
+        if forward_ad._current_level >= 0:
+            ctx.save_for_forward(bits)
+        return memory.apply(x, bits, plan)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _applied(grad, ctx.saved_tensors[0], ctx.plan), None, None
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        return _applied(tangent, ctx.saved_tensors[0], ctx.plan)
+
+
+def _applied(x, bits, plan):
+    if through_operator() or not is_plain(x):
+        return torch.ops.fastdrop.dropout_backward(x, bits, *plan.arguments)
+    if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and x.requires_grad):
+        return _Apply.apply(x, bits, plan)
+    return memory.apply(x, bits, plan)
+
+
+def drop(x, plan, key, draw, inplace):
+    """Dropout of a plain tensor, in eager mode; differentiable.
+
+    Parameters
+    ----------
+    x : torch.Tensor
+        See `is_plain`.
+    plan : Plan
+    key, draw : int
+    inplace : bool
+        Whether the result goes into `x`, which torch allows (no leaf that wants a gradient, no
+        element that stands for several).
+    """
+    if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and x.requires_grad):
+        return _Dropout.apply(x, plan, key, draw, inplace)
+    if inplace:
+        memory.dropped(x, plan, key, draw, x)
+        torch.autograd.graph.increment_version(x)
+        return x
+    return memory.dropped(x, plan, key, draw)[0]

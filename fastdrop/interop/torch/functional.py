@@ -1,0 +1,307 @@
+"""The dropout functions of `torch.nn.functional`, on the package's kernels.
+
+Arguments, defaults, errors, warnings, shapes and gradients are torch's. Tensors that the kernels
+cannot read (on another device, sparse, nested, of integers, subclasses) go to torch's own function.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from fastdrop.interop.torch import memory
+from fastdrop.interop.torch.elsewhere import elsewhere
+from fastdrop.interop.torch.function import drop, is_plain, through_operator
+from fastdrop.interop.torch.keys import key_of
+from fastdrop.interop.torch.plan import plan, rows_number
+
+__all__ = [
+    "alpha_dropout",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "feature_alpha_dropout",
+]
+
+# torch's own, whatever `patched` puts in their places.
+THEIRS = {name: getattr(F, name) for name in __all__}
+
+
+def dropout(
+    input, p=0.5, training=True, inplace=False, *, rows_per_mask=1, exact_count=False, rng=None
+):
+    """Zero elements of a tensor with probability `p` and multiply the others by ``1 / (1 - p)``.
+
+    `torch.nn.functional.dropout`, faster on the CPU. The gradient needs the mask only: one bit of
+    each element is saved for it.
+
+    Parameters
+    ----------
+    input : torch.Tensor, any shape and layout
+        float16, bfloat16, float32 or float64 on the CPU; anything else goes to torch's function.
+    p : float, optional
+        Probability that an element is zeroed, in [0, 1].
+    training : bool, optional
+        False returns `input`.
+    inplace : bool, optional
+        Write into `input` and return it.
+    rows_per_mask : int or "batch", optional
+        How many consecutive rows (axis 0) share one row of the mask; "batch": one for all.
+    exact_count : bool, optional
+        Zero the same number of elements in every row of the last axis: of n elements
+        ``floor((1 - p) * n + 0.5 + 1e-6)`` stay.
+    rng : None, torch.Generator, MaskStream, int, or what else `fastdrop.dropout` takes, optional
+        None: torch's default CPU generator, from which each call takes one 64-bit number, so
+        that ``torch.manual_seed`` repeats the masks. A MaskStream gives reproducible masks
+        independent of everything else. An int gives the same mask in every call.
+
+    Returns
+    -------
+    torch.Tensor, shape and dtype of `input`
+        Dropped elements are exactly 0, whatever they were (NaN and infinity too).
+
+    Raises
+    ------
+    ValueError
+        If `p`, `rows_per_mask` or `exact_count` is out of range.
+    RuntimeError
+        As torch's function does, for example if `inplace` is set for a leaf that requires a
+        gradient; if a checkpointed function draws from a MaskStream, see `repeat_masks`.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> generator = torch.manual_seed(0)
+    >>> x = torch.ones(2, 1000, requires_grad=True)
+    >>> y = fastdrop.torch.dropout(x, 0.5)
+    >>> y.sum().backward()
+    >>> torch.equal(x.grad, y)
+    True
+    """
+    if (
+        training
+        and rng is None
+        and rows_per_mask.__class__ is int
+        and rows_per_mask == 1
+        and not exact_count
+        and p.__class__ is float
+        and 0.0 < p < 1.0
+        and not inplace
+        and not has_torch_function_unary(input)
+        and not through_operator()
+        and is_plain(input)
+        and input.numel()
+    ):
+        return drop(input, plan(input.shape, p, (), 1, False, False), *key_of(None), False)
+    further = (rows_per_mask, exact_count, rng)
+    return _call(dropout, input, p, training, inplace, (), False, further)
+
+
+def alpha_dropout(
+    input, p=0.5, training=False, inplace=False, *, rows_per_mask=1, exact_count=False, rng=None
+):
+    """Alpha dropout [1]_: keeps mean and variance of what SELU makes; else as `dropout`.
+
+    Returns
+    -------
+    torch.Tensor, shape and dtype of `input`
+        Dropped elements are SELU's negative saturation value, then all are scaled and shifted.
+
+    References
+    ----------
+    .. [1] G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural
+       networks", NeurIPS 2017, section 4.
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> y = fastdrop.torch.alpha_dropout(torch.zeros(1000), 0.5, training=True)
+    >>> len(y.unique())
+    2
+    """
+    further = (rows_per_mask, exact_count, rng)
+    return _call(alpha_dropout, input, p, training, inplace, (), True, further)
+
+
+def dropout1d(
+    input, p=0.5, training=True, inplace=False, *, rows_per_mask=1, exact_count=False, rng=None
+):
+    """Zero whole channels of a tensor of shape (N, C, L) or (C, L); else as `dropout`.
+
+    The mask has one bit for each channel of each sample; ``exact_count`` drops the same number of
+    channels of every sample.
+    """
+    channels = 1 if input.dim() == 2 else 2
+    further = (rows_per_mask, exact_count, rng)
+    shared = tuple(range(channels, input.dim()))
+    return _call(dropout1d, input, p, training, inplace, shared, False, further, (2, 3), 2)
+
+
+def dropout2d(
+    input, p=0.5, training=True, inplace=False, *, rows_per_mask=1, exact_count=False, rng=None
+):
+    """Zero whole channels of a tensor of shape (N, C, H, W); else as `dropout`.
+
+    The mask has one bit for each channel of each sample; ``exact_count`` drops the same number of
+    channels of every sample. As torch does, a tensor of 3 axes is taken for (N, C, L), with a
+    warning.
+    """
+    further = (rows_per_mask, exact_count, rng)
+    shared = tuple(range(2, input.dim()))
+    return _call(dropout2d, input, p, training, inplace, shared, False, further, (4,))
+
+
+def dropout3d(
+    input, p=0.5, training=True, inplace=False, *, rows_per_mask=1, exact_count=False, rng=None
+):
+    """Zero whole channels of a tensor of shape (N, C, D, H, W) or (C, D, H, W); else as `dropout`.
+
+    The mask has one bit for each channel of each sample; ``exact_count`` drops the same number of
+    channels of every sample.
+    """
+    channels = 2 if input.dim() == 5 else 1
+    further = (rows_per_mask, exact_count, rng)
+    shared = tuple(range(channels, input.dim()))
+    return _call(dropout3d, input, p, training, inplace, shared, False, further, (4, 5), 4)
+
+
+def feature_alpha_dropout(
+    input, p=0.5, training=False, inplace=False, *, rows_per_mask=1, exact_count=False, rng=None
+):
+    """Alpha dropout of whole channels (axis 1); else as `alpha_dropout`."""
+    further = (rows_per_mask, exact_count, rng)
+    shared = tuple(range(2, input.dim()))
+    return _call(feature_alpha_dropout, input, p, training, inplace, shared, True, further)
+
+
+def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None, unbatched=None):
+    """Any dropout, in any situation.
+
+    `usual` are the numbers of axes of which torch says nothing, None if it never does; `unbatched`
+    is the one without an axis of samples.
+    """
+    theirs = THEIRS[ours.__name__]
+    rows_per_mask, exact_count, rng = further
+    only_theirs = rng is None and rows_per_mask == 1 and not exact_count
+    if has_torch_function_unary(input):
+        if only_theirs and isinstance(input, torch.Tensor):
+            return handle_torch_function(
+                theirs, (input,), input, p=p, training=training, inplace=inplace
+            )
+        return handle_torch_function(
+            ours,
+            (input,),
+            input,
+            p=p,
+            training=training,
+            inplace=inplace,
+            rows_per_mask=rows_per_mask,
+            exact_count=exact_count,
+            rng=rng,
+        )
+    dimensions = input.dim()
+    if not 0.0 <= p <= 1.0 or (shared == () and theirs in _FEATURES and dimensions < 2):
+        return theirs(input, p, training, inplace)  # which says what is wrong
+    if usual and dimensions not in usual and not torch.compiler.is_compiling():
+        # It has something to say, on the number of axes; the values do not matter.
+        theirs(torch.empty(input.shape, device="meta"), p, training)
+    if rows_per_mask != 1 and dimensions == unbatched:
+        raise ValueError(
+            f"rows_per_mask must be 1 without an axis of samples, got {rows_per_mask!r} for an "
+            f"input of {dimensions} axes"
+        )
+    if not training:
+        return input
+    p = float(p)
+    operator = through_operator()
+    if not (is_plain(input) if not operator else _is_ours(input)):
+        if only_theirs:
+            return theirs(input, p, training, inplace)
+        return elsewhere(input, p, inplace, shared, alpha, *further)
+    if operator and rng is not None and _is_recorded():
+        return _uncompiled(ours, input, p, inplace, rows_per_mask, exact_count, rng)
+    if inplace and not operator and _is_refused(input):
+        return theirs(input, p, training, inplace)  # which says why
+    if operator:
+        return _operated(input, p, inplace, shared, alpha, *further)
+    layout = plan(input.shape, p, shared, rows_per_mask, bool(exact_count), alpha)
+    key, draw = (0, 0) if rng is None and p in (0.0, 1.0) else key_of(rng)
+    if p == 0.0 or input.numel() == 0:
+        return input
+    return drop(input, layout, key, draw, inplace)
+
+
+_FEATURES = {THEIRS[name] for name in THEIRS if name not in ("dropout", "alpha_dropout")}
+
+
+def _operated(input, p, inplace, shared, alpha, rows_per_mask, exact_count, rng):
+    """The same by way of the operator."""
+    key, draw = (None, 0) if rng is None else key_of(rng)
+    if p == 0.0:
+        return input
+    if key is not None and key >> 63:
+        key -= 1 << 64  # an operator's int has a sign
+    x = _of_every_sample(input)
+    layout = (p, shared, rows_number(rows_per_mask), bool(exact_count), alpha)
+    y, _ = torch.ops.fastdrop.dropout(x, *layout, key, draw)
+    return input.copy_(y) if inplace else y
+
+
+def _of_every_sample(input):
+    """Inside vmap, a tensor that is the same in all samples as one that need not be.
+
+    A random number of torch's own decides: under vmap it exists once or for every sample, or is an
+    error, as the caller said.
+    """
+    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack():
+        return input * torch.rand((), dtype=input.dtype).ge(0)
+    return input
+
+
+def _is_ours(input):
+    """Whether the operator takes a tensor, which may be a compiler's or a transform's."""
+    return (
+        input.device.type == "cpu"
+        and input.layout is torch.strided
+        and input.dtype in memory.DTYPES
+        and not input.is_nested
+    )
+
+
+def _is_recorded():
+    """Whether what happens now will be repeated without us: then a number would be a constant."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+    )
+
+
+def _is_refused(input):
+    """Whether torch does not write into a tensor."""
+    return (input.requires_grad and input.is_leaf and torch.is_grad_enabled()) or (
+        not input.is_contiguous() and torch._debug_has_internal_overlap(input) == 1
+    )
+
+
+def _uncompiled(ours, input, p, inplace, rows_per_mask, exact_count, rng):
+    """Drawing from a stream moves it, which no compiled graph does: between two graphs."""
+    if not torch.compiler.is_compiling():
+        raise RuntimeError(
+            f"rng: {type(rng).__name__} cannot be traced or exported, its next draw would become a "
+            "constant; leave rng out, so that the mask comes from torch's generator"
+        )
+    return _between_graphs(ours, input, p, inplace, rows_per_mask, exact_count, rng)
+
+
+@torch.compiler.disable
+def _between_graphs(ours, input, p, inplace, rows_per_mask, exact_count, rng):
+    return ours(
+        input,
+        p,
+        True,
+        inplace,
+        rows_per_mask=rows_per_mask,
+        exact_count=exact_count,
+        rng=rng,
+    )

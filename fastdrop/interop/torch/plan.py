@@ -1,0 +1,85 @@
+"""What a call of dropout has to know before it sees a value: worked out once, then remembered."""
+
+import functools
+import math
+
+from fastdrop.arguments import mask_plan, threshold
+
+__all__ = ["Plan", "plan", "rows_number"]
+
+# Of SELU: what its dropped units are set to, with the sign changed.
+ALPHA = 1.7580993408473766
+
+
+class Plan:
+    """How the mask of one shape is drawn and applied.
+
+    Attributes
+    ----------
+    plain : bool
+        Every element has its own bit, independent of the others.
+    mask_shape : tuple of int
+        The mask's own shape, as many axes as the tensor.
+    rows_per_mask : int
+        As the kernels want it.
+    elements, bytes : int
+        Of the mask, and of its packed bits.
+    threshold : int
+        The keep probability in units of 2**-64.
+    kept : int or None
+        Kept elements of a row, of exact counts.
+    scale : float
+        The factor on kept values.
+    arguments : tuple
+        As the operators take them: p, shared axes, rows per mask, exact count, alpha.
+    before, after : float
+        Added to the tensor before the mask is applied, and to the result: of alpha dropout.
+    """
+
+    __slots__ = (
+        "after",
+        "arguments",
+        "before",
+        "bytes",
+        "elements",
+        "kept",
+        "mask_shape",
+        "plain",
+        "rows_per_mask",
+        "scale",
+        "threshold",
+    )
+
+    def __init__(self, shape, p, shared_axes, rows_per_mask, exact_count, alpha):
+        self.arguments = (p, shared_axes, rows_number(rows_per_mask), exact_count, alpha)
+        keep = 1.0 - p
+        layout = mask_plan(shape, shared_axes, rows_per_mask)
+        self.plain = not shared_axes and rows_per_mask == 1 and not exact_count
+        self.mask_shape = layout.shape
+        most = max(shape[0], 1) if shape else 1
+        self.rows_per_mask = 1 if rows_per_mask in (1, "batch") else min(rows_per_mask, most)
+        self.elements = math.prod(layout.shape)
+        self.bytes = -(-self.elements // 8)
+        self.threshold = threshold(keep)
+        self.kept = None
+        if exact_count:
+            _, self.kept, inverse = layout.exact_count(keep)
+            keep = 1.0 / inverse if inverse else 0.0
+        elif not self.threshold:
+            keep = 0.0
+        self.before = self.after = 0.0
+        self.scale = 1.0 / keep if keep else 0.0
+        if alpha and keep:
+            dropped = 1.0 - keep
+            self.scale = 1.0 / math.sqrt((ALPHA**2 * dropped + 1.0) * keep)
+            self.before = ALPHA
+            self.after = ALPHA * self.scale * (dropped - 1.0)
+
+
+def rows_number(rows_per_mask):
+    """The int that stands for an argument `rows_per_mask` in the operators: 0 for "batch"."""
+    return 0 if rows_per_mask == "batch" else rows_per_mask
+
+
+# A model has some hundred of them; a training run with many lengths of sequences some thousand.
+plan = functools.lru_cache(maxsize=8192)(Plan)
