@@ -84,9 +84,8 @@ def set_num_threads(n):
 
 
 def follow_num_threads(n):
-    """Set the number as long as nobody has chosen one: what a default, or a framework, asks for."""
-    if not _chosen:
-        kernels.set_num_threads(n)
+    """Set the number without the user's having chosen it: a default, or a framework's number."""
+    kernels.set_num_threads(n)
 
 
 def threads_chosen():

@@ -6,9 +6,9 @@
 >>> drop(torch.ones(2, 4)).shape
 torch.Size([2, 4])
 
-docs/guide/pytorch.md has the tour. Bottom to top: `plan` works out how a mask is drawn, `keys` where
-its key comes from, `memory` runs the kernels on tensors, `operators` tells torch's dispatcher of
-them, `function` is the short way of eager mode, `functional` are the functions users call.
+docs/guide/pytorch.md has the tour. Bottom to top: `plan` works out how a mask is drawn, `keys`
+where its key comes from, `memory` runs the kernels on tensors, `operators` tells torch's dispatcher
+of them, `function` is the short way of eager mode, `functional` has the functions users call.
 """
 
 from fastdrop.interop import needs
@@ -23,7 +23,7 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
         name="torch",
     )
 
-from fastdrop.interop.torch.functional import (  # noqa: E402
+from fastdrop.interop.torch.functional import (
     alpha_dropout,
     dropout,
     dropout1d,
@@ -31,7 +31,7 @@ from fastdrop.interop.torch.functional import (  # noqa: E402
     dropout3d,
     feature_alpha_dropout,
 )
-from fastdrop.interop.torch.keys import repeat_masks  # noqa: E402
+from fastdrop.interop.torch.keys import repeat_masks
 
 __all__ = [
     "alpha_dropout",

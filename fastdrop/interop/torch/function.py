@@ -3,13 +3,13 @@
 torch's dispatcher costs a custom operator some 20 microseconds a call, several times what a small
 tensor takes. So an eager call on a plain tensor goes to the kernels directly, through an
 `autograd.Function`; everything that looks at operators (compilers, exporters, function transforms,
-dispatch modes, tracing) gets ``torch.ops.fastdrop``.
+dispatch modes, tracing) gets ``torch.ops.fastdrop``, or its form for transforms.
 """
 
 import torch
 from torch.autograd import forward_ad
 
-from fastdrop.interop.torch import memory
+from fastdrop.interop.torch import memory, operators, transforms
 
 __all__ = ["drop", "is_plain", "through_operator"]
 
@@ -36,7 +36,7 @@ def through_operator():
     """Whether somebody looks at operators: a compiler, a tracer, a mode or a transform."""
     return (
         torch.compiler.is_compiling()
-        or _C._functorch.peek_interpreter_stack() is not None
+        or transforms.inside_transform()
         or _C._len_torch_dispatch_stack() > 0
         or _C._get_tracing_state() is not None
     )
@@ -95,7 +95,9 @@ class _Apply(torch.autograd.Function):
 
 def _applied(x, bits, plan):
     if through_operator() or not is_plain(x):
-        return torch.ops.fastdrop.dropout_backward(x, bits, *plan.arguments)
+        if transforms.inside_transform() and not torch.compiler.is_compiling():
+            return transforms.Apply.apply(x, bits, *plan.arguments)
+        return operators.dropout_backward(x, bits, *plan.arguments)
     if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and x.requires_grad):
         return _Apply.apply(x, bits, plan)
     return memory.apply(x, bits, plan)

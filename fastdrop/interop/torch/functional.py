@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from fastdrop.interop.torch import memory
+from fastdrop.interop.torch import memory, operators, transforms
 from fastdrop.interop.torch.elsewhere import elsewhere
 from fastdrop.interop.torch.function import drop, is_plain, through_operator
 from fastdrop.interop.torch.keys import key_of
@@ -184,7 +184,9 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
     rows_per_mask, exact_count, rng = further
     only_theirs = rng is None and rows_per_mask == 1 and not exact_count
     if has_torch_function_unary(input):
-        if only_theirs and isinstance(input, torch.Tensor):
+        # A subclass may know torch's function; a mode, or what stands for a tensor, gets ours.
+        overrides = type(input).__torch_function__ is not torch.Tensor.__torch_function__
+        if only_theirs and overrides and isinstance(input, torch.Tensor):
             return handle_torch_function(
                 theirs, (input,), input, p=p, training=training, inplace=inplace
             )
@@ -241,21 +243,13 @@ def _operated(input, p, inplace, shared, alpha, rows_per_mask, exact_count, rng)
         return input
     if key is not None and key >> 63:
         key -= 1 << 64  # an operator's int has a sign
-    x = _of_every_sample(input)
     layout = (p, shared, rows_number(rows_per_mask), bool(exact_count), alpha)
-    y, _ = torch.ops.fastdrop.dropout(x, *layout, key, draw)
+    if transforms.inside_transform() and not torch.compiler.is_compiling():
+        x = transforms.of_every_sample(input)
+        y, _ = transforms.Dropout.apply(x, *layout, key, draw)
+    else:
+        y, _ = operators.dropout(input, *layout, key, draw)
     return input.copy_(y) if inplace else y
-
-
-def _of_every_sample(input):
-    """Inside vmap, a tensor that is the same in all samples as one that need not be.
-
-    A random number of torch's own decides: under vmap it exists once or for every sample, or is an
-    error, as the caller said.
-    """
-    if not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack():
-        return input * torch.rand((), dtype=input.dtype).ge(0)
-    return input
 
 
 def _is_ours(input):

@@ -2,7 +2,8 @@
 
 Two of them. ``dropout`` returns the result and the packed mask; ``dropout_backward`` applies such a
 mask, is linear, and its own backward. Both are functional: nothing is a view, nothing is mutated.
-Eager calls of the public functions take a shorter way, in function.py, to the same kernels.
+Eager calls of the public functions take a shorter way, in function.py, to the same kernels; function
+transforms go by way of transforms.py.
 """
 
 import torch
@@ -11,7 +12,7 @@ from fastdrop.interop.torch.keys import torch_key
 from fastdrop.interop.torch.memory import apply, dropped
 from fastdrop.interop.torch.plan import plan
 
-__all__ = []
+__all__ = ["dropout", "dropout_backward", "save_given_mask", "save_mask"]
 
 # rows_per_mask is an int in a schema: 0 stands for "batch".
 _LAYOUT = "float p, int[] shared_axes=[], int rows_per_mask=1, bool exact_count=False"
@@ -26,6 +27,10 @@ _library.define(
     f"dropout_backward(Tensor grad, Tensor bits, {_LAYOUT}, bool alpha=False) -> Tensor",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
+
+
+dropout = torch.ops.fastdrop.dropout.default
+dropout_backward = torch.ops.fastdrop.dropout_backward.default
 
 
 def _plan(x, p, shared_axes, rows_per_mask, exact_count, alpha):
@@ -63,98 +68,32 @@ def _(grad, bits, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=F
     return torch.empty_like(grad)
 
 
-def _save_mask(ctx, inputs, output):
+def save_mask(ctx, inputs, output):
+    """What `dropout` keeps for its backward pass."""
     ctx.layout = inputs[1:6]
     ctx.save_for_backward(output[1])
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
-def _save_given_mask(ctx, inputs, output):
+def save_given_mask(ctx, inputs, output):
+    """What `dropout_backward` keeps for its own."""
     ctx.layout = inputs[2:]
     ctx.save_for_backward(inputs[1])
 
 
 def _gradient(ctx, grad):
     (bits,) = ctx.saved_tensors
-    return None if grad is None else torch.ops.fastdrop.dropout_backward(grad, bits, *ctx.layout)
+    return None if grad is None else dropout_backward(grad, bits, *ctx.layout)
 
 
 torch.library.register_autograd(
     "fastdrop::dropout",
     lambda ctx, grad, _: (_gradient(ctx, grad), *[None] * 7),
-    setup_context=_save_mask,
+    setup_context=save_mask,
 )
 torch.library.register_autograd(
     "fastdrop::dropout_backward",
     lambda ctx, grad: (_gradient(ctx, grad), *[None] * 6),
-    setup_context=_save_given_mask,
+    setup_context=save_given_mask,
 )
-
-
-def _shared_by_all(x, shared_axes, rows_per_mask):
-    """The axes of a mask that all samples share, where axis 0 of `x` numbers them."""
-    axes = {0, *(axis % (x.dim() - 1) + 1 for axis in shared_axes)}
-    return sorted(axes | ({1} if rows_per_mask == 0 else set()))
-
-
-def _dropout_batched(info, in_dims, x, p, shared_axes, rows, exact, alpha, key, draw):
-    """vmap: of every sample its own mask ("different"), or one for all ("same")."""
-    x = x.movedim(in_dims[0], 0)
-    if info.randomness == "same":
-        if rows in (0, 1):
-            axes = _shared_by_all(x, shared_axes, rows)
-            y, bits = torch.ops.fastdrop.dropout(x, p, axes, 1, exact, alpha, key, draw)
-            return (y, bits), (0, None)
-        key = torch_key() if key is None else key
-    elif info.randomness != "different":
-        raise RuntimeError(
-            'vmap: dropout is random; say randomness="different" or randomness="same" to vmap'
-        )
-    elif key is not None:
-        raise RuntimeError(
-            'rng: a call draws one mask of a MaskStream; with it, vmap needs randomness="same"'
-        )
-    layout = (p, shared_axes, rows, exact, alpha, key, draw)
-    parts = [torch.ops.fastdrop.dropout(sample, *layout) for sample in x.unbind(0)]
-    y, bits = (torch.stack(part) for part in zip(*parts, strict=True))
-    return (y, bits), (0, 0)
-
-
-def _backward_batched(info, in_dims, grad, bits, p, shared_axes, rows, exact, alpha):
-    if in_dims[1] is None and rows in (0, 1):
-        grad = grad.movedim(in_dims[0], 0)
-        axes = _shared_by_all(grad, shared_axes, rows)
-        return torch.ops.fastdrop.dropout_backward(grad, bits, p, axes, 1, exact, alpha), 0
-    samples = info.batch_size
-    grads, masks = (
-        part.movedim(dim, 0).unbind(0) if dim is not None else [part] * samples
-        for part, dim in ((grad, in_dims[0]), (bits, in_dims[1]))
-    )
-    layout = (p, shared_axes, rows, exact, alpha)
-    parts = [
-        torch.ops.fastdrop.dropout_backward(one, mask, *layout)
-        for one, mask in zip(grads, masks, strict=True)
-    ]
-    return torch.stack(parts), 0
-
-
-def _with_defaults(rule, defaults):
-    """The rule, called with all arguments: torch leaves out those that equal their defaults."""
-
-    def call(info, in_dims, *arguments):
-        return rule(info, in_dims, *arguments, *defaults[len(arguments) :])
-
-    return call
-
-
-if hasattr(torch.library, "register_vmap"):  # from torch 2.5 on
-    _LAYOUT_DEFAULTS = ((), 1, False, False)
-    torch.library.register_vmap(
-        "fastdrop::dropout",
-        _with_defaults(_dropout_batched, (None, None, *_LAYOUT_DEFAULTS, None, 0)),
-    )
-    torch.library.register_vmap(
-        "fastdrop::dropout_backward",
-        _with_defaults(_backward_batched, (None, None, None, *_LAYOUT_DEFAULTS)),
-    )
