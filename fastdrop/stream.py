@@ -235,7 +235,7 @@ class MaskStream:
 
     @property
     def state(self):
-        """dict: all that determines what the stream draws and spawns; see `from_state`."""
+        """dict: all that determines what the stream draws and spawns; settable; see `from_state`."""
         sequence = self._seed_sequence
         return {
             "entropy": sequence.entropy,
@@ -244,6 +244,13 @@ class MaskStream:
             "n_children_spawned": sequence.n_children_spawned,
             "position": self._position,
         }
+
+    @state.setter
+    def state(self, state):
+        other = MaskStream.from_state(state)
+        with _lock:
+            for name in ("_seed_sequence", "_key0", "_key1", "_position"):
+                setattr(self, name, getattr(other, name))
 
     @classmethod
     def from_state(cls, state):

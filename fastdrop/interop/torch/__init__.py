@@ -23,6 +23,7 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 4):
         name="torch",
     )
 
+from fastdrop.interop.torch.attention import scaled_dot_product_attention
 from fastdrop.interop.torch.functional import (
     alpha_dropout,
     dropout,
@@ -32,13 +33,33 @@ from fastdrop.interop.torch.functional import (
     feature_alpha_dropout,
 )
 from fastdrop.interop.torch.keys import repeat_masks
+from fastdrop.interop.torch.modules import (
+    AlphaDropout,
+    Dropout,
+    Dropout1d,
+    Dropout2d,
+    Dropout3d,
+    FeatureAlphaDropout,
+)
+from fastdrop.interop.torch.patch import patched
+from fastdrop.interop.torch.replace import replace_dropout, restore_dropout
 
 __all__ = [
+    "AlphaDropout",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "FeatureAlphaDropout",
     "alpha_dropout",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "feature_alpha_dropout",
+    "patched",
     "repeat_masks",
+    "replace_dropout",
+    "restore_dropout",
+    "scaled_dot_product_attention",
 ]

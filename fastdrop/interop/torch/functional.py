@@ -185,8 +185,7 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
     only_theirs = rng is None and rows_per_mask == 1 and not exact_count
     if has_torch_function_unary(input):
         # A subclass may know torch's function; a mode, or what stands for a tensor, gets ours.
-        overrides = type(input).__torch_function__ is not torch.Tensor.__torch_function__
-        if only_theirs and overrides and isinstance(input, torch.Tensor):
+        if only_theirs and isinstance(input, torch.Tensor) and _overrides(type(input)):
             return handle_torch_function(
                 theirs, (input,), input, p=p, training=training, inplace=inplace
             )
@@ -259,6 +258,14 @@ def _is_ours(input):
         and input.layout is torch.strided
         and input.dtype in memory.DTYPES
         and not input.is_nested
+    )
+
+
+def _overrides(tensor_type):
+    """Whether a subclass has something of its own to do for a function."""
+    return tensor_type.__torch_function__ not in (
+        torch.Tensor.__torch_function__,
+        torch._C._disabled_torch_function_impl,
     )
 
 

@@ -2,8 +2,8 @@
 
 Two of them. ``dropout`` returns the result and the packed mask; ``dropout_backward`` applies such a
 mask, is linear, and its own backward. Both are functional: nothing is a view, nothing is mutated.
-Eager calls of the public functions take a shorter way, in function.py, to the same kernels; function
-transforms go by way of transforms.py.
+Eager calls of the public functions take a shorter way, in function.py, to the same kernels; the
+transforms of torch.func go by way of transforms.py.
 """
 
 import torch

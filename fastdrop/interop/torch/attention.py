@@ -1,0 +1,81 @@
+"""Scaled dot-product attention with dropout: torch's products and softmax, fastdrop's dropout."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import has_torch_function
+
+from fastdrop.interop.torch import functional
+from fastdrop.interop.torch.function import is_plain, through_operator
+
+__all__ = ["scaled_dot_product_attention"]
+
+THEIRS = F.scaled_dot_product_attention
+
+
+def scaled_dot_product_attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    """`torch.nn.functional.scaled_dot_product_attention`, faster with dropout on the CPU.
+
+    With ``dropout_p > 0`` torch has no fused kernel on the CPU: it multiplies, takes the softmax,
+    drops and multiplies, and the dropout takes most of the time. Here it does not. Without dropout,
+    on other devices and for what is no plain tensor, this is torch's own function.
+
+    Parameters
+    ----------
+    query : torch.Tensor, shape (..., heads, target, features)
+    key : torch.Tensor, shape (..., heads, source, features)
+    value : torch.Tensor, shape (..., heads, source, value_features)
+    attn_mask : torch.Tensor, optional
+        Broadcasts to (..., heads, target, source): of bool, True where attention is allowed, or
+        of numbers to be added.
+    dropout_p, is_causal, scale, enable_gqa : optional
+        As torch's function takes them.
+
+    Returns
+    -------
+    torch.Tensor, shape (..., heads, target, value_features)
+
+    Examples
+    --------
+    >>> import torch, fastdrop.torch
+    >>> x = torch.randn(2, 4, 10, 8)
+    >>> fastdrop.torch.scaled_dot_product_attention(x, x, x, dropout_p=0.1).shape
+    torch.Size([2, 4, 10, 8])
+    """
+    tensors = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
+    if (
+        not 0.0 < dropout_p < 1.0
+        or has_torch_function(tensors)
+        or not all(tensor.device.type == "cpu" and not tensor.is_nested for tensor in tensors)
+        or (attn_mask is not None and is_causal)
+        or not (through_operator() or all(is_plain(tensor) for tensor in tensors[:3]))
+        or len({tensor.dtype for tensor in tensors[:3]}) != 1
+        or min(tensor.dim() for tensor in tensors[:3]) < 2
+    ):
+        return THEIRS(
+            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+    if enable_gqa:
+        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
+        value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if is_causal:
+        rows, columns = scores.shape[-2:]
+        attn_mask = torch.ones(rows, columns, dtype=torch.bool, device="cpu").tril()
+    if attn_mask is None:
+        weights = torch.softmax(scores, -1)
+    elif attn_mask.dtype == torch.bool:
+        weights = _allowed_softmax(scores, attn_mask)
+    else:
+        weights = torch.softmax(scores + attn_mask, -1)
+    return functional.dropout(weights, dropout_p) @ value
+
+
+def _allowed_softmax(scores, allowed):
+    """Softmax over what is allowed; 0, as torch has it, in rows where nothing is."""
+    weights = torch.softmax(scores.masked_fill(~allowed, -math.inf), -1)
+    return weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
