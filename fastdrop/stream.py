@@ -235,7 +235,7 @@ class MaskStream:
 
     @property
     def state(self):
-        """dict: all that determines what the stream draws and spawns; settable; see `from_state`."""
+        """dict: all that determines what the stream draws and spawns; can be set."""
         sequence = self._seed_sequence
         return {
             "entropy": sequence.entropy,

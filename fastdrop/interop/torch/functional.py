@@ -201,7 +201,7 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
             rng=rng,
         )
     dimensions = input.dim()
-    if not 0.0 <= p <= 1.0 or (shared == () and theirs in _FEATURES and dimensions < 2):
+    if p < 0.0 or p > 1.0 or p != p or (shared == () and theirs in _FEATURES and dimensions < 2):
         return theirs(input, p, training, inplace)  # which says what is wrong
     if usual and dimensions not in usual and not torch.compiler.is_compiling():
         # It has something to say, on the number of axes; the values do not matter.

@@ -66,7 +66,7 @@ def dropped(x, plan, key, draw, out=None):
 def draw_bits(plan, key, draw):
     """Draw a mask alone."""
     bits = torch.empty(plan.bytes, dtype=torch.uint8, device="cpu")
-    shape, starts = plan.mask_shape, (0,) * len(plan.mask_shape)
+    shape, starts = plan.drawn_shape, (0,) * len(plan.drawn_shape)
     if plan.kept is None:
         drawing, parameter = kernels.draw_bernoulli, plan.threshold
     else:

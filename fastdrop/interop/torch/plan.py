@@ -20,6 +20,8 @@ class Plan:
         Every element has its own bit, independent of the others.
     mask_shape : tuple of int
         The mask's own shape, as many axes as the tensor.
+    drawn_shape : tuple of int
+        The same without the axes of one element behind the rows of an exact count.
     rows_per_mask : int
         As the kernels want it.
     elements, bytes : int
@@ -41,6 +43,7 @@ class Plan:
         "arguments",
         "before",
         "bytes",
+        "drawn_shape",
         "elements",
         "kept",
         "mask_shape",
@@ -54,6 +57,7 @@ class Plan:
         self.arguments = (p, shared_axes, rows_number(rows_per_mask), exact_count, alpha)
         keep = 1.0 - p
         layout = mask_plan(shape, shared_axes, rows_per_mask)
+        self.drawn_shape = layout.shape
         self.plain = not shared_axes and rows_per_mask == 1 and not exact_count
         self.mask_shape = layout.shape
         most = max(shape[0], 1) if shape else 1
@@ -63,7 +67,8 @@ class Plan:
         self.threshold = threshold(keep)
         self.kept = None
         if exact_count:
-            _, self.kept, inverse = layout.exact_count(keep)
+            row_axis, self.kept, inverse = layout.exact_count(keep)
+            self.drawn_shape = layout.shape[: row_axis + 1]
             keep = 1.0 / inverse if inverse else 0.0
         elif not self.threshold:
             keep = 0.0
