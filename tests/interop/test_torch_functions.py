@@ -55,7 +55,7 @@ def tensors(shape, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.999])
 def test_values_are_those_of_the_reference_mask(dtype, p):
-    for shape in [(), (1,), (7,), (3, 50), (4, 6, 5, 3), (300, 1000)]:
+    for shape in [(), (1,), (7,), (3, 50), (4, 6, 5, 3), (30, 1000)]:
         for layout, x in tensors(shape, dtype) if len(shape) > 1 else [("", torch.ones(shape))]:
             kept = kept_by_reference(shape, p, 3)
             leaf = x.detach().requires_grad_()
@@ -125,16 +125,14 @@ def test_tensors_without_axes_and_without_elements():
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("p", [0.2, 0.7])
 def test_distribution_is_that_of_torch(name, p):
-    """Means and variances of many outputs, and how many values are dropped together."""
-    shape = {"dropout1d": (400, 50, 4), "dropout3d": (100, 50, 1, 2, 2)}.get(name, (400, 50, 2, 2))
+    """Means and variances of many outputs, how many are dropped, and whether whole channels are."""
+    shape = {"dropout1d": (400, 50, 4), "dropout3d": (400, 50, 1, 2, 2)}.get(name, (400, 50, 2, 2))
     x = torch.randn(shape)
     torch.manual_seed(5)
     ours = getattr(ft, name)(x, p, training=True)
     theirs = getattr(F, name)(x, p, training=True)
     share = abs(ours.mean() - theirs.mean()).item(), abs(ours.std() - theirs.std()).item()
     assert max(share) < 0.1
-    values, expected = (y[~torch.isin(y, x)].unique().numel() for y in (ours, theirs))
-    assert abs(values - expected) < 0.1 * expected + 600
     flat = [(y == y.flatten().mode().values).reshape(*shape[:2], -1) for y in (ours, theirs)]
     assert abs(flat[0].float().mean() - flat[1].float().mean()) < 0.02
     whole = [same.all(-1) | ~same.any(-1) for same in flat]
@@ -151,8 +149,8 @@ def test_alpha_dropout_formula(name, dtype):
     p, alpha = 0.3, 1.7580993408473766
     shape = (4, 60, 5)
     mask_shape = shape if name == "alpha_dropout" else (4, 60, 1)
-    kept = kept_by_reference(shape, p, 2, mask_shape)
     x = torch.randn(shape, dtype=torch.float64).to(dtype).requires_grad_()
+    kept = kept_by_reference(shape, p, 2, mask_shape)
     y = getattr(ft, name)(x, p, training=True)
     a = ((alpha**2 * p + 1) * (1 - p)) ** -0.5
     expected = torch.where(kept, a * x.double(), -alpha * a) + alpha * a * p
@@ -206,13 +204,15 @@ def test_errors_and_warnings_are_those_of_torch(name):
             assert outcome(ours, x, 0.5, training) == outcome(theirs, x, 0.5, training)
     for x in (torch.arange(24).reshape(2, 3, 4), torch.ones(2, 3, 4, dtype=torch.bool)):
         assert outcome(ours, x, 0.5, True) == outcome(theirs, x, 0.5, True)
-    leaf = torch.ones(2, 3, 4, requires_grad=True)
-    expanded = torch.ones(2, 3, 1).expand(2, 3, 4)
-    for x in (leaf, expanded):
-        expected = outcome(theirs, x, 0.5, True, True)
+    for make in (
+        lambda: torch.ones(2, 3, 4, requires_grad=True),
+        lambda: torch.ones(2, 3, 1).expand(2, 3, 4),
+    ):
+        expected = outcome(theirs, make(), 0.5, True, True)
         assert expected[0] is not None
+        x = make()
         assert outcome(ours, x, 0.5, True, True) == expected
-    assert torch.equal(leaf.detach(), torch.ones(2, 3, 4))
+        assert (x == 1).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -203,6 +203,11 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
     dimensions = input.dim()
     if p < 0.0 or p > 1.0 or p != p or (shared == () and theirs in _FEATURES and dimensions < 2):
         return theirs(input, p, training, inplace)  # which says what is wrong
+    operator = through_operator()
+    readable = _is_ours(input) if operator else is_plain(input)
+    refused = inplace and training and not operator and _is_refused(input)
+    if (only_theirs and not readable) or refused:
+        return theirs(input, p, training, inplace)
     if usual and dimensions not in usual and not torch.compiler.is_compiling():
         # It has something to say, on the number of axes; the values do not matter.
         theirs(torch.empty(input.shape, device="meta"), p, training)
@@ -214,15 +219,10 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
     if not training:
         return input
     p = float(p)
-    operator = through_operator()
-    if not (is_plain(input) if not operator else _is_ours(input)):
-        if only_theirs:
-            return theirs(input, p, training, inplace)
+    if not readable:
         return elsewhere(input, p, inplace, shared, alpha, *further)
     if operator and rng is not None and _is_recorded():
-        return _uncompiled(ours, input, p, inplace, rows_per_mask, exact_count, rng)
-    if inplace and not operator and _is_refused(input):
-        return theirs(input, p, training, inplace)  # which says why
+        return _uncompiled(ours, input, p, inplace, *further)
     if operator:
         return _operated(input, p, inplace, shared, alpha, *further)
     layout = plan(input.shape, p, shared, rows_per_mask, bool(exact_count), alpha)
