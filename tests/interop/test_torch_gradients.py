@@ -223,13 +223,9 @@ def test_compile_without_a_graph_break():
         return torch.nn.functional.dropout(model(x), 0.2)
 
     with ft.patched():
-        compiled = torch.compile(
-            lambda x: torch.nn.functional.dropout(model(x), 0.2),
-            fullgraph=True,
-            backend="aot_eager",
-        )
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
         results = []
-        for function in (lambda x: torch.nn.functional.dropout(model(x), 0.2), compiled):
+        for call in (function, compiled):
             torch.manual_seed(0)
             y = call(x)
             results.append([y, *torch.autograd.grad(y.sum(), [x, *model.parameters()])])
