@@ -28,7 +28,6 @@
 #define FD_BLOCK_BYTES 16     /* the same, packed */
 #define FD_MAX_DIMENSIONS 66  /* NumPy's 64, one for rows_per_mask, one to spare */
 
-/* Dropout knows them all; tables of kernels that know two or three of them end before the last. */
 typedef enum { FD_FLOAT16, FD_FLOAT32, FD_FLOAT64, FD_BFLOAT16, FD_DROPOUT_DTYPES } fd_dtype;
 
 static inline int64_t fd_element_bytes(fd_dtype dtype)
