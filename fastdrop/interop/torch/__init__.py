@@ -33,6 +33,7 @@ from fastdrop.interop.torch.functional import (
     feature_alpha_dropout,
 )
 from fastdrop.interop.torch.keys import repeat_masks
+from fastdrop.interop.torch.linear import LinearDropout
 from fastdrop.interop.torch.modules import (
     AlphaDropout,
     Dropout,
@@ -51,6 +52,7 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "FeatureAlphaDropout",
+    "LinearDropout",
     "alpha_dropout",
     "dropout",
     "dropout1d",
