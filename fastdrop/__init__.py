@@ -20,6 +20,7 @@ from fastdrop.config import (
     get_num_threads,
     set_num_threads,
     show_config,
+    stop_threads,
 )
 from fastdrop.functional import apply_mask, dropout, dropout_backward
 from fastdrop.mask import Mask
@@ -43,6 +44,7 @@ __all__ = [
     "save",
     "set_num_threads",
     "show_config",
+    "stop_threads",
 ]
 
 follow_num_threads(default_num_threads())

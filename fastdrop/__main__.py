@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def main(arguments=None):
     arguments : list of str, optional
         Instead of ``sys.argv[1:]``.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows ASCII only gets escapes
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:  # before or after the training
+        return 130
+    except BrokenPipeError:  # `fastdrop info | head -1`: whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as of a process that SIGPIPE ended
+
+
+def _run(arguments):
     demo = load_demo()
     parser = build_parser(demo)
     options, unknown = parser.parse_known_args(arguments)
@@ -70,13 +87,10 @@ def main(arguments=None):
         return 1
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    try:
-        if options.command == "info":
-            show_config()
-            return 0
-        return demo.run_demo(options)
-    except KeyboardInterrupt:  # before or after the training
-        return 130
+    if options.command == "info":
+        show_config()
+        return 0
+    return demo.run_demo(options)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ cdef extern from "kernels.h" nogil:
     int fd_has_threads()
     int fd_get_num_threads()
     void fd_set_num_threads(int threads)
+    void fd_stop_threads()
     void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all,
                            int dimensions, const int64_t *shape, const int64_t *starts,
                            const int64_t *stops, uint8_t *bits)
@@ -904,6 +905,11 @@ def set_num_threads(n):
     if not 1 <= n <= 4096:
         raise ValueError(f"n must be between 1 and 4096, got {n}")
     fd_set_num_threads(n)
+
+
+def stop_threads():
+    with nogil:
+        fd_stop_threads()
 
 
 def select_isa(name):

@@ -15,7 +15,13 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop._version import __version__
 
-__all__ = ["default_num_threads", "get_num_threads", "set_num_threads", "show_config"]
+__all__ = [
+    "default_num_threads",
+    "get_num_threads",
+    "set_num_threads",
+    "show_config",
+    "stop_threads",
+]
 
 # The kernels' own limit: a typing error should not ask the system for a million threads.
 MAX_THREADS = 4096
@@ -48,8 +54,9 @@ def get_num_threads():
 def set_num_threads(n):
     """Set the largest number of threads a kernel may use, for the whole process.
 
-    Results never depend on this number: masks are the same bits on any number of threads.
-    NumPy's BLAS has its own number of threads, which this function leaves alone.
+    Masks, `dropout` and `masked_matmul` are the same bits on any number of threads; network steps,
+    and fits of the estimators, may round differently on one thread and on several. NumPy's BLAS has
+    its own number of threads, which this function leaves alone.
 
     Parameters
     ----------
@@ -91,6 +98,26 @@ def follow_num_threads(n):
 def threads_chosen():
     """Whether the number of threads was set, by `set_num_threads` or the environment."""
     return _chosen
+
+
+def stop_threads():
+    """End the threads of fastdrop's pool, and return when they are gone.
+
+    A call that is using them ends first. The next kernel that wants threads makes new ones, which
+    takes some 50 microseconds for each. A fork ends them by itself where no other thread is in a
+    kernel, so that Python 3.12 and later do not warn of a fork with threads on their account; this
+    function is for the rest: before a checkpoint of the process, a sandbox, a leak check.
+
+    See Also
+    --------
+    set_num_threads : how many there may be.
+
+    Examples
+    --------
+    >>> import fastdrop
+    >>> fastdrop.stop_threads()
+    """
+    kernels.stop_threads()
 
 
 def default_num_threads(environ=None, root="/"):
@@ -218,7 +245,9 @@ def show_config(mode=None):
     dict or None
         With ``mode="dicts"``: ``"fastdrop"`` (version, backend, compiler), ``"isa"`` (available,
         used), ``"threads"`` (number, built_in), ``"python"`` (version, platform) and ``"numpy"``
-        (version, blas: name, version, configuration).
+        (version, blas: name, version, configuration, kernel, threads). The BLAS's configuration is
+        that of its build; kernel and threads are those in use, as far as threadpoolctl is installed
+        and can tell, else None.
 
     Raises
     ------
@@ -258,9 +287,39 @@ def _collect():
                 "name": blas.get("name", "unknown"),
                 "version": blas.get("version", "unknown"),
                 "configuration": blas.get("openblas configuration", ""),
+                **_blas_in_use(),
             },
         },
     }
+
+
+def _blas_in_use():
+    """The kernels that NumPy's BLAS chose for this processor, and its number of threads."""
+    try:
+        import threadpoolctl
+    except ImportError:
+        return {"kernel": None, "threads": None}
+    found = [one for one in threadpoolctl.threadpool_info() if one.get("user_api") == "blas"]
+    # Other packages, such as SciPy, bring a BLAS of their own.
+    first = next((one for one in found if "numpy" in one.get("filepath", "")), None)
+    first = first or next(iter(found), {})
+    return {"kernel": first.get("architecture"), "threads": first.get("num_threads")}
+
+
+def _blas_text(blas):
+    """The lines about NumPy's BLAS: what is in use, and how it was built."""
+    known = [f"{blas['name']} {blas['version']}"]
+    if blas["kernel"]:
+        known.append(f"kernels in use: {blas['kernel']}")
+    if blas["threads"]:
+        known.append(f"threads: {blas['threads']}")
+    if len(known) == 1:
+        known.append("threadpoolctl would tell its kernels and threads")
+    lines = {"NumPy's BLAS": ", ".join(known)}
+    if blas["configuration"]:
+        lines[""] = f"built as: {blas['configuration']}"
+    lines[" "] = "its threads: OMP_NUM_THREADS or threadpoolctl, not FASTDROP_NUM_THREADS"
+    return lines
 
 
 def _text(config):
@@ -272,7 +331,6 @@ def _text(config):
         threads = str(number)
     else:
         threads = f"{number} (this build is single-threaded)"
-    blas = config["numpy"]["blas"]
     lines = {
         "backend": backend,
         "instruction set": f"{config['isa']['used']}, of {', '.join(config['isa']['available'])}",
@@ -280,10 +338,8 @@ def _text(config):
         "compiler": config["fastdrop"]["compiler"],
         "Python": f"{config['python']['version']}, {config['python']['platform']}",
         "NumPy": config["numpy"]["version"],
-        "NumPy's BLAS": f"{blas['name']} {blas['version']}",
+        **_blas_text(config["numpy"]["blas"]),
     }
-    if blas["configuration"]:
-        lines[""] = blas["configuration"]
     width = max(map(len, lines))
     body = [f"  {name:{width}}  {value}" for name, value in lines.items()]
     return "\n".join([f"fastdrop {config['fastdrop']['version']}", *body])

@@ -62,6 +62,9 @@ int fd_upper_halves_in_use(void);
 int fd_has_threads(void); /* 0 in a build with FASTDROP_NO_THREADS */
 int fd_get_num_threads(void);
 void fd_set_num_threads(int threads);
+/* Ends the pool's threads and returns when they are gone, after a call that is using them; the next call
+ * that wants some makes new ones. */
+void fd_stop_threads(void);
 /* Bytes of a row of a result that threads had better not share: the processor fetches what lies behind a
  * thread's part of a row, which another one is writing to. */
 #define FD_SHORT_ROW 2048

@@ -1,7 +1,5 @@
 """What both estimators share: parameters, fit, the network and what is kept of it."""
 
-import warnings
-
 import numpy
 from scipy import sparse
 from sklearn.base import BaseEstimator
@@ -9,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from fastdrop._version import __version__
 from fastdrop.arguments import native
+from fastdrop.callers import warn_caller
 from fastdrop.estimators.compatibility import validate_data
 from fastdrop.estimators.constraints import CONSTRAINTS, wanted_dtype
 from fastdrop.estimators.fitting import Fitting
@@ -178,10 +177,9 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
         state = dict(state)
         version = state.pop("_fastdrop_version", "before 0.1.0")
         if version != __version__:
-            warnings.warn(
+            warn_caller(
                 f"this {type(self).__name__} was pickled by fastdrop {version} and is loaded by "
-                f"{__version__}: it may not work as it did, fit it again if so",
-                stacklevel=2,
+                f"{__version__}: it may not work as it did, fit it again if so"
             )
         super().__setstate__(state)
         if "_network" not in state:

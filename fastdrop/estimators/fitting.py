@@ -2,12 +2,12 @@
 
 import contextlib
 import itertools
-import warnings
 
 import numpy
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import available_if
 
+from fastdrop.callers import warn_caller
 from fastdrop.estimators.compatibility import check_weights
 from fastdrop.estimators.constraints import check_lbfgs, dropout_rates, layer_sizes
 from fastdrop.estimators.examples import Examples, split
@@ -204,10 +204,9 @@ class Fitting:
             )
         if 1 in rates:
             name = "input_dropout" if rates[0] == 1 else "dropout"
-            warnings.warn(
+            warn_caller(
                 f"{name}=1 drops everything in training and prediction: the network learns the "
-                "biases behind it only",
-                stacklevel=5,
+                "biases behind it only"
             )
 
     def _holds_out(self):

@@ -1,11 +1,10 @@
 """The solver "lbfgs": SciPy's L-BFGS-B on all examples at once, without dropout."""
 
-import warnings
-
 import numpy
 import scipy.optimize
 from sklearn.utils.optimize import _check_optimize_result
 
+from fastdrop.callers import warn_caller
 from fastdrop.estimators.objective import Objective
 from fastdrop.estimators.progress import Progress
 from fastdrop.estimators.rows import chunk_rows
@@ -118,9 +117,7 @@ def minimise(model, training):
             callback=iteration_ends,
         )  # fmt: skip
     except KeyboardInterrupt:
-        warnings.warn(
-            "Training interrupted by user. The model keeps what it has learnt", stacklevel=6
-        )
+        warn_caller("Training interrupted by user. The model keeps what it has learnt")
         loss.take_over(reached)
     else:
         loss.take_over(done.x)

@@ -1,6 +1,5 @@
 """The regressor."""
 
-import warnings
 from numbers import Real
 
 import numpy
@@ -9,6 +8,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_scalar, column_or_1d
 from sklearn.utils.validation import check_is_fitted
 
+from fastdrop.callers import warn_caller
 from fastdrop.estimators.base import MultilayerPerceptron
 from fastdrop.estimators.constraints import CONSTRAINTS, OF_REGRESSORS, check_loss
 from fastdrop.estimators.network import mask_seed
@@ -259,7 +259,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         noise = 0.0 if tau is None else 1 / self._precision(tau)
         X = self._checked(X)
         if n_samples == 1:
-            warnings.warn("n_samples=1 has no spread: std is 0, but for tau", stacklevel=2)
+            warn_caller("n_samples=1 has no spread: std is 0, but for tau")
         samples = self._samples(X, n_samples, random_state)
         mean, variance = moments(samples, (X.shape[0], self.n_outputs_), self._output)
         dtype = self._network.dtype

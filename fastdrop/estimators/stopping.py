@@ -1,9 +1,10 @@
 """When a fit without early stopping has converged: scikit-learn's rule, and one for dropout."""
 
 import math
-import warnings
 
 import numpy
+
+from fastdrop.callers import warn_caller
 
 __all__ = ["LossRule", "TrendRule", "stopping_rule"]
 
@@ -124,12 +125,11 @@ class TrendRule:
             return
         loss, scale = self._part.loss(model), self._part.loss_of_zeros(model)
         if loss > FAR * self._lowest and loss - self._lowest > FAR_OF_SCALE * scale:
-            warnings.warn(
+            warn_caller(
                 f"the fit with rows_per_mask={masks!r} ends far from its training data: without "
                 f"masks their loss is {loss:.3g}, and was {self._lowest:.3g} before. A batch that "
                 "shares one mask wants a smaller learning_rate_init, or several masks, such as "
-                f"rows_per_mask={max(batch // 8, 1)}",
-                stacklevel=6,
+                f"rows_per_mask={max(batch // 8, 1)}"
             )
 
     def restart(self):

@@ -1,11 +1,11 @@
 """The fit: epochs of steps, when to stop, which weights to keep."""
 
 import math
-import warnings
 
 import numpy
 from sklearn.exceptions import ConvergenceWarning
 
+from fastdrop.callers import warn_caller
 from fastdrop.estimators.early_stopping import EarlyStopping
 from fastdrop.estimators.objective import Objective
 from fastdrop.estimators.progress import Progress
@@ -64,16 +64,13 @@ def train(model, training, held_out, single):
             if converged and _stops(model, progress, rule):
                 break
             if not single and model.n_iter_ == epochs:
-                warnings.warn(
+                warn_caller(
                     f"Stochastic Optimizer: Maximum iterations ({epochs}) reached and the "
                     "optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=5,
                 )
     except KeyboardInterrupt:
-        warnings.warn(
-            "Training interrupted by user. The model keeps what it has learnt", stacklevel=5
-        )
+        warn_caller("Training interrupted by user. The model keeps what it has learnt")
     finally:
         progress.close()
     if held_out is not None:
@@ -83,10 +80,7 @@ def train(model, training, held_out, single):
     else:
         rule.tell(batch)
     if model.n_iter_ and math.isinf(model.loss_) and model._network.dtype == numpy.float32:
-        warnings.warn(
-            "The loss overflows: scale the data, or compute in float64 (dtype='float64')",
-            stacklevel=5,
-        )
+        warn_caller("The loss overflows: scale the data, or compute in float64 (dtype='float64')")
 
 
 def is_finite(network):
@@ -115,10 +109,9 @@ def give_up(model):
         )
     scores = [score for score in model.validation_scores_ if not math.isnan(score)]
     kept = "those of the best epoch" if scores else "the initial ones"
-    warnings.warn(
+    warn_caller(
         f"Solver produced non-finite parameter weights {where}. The model has {kept}",
         ConvergenceWarning,
-        stacklevel=6,
     )
 
 
@@ -126,10 +119,9 @@ def _batch_size(wanted, samples):
     if wanted == "auto":
         return min(200, samples)
     if wanted > samples:
-        warnings.warn(
+        warn_caller(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped: "
-            f"batch_size={wanted}, {samples} samples",
-            stacklevel=6,
+            f"batch_size={wanted}, {samples} samples"
         )
     return min(int(wanted), samples)
 

@@ -1,7 +1,6 @@
 """What both estimators say of their uncertainty."""
 
 import functools
-import warnings
 from numbers import Integral
 
 import numpy
@@ -9,6 +8,7 @@ from scipy import sparse
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
+from fastdrop.callers import warn_caller
 from fastdrop.estimators.constraints import dropout_rates
 from fastdrop.estimators.network import as_random_state
 from fastdrop.estimators.sampling import Posterior, log_densities, log_mean
@@ -108,15 +108,12 @@ class Uncertainty:
         text = f"input_dropout={rates[0]:g}, dropout={_shortest(rates[1:])}"
         wanted = [float(self.input_dropout), *dropout_rates(self.dropout, len(rates) - 1)]
         if wanted != rates:
-            warnings.warn(
+            warn_caller(
                 f"the network was fitted with {text}, and has these rates until the next fit; set "
-                f"since are input_dropout={wanted[0]:g}, dropout={_shortest(wanted[1:])}",
-                stacklevel=4,
+                f"since are input_dropout={wanted[0]:g}, dropout={_shortest(wanted[1:])}"
             )
         if not any(rates):
-            warnings.warn(
-                f"the network was fitted with {text}: every sample is the same", stacklevel=4
-            )
+            warn_caller(f"the network was fitted with {text}: every sample is the same")
 
     def _log_likelihood(self, X, target, tau, n_samples, random_state):
         """Logarithm of the mean likelihood of each row of checked data, shape (n_rows,)."""

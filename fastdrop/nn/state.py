@@ -1,12 +1,9 @@
 """The state of a network: what training changes, by name, and what a state has to agree on."""
 
-import os
-import sys
-import warnings
-
 import numpy
 
 from fastdrop.arguments import native
+from fastdrop.callers import warn_caller
 from fastdrop.nn.dropout import Dropout
 from fastdrop.parameters import check_keys, check_names
 from fastdrop.stream import MaskStream
@@ -14,7 +11,6 @@ from fastdrop.stream import MaskStream
 __all__ = ["State"]
 
 SETTINGS = "settings"
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class State:
@@ -91,9 +87,8 @@ class State:
         if differences and strict:
             raise ValueError(f"other settings: {differences}")
         if differences:
-            warnings.warn(
-                f"the state is of a network with other settings, those here hold: {differences}",
-                stacklevel=_callers(),
+            warn_caller(
+                f"the state is of a network with other settings, those here hold: {differences}"
             )
         for name, mine in arrays.items():
             mine[...] = state[name]
@@ -121,11 +116,3 @@ def _differences(theirs, mine):
             if here != there:
                 found.append(f"{layer}.{name} is {there!r} in the state and {here!r} here")
     return "; ".join(found)
-
-
-def _callers():
-    """The stack level of the first caller outside of this package, for a warning of the caller."""
-    level, frame = 1, sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE + os.sep):
-        level, frame = level + 1, frame.f_back
-    return level

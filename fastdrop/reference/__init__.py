@@ -37,7 +37,13 @@ References
    submatrices", arXiv 1502.02478 (2015).
 """
 
-from fastdrop.reference.backend import build_info, get_num_threads, isa_used, set_num_threads
+from fastdrop.reference.backend import (
+    build_info,
+    get_num_threads,
+    isa_used,
+    set_num_threads,
+    stop_threads,
+)
 from fastdrop.reference.bfloat16 import bfloat16_of, float32_of
 from fastdrop.reference.compact import (
     all_finite,
@@ -123,6 +129,7 @@ __all__ = [
     "set_num_threads",
     "skip_matmul",
     "small_matmul",
+    "stop_threads",
     "surely_apart",
     "uniforms",
     "update_adam",

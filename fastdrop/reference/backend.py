@@ -2,7 +2,7 @@
 
 import operator
 
-__all__ = ["build_info", "get_num_threads", "isa_used", "set_num_threads"]
+__all__ = ["build_info", "get_num_threads", "isa_used", "set_num_threads", "stop_threads"]
 
 
 def get_num_threads():
@@ -16,6 +16,10 @@ def set_num_threads(n):
         raise TypeError(f"n must be an int, got {type(n).__name__}")
     if not 1 <= operator.index(n) <= 4096:
         raise ValueError(f"n must be between 1 and 4096, got {n}")
+
+
+def stop_threads():
+    """Do nothing: there are no threads to end."""
 
 
 def isa_used():

@@ -7,8 +7,8 @@
  * its core busy) costs nothing. A barrier for the whole team, as OpenMP has it, waits for such a worker a time
  * slice of the system: milliseconds, for tasks that take microseconds.
  *
- * One call at a time has the pool; others, from other threads, do their tasks themselves. After a
- * fork the child makes itself new workers when it needs them.
+ * One call at a time has the pool; others, from other threads, do their tasks themselves. Workers that no
+ * call is using end before a fork, as it copies one thread only. Parent and child make new ones when needed.
  */
 #if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE
@@ -71,6 +71,8 @@ static atomic_uint generation; /* number of the latest job */
 static atomic_uint open_job;   /* the same while workers may join it, else 0 */
 static atomic_int inside;      /* workers that may be looking at `current` */
 static atomic_int workers, sleepers, numbered;
+static atomic_int ending;                  /* whether the latest job is to end */
+static pthread_t worker_ids[MOST_WORKERS]; /* of the first `workers` */
 static atomic_int caller_core = -1; /* that the latest job was published from */
 
 int fd_has_threads(void)
@@ -260,6 +262,9 @@ static void *worker(void *first)
     const int number = ++numbered;
     for (;;) {
         seen = wait_for_job(seen);
+        if (ending) {
+            return NULL;
+        }
         /* Announced before looking whether the job is open; the caller closes it before it looks
          * who is inside. So either the worker finds it closed or the caller waits for it. */
         inside++;
@@ -268,13 +273,83 @@ static void *worker(void *first)
         }
         inside--;
     }
-    return NULL;
+}
+
+/* Has at least `count` workers, if the system allows it. */
+static void hire(int count)
+{
+    while (workers < count && workers < MOST_WORKERS) {
+        void *seen = (void *)(uintptr_t)generation;
+        if (pthread_create(&worker_ids[workers], NULL, worker, seen) != 0) {
+            break;
+        }
+        workers++;
+    }
+}
+
+static void publish(void)
+{
+    const unsigned next = generation + 1;
+    const unsigned number = next ? next : 1; /* 0 means closed */
+    open_job = number;
+    generation = number; /* awake workers see it now */
+    caller_core = own_core();
+    if (sleepers > 0) {
+        pthread_mutex_lock(&bed); /* one that was about to sleep has gone to bed, or sees it */
+        for (place *p = sleeping; p; p = p->next) {
+            avoid(p, caller_core);
+        }
+        pthread_mutex_unlock(&bed);
+        pthread_cond_broadcast(&wake);
+    }
+}
+
+/* Ends the workers and waits until they are gone; the caller owns the pool. */
+static void end_workers(void)
+{
+    if (workers == 0) {
+        return;
+    }
+    ending = 1;
+    publish();
+    for (int i = 0; i < workers; i++) {
+        pthread_join(worker_ids[i], NULL);
+    }
+    open_job = 0;
+    workers = 0;
+    numbered = 0;
+    ending = 0;
+}
+
+void fd_stop_threads(void)
+{
+    pthread_mutex_lock(&owner);
+    end_workers();
+    pthread_mutex_unlock(&owner);
 }
 
 #if defined(__unix__) || defined(__APPLE__)
-/* fork() copies the calling thread only. */
+static _Thread_local int owner_forks; /* whether this thread has the pool while it forks */
+
+static void before_fork(void)
+{
+    owner_forks = pthread_mutex_trylock(&owner) == 0; /* a call that has the pool is not waited for */
+    if (owner_forks) {
+        end_workers();
+    }
+}
+
+static void after_fork(void)
+{
+    if (owner_forks) {
+        pthread_mutex_unlock(&owner);
+    }
+}
+
+/* The child of a process whose pool was in use has none of its workers. */
 static void forget_workers(void)
 {
+    ending = 0;
     pthread_mutex_init(&owner, NULL);
     pthread_mutex_init(&bed, NULL);
     pthread_cond_init(&wake, NULL);
@@ -288,43 +363,9 @@ static void forget_workers(void)
 
 __attribute__((constructor)) static void register_fork_handler(void)
 {
-    pthread_atfork(NULL, NULL, forget_workers);
+    pthread_atfork(before_fork, after_fork, forget_workers);
 }
 #endif
-
-/* Has at least `count` workers, if the system allows it. */
-static void hire(int count)
-{
-    pthread_attr_t attributes;
-    if (workers >= count || pthread_attr_init(&attributes) != 0) {
-        return;
-    }
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    while (workers < count && workers < MOST_WORKERS) {
-        pthread_t thread;
-        void *seen = (void *)(uintptr_t)generation;
-        if (pthread_create(&thread, &attributes, worker, seen) != 0) {
-            break;
-        }
-        workers++;
-    }
-    pthread_attr_destroy(&attributes);
-}
-
-static void publish(unsigned number)
-{
-    open_job = number;
-    generation = number; /* awake workers see it now */
-    caller_core = own_core();
-    if (sleepers > 0) {
-        pthread_mutex_lock(&bed); /* one that was about to sleep has gone to bed, or sees it */
-        for (place *p = sleeping; p; p = p->next) {
-            avoid(p, caller_core);
-        }
-        pthread_mutex_unlock(&bed);
-        pthread_cond_broadcast(&wake);
-    }
-}
 
 void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context)
 {
@@ -345,8 +386,7 @@ void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context)
         shares[s].claimed = 0;
     }
     current.places_left = threads - 1;
-    const unsigned number = generation + 1;
-    publish(number ? number : 1); /* 0 means closed */
+    publish();
     work_on(&current, 0);
     open_job = 0;
     for (int look = 1; inside > 0; look++) {

@@ -254,3 +254,25 @@ def test_info_command_prints_show_config(capsys):
         [sys.executable, "-m", "fastdrop", "info"], capture_output=True, text=True, check=True
     )
     assert child.stdout == expected
+
+
+def test_show_config_tells_the_blas_in_use(capsys):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    known = [one for one in threadpoolctl.threadpool_info() if one["user_api"] == "blas"]
+    blas = fastdrop.show_config(mode="dicts")["numpy"]["blas"]
+    assert blas["kernel"] in [one.get("architecture") for one in known] or not known
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        assert fastdrop.show_config(mode="dicts")["numpy"]["blas"]["threads"] == 1 or not known
+    fastdrop.show_config()
+    text = capsys.readouterr().out
+    assert "not FASTDROP_NUM_THREADS" in text
+    if blas["kernel"]:
+        assert f"kernels in use: {blas['kernel']}" in text
+
+
+def test_show_config_without_threadpoolctl(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    blas = fastdrop.show_config(mode="dicts")["numpy"]["blas"]
+    assert (blas["kernel"], blas["threads"]) == (None, None)
+    fastdrop.show_config()
+    assert "threadpoolctl would tell" in capsys.readouterr().out

@@ -14,7 +14,13 @@ PACKAGE = ROOT / "fastdrop"
 # Bottom to top. A module may import from its own floor and from every floor below, never from
 # above. A new module gets its line here; a name ending in a dot stands for a subpackage.
 FLOORS = [
-    {"fastdrop._version", "fastdrop.aligned", "fastdrop.attributes", "fastdrop.files"},
+    {
+        "fastdrop._version",
+        "fastdrop.aligned",
+        "fastdrop.attributes",
+        "fastdrop.callers",
+        "fastdrop.files",
+    },
     {"fastdrop._kernels", "fastdrop.reference", "fastdrop.reference."},
     {"fastdrop._backend"},
     {"fastdrop.config"},

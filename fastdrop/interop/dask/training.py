@@ -1,11 +1,11 @@
 """Fitting an estimator to more data than memory holds."""
 
 import contextlib
-import warnings
 
 import numpy
 
 from fastdrop.arguments import integer
+from fastdrop.callers import warn_caller
 from fastdrop.interop.dask.blocks import row_blocks, stream, table
 
 __all__ = ["fit"]
@@ -154,9 +154,7 @@ def _train(model, arrays, orders, classes, progress):
     except KeyboardInterrupt:
         if not done:
             raise  # nothing has been learnt
-        warnings.warn(
-            "Training interrupted by user. The model keeps what it has learnt", stacklevel=3
-        )
+        warn_caller("Training interrupted by user. The model keeps what it has learnt")
     if hasattr(model, "loss_curve_"):  # of epochs, not of calls of `partial_fit`
         model.loss_curve_[before:] = losses
         model.loss_ = losses[-1] if losses else model.loss_

@@ -1,7 +1,6 @@
 """`DataParallel`: one network on all ranks, trained on the rows of all of them."""
 
 import os
-import warnings
 
 import numpy
 from mpi4py import MPI
@@ -9,6 +8,7 @@ from mpi4py import MPI
 import fastdrop.checkpoint
 from fastdrop._backend import kernels
 from fastdrop._version import __version__
+from fastdrop.callers import warn_caller
 from fastdrop.config import get_num_threads
 from fastdrop.interop.mpi.batch import GlobalBatch
 from fastdrop.interop.mpi.ranks import Ranks
@@ -283,8 +283,7 @@ def warn_of_threads(ranks):
         processors = os.cpu_count() or 1
     threads = get_num_threads()
     if ranks.rank == 0 and threads > 1 and together * threads > processors:
-        warnings.warn(
+        warn_caller(
             f"{together} ranks of {threads} threads share {processors} processors: set "
-            f"FASTDROP_NUM_THREADS and OPENBLAS_NUM_THREADS to {max(processors // together, 1)}",
-            stacklevel=3,
+            f"FASTDROP_NUM_THREADS and OPENBLAS_NUM_THREADS to {max(processors // together, 1)}"
         )

@@ -1,0 +1,37 @@
+"""Warnings that point at the caller's line, however deep in the package their reason was found."""
+
+import sys
+import warnings
+
+__all__ = ["warn_caller"]
+
+# Packages whose frames are passed over: this one, and scikit-learn, which wraps every `fit`.
+_PASSED = {"fastdrop", "sklearn"}
+
+
+def warn_caller(message, category=UserWarning):
+    """Warn at the line of the first caller outside of this package.
+
+    Parameters
+    ----------
+    message : str
+    category : type, optional
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from fastdrop.callers import warn_caller
+    >>> with warnings.catch_warnings(record=True) as found:
+    ...     warnings.simplefilter("always")
+    ...     warn_caller("the rate is 1")
+    >>> str(found[0].message)
+    'the rate is 1'
+    """
+    level, frame = 1, sys._getframe(0)
+    while frame is not None and _package(frame) in _PASSED:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
+
+def _package(frame):
+    return frame.f_globals.get("__name__", "").partition(".")[0]
