@@ -54,6 +54,27 @@ class Examples:
         weights = None if self.weights is None else self.weights[self.places]
         return self.target[self.places], weights
 
+    def gradients(self, network, objective, places):
+        """Let a network have the gradients of a batch.
+
+        Parameters
+        ----------
+        network : nn.Sequential
+        objective : Objective
+        places : numpy.ndarray of int
+            Of the batch's examples among the rows.
+
+        Returns
+        -------
+        float
+            The value of the objective.
+        """
+        weights = None if self.weights is None else self.weights[places]
+        raw = network.forward(self.rows.take(places), training=True)
+        value, grad = objective(raw, self.target[places], weights)
+        network.backward(grad)
+        return value
+
     def raw(self, network):
         """Raw scores of a network without masks, shape (n, outputs)."""
         return evaluate(network, self.rows, self.places)

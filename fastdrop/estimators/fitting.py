@@ -143,7 +143,8 @@ class Fitting:
             numpy.copyto(copy, value)
         return spare
 
-    def _fit(self, X, y, sample_weight, validation, single):
+    def _fit(self, X, y, sample_weight, validation, single, kind=Examples):
+        """Train. `kind` makes the `Examples` that are learnt from, of its arguments."""
         sizes = layer_sizes(self.hidden_layer_sizes)
         rates = [float(self.input_dropout), *dropout_rates(self.dropout, len(sizes))]
         self._check_parameters(rates, validation, single)
@@ -168,7 +169,7 @@ class Fitting:
             self._continue(architecture)
         else:
             self._adopt(architecture)
-        training = self._examples(X, y, target, sample_weight)
+        training = self._examples(X, y, target, sample_weight, kind)
         held_out = None
         if validation.get("X_val") is not None:
             held_out = self._validation(**validation)
@@ -217,7 +218,7 @@ class Fitting:
         """The weight of each example as an array, None if all weigh the same."""
         return None if sample_weight is None else check_weights(sample_weight, X)
 
-    def _examples(self, X, y, target, weights):
+    def _examples(self, X, y, target, weights, kind=Examples):
         """Data and targets as the network wants them."""
         dtype = self._network.dtype
         if target.dtype.kind != "i":
@@ -231,7 +232,7 @@ class Fitting:
             target = converted
         if weights is not None:
             weights = weights.astype(dtype, copy=False)
-        return Examples(Rows(X, dtype), target, weights, y, numpy.arange(X.shape[0]))
+        return kind(Rows(X, dtype), target, weights, y, numpy.arange(X.shape[0]))
 
     def _validation(self, X_val, y_val, sample_weight_val):
         """The user's own validation data, as `Examples`."""

@@ -42,6 +42,11 @@ class Solver:
         self._weights = self._optimiser([p for p in parameters if p.value.ndim == 2], True)
         self._biases = self._optimiser([p for p in parameters if p.value.ndim == 1], False)
 
+    @property
+    def optimisers(self):
+        """list: the two optimisers, of the weights and of the biases."""
+        return [self._weights, self._biases]
+
     def _optimiser(self, parameters, bounded):
         settings = self.settings
         max_norm = settings["max_norm"] if bounded else None

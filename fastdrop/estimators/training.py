@@ -130,7 +130,7 @@ def _epoch(model, objective, training, order, batch):
     """Pass over the examples in this order; return the mean loss of the batches."""
     network, solver, alpha = model._network, model._solver, model.alpha
     matrices = [p.value.reshape(-1) for p in network.parameters() if p.value.ndim == 2]
-    take, target, weights = training.rows.take, training.target, training.weights
+    weights = training.weights
     accumulated, seen = 0.0, 0
     for first in range(0, len(order), batch):
         chosen = order[first : first + batch]
@@ -138,14 +138,12 @@ def _epoch(model, objective, training, order, batch):
         total = len(chosen) if shares is None else float(shares.sum())
         if not total:
             continue  # nothing to learn from these
-        raw = network.forward(take(chosen), training=True)
-        value, grad = objective(raw, target[chosen], shares)
+        value = training.gradients(network, objective, chosen)
         if alpha:
             squares = sum(float(numpy.dot(matrix, matrix)) for matrix in matrices)
             value += 0.5 * alpha * squares / total
         accumulated += value * len(chosen)
         seen += len(chosen)
-        network.backward(grad)
         solver.step(alpha / total)
     return accumulated / seen
 

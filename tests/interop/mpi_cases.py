@@ -7,6 +7,7 @@ import json
 import sys
 import traceback
 
+import mpi_fits  # noqa: F401
 import mpi_refusals  # noqa: F401
 import mpi_training  # noqa: F401
 from mpi_common import CASES, COMM, RANK

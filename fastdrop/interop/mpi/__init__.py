@@ -18,7 +18,8 @@ except (ImportError, RuntimeError) as error:
         "machine has none, install it with\n    python -m pip install mpich"
     ) from error
 
+from fastdrop.interop.mpi.estimators import fit
 from fastdrop.interop.mpi.parallel import DataParallel
 from fastdrop.interop.mpi.ranks import RankError
 
-__all__ = ["DataParallel", "RankError"]
+__all__ = ["DataParallel", "RankError", "fit"]

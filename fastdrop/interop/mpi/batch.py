@@ -25,13 +25,15 @@ class GlobalBatch:
     net : nn.Sequential
     optimisers : sequence of optim objects
         That all ranks must have moved equally often, at the same learning rate.
+    interrupts : Interrupts, optional
+        Of a loop around the steps.
     """
 
-    def __init__(self, ranks, net, optimisers):
+    def __init__(self, ranks, net, optimisers, interrupts=None):
         self.ranks = ranks
         self.net = net
         self._optimisers = optimisers
-        self._interrupts = Interrupts()
+        self._interrupts = interrupts or Interrupts()
         self._sums = GradientSums(ranks)
         self._counts = self._guess = None  # rows of each rank in the last step, and in the next
         self._trailing = self._fits = None
@@ -85,7 +87,8 @@ class GlobalBatch:
         own, error = self._own(x, y, sample_weight)
         records = ranks.start_round(self._header(own))
         guess = self._guess if counts is None else counts
-        if own is None or guess is None or guess[ranks.rank] != len(own.x):
+        known = guess is not None and self._trailing is not None and own is not None
+        if not known or guess[ranks.rank] != len(own.x):
             guess = None
         result = None
         if guess is not None:

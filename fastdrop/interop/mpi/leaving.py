@@ -56,8 +56,10 @@ class Interrupts:
     def __init__(self):
         self.pending = False
         self._before = None
+        self._depth = 0
 
     def __enter__(self):
+        self._depth += 1
         main = threading.current_thread() is threading.main_thread()
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._before = signal.signal(signal.SIGINT, self._keep)
@@ -69,6 +71,7 @@ class Interrupts:
         self.pending = True
 
     def __exit__(self, *_):
-        if self._before is not None:
+        self._depth -= 1
+        if self._depth == 0 and self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None

@@ -254,6 +254,20 @@ class Ranks:
         lines = zip(self.gather(padded), sizes, strict=True)
         return [pickle.loads(line[:size].tobytes()) for line, size in lines]
 
+    def gather_rows(self, part, counts):
+        """Return the rows of all ranks, rank 0's first.
+
+        Parameters
+        ----------
+        part : numpy.ndarray, shape (counts[rank], n)
+            This rank's.
+        counts : numpy.ndarray of int, shape (size,)
+        """
+        padded = numpy.zeros((counts.max(), part.shape[1]), part.dtype)
+        padded[: len(part)] = part
+        parts = self.gather(padded.reshape(-1)).reshape(self.size, *padded.shape)
+        return numpy.concatenate([rows[:n] for rows, n in zip(parts, counts, strict=True)])
+
     def broadcast(self, value):
         """Return rank 0's object on every rank; it is pickled, its arrays without a copy."""
         if self.size == 1:
