@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import fastdrop
+
 pytest.importorskip("mpi4py.MPI", exc_type=(ImportError, RuntimeError))
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
+EXAMPLE = HERE.parents[1] / "examples" / "mpi_train.py"
 PROGRAMS = "".join(path.read_text() for path in sorted(HERE.glob("mpi_*.py")))
 CASES = re.findall(r"^@case\ndef (\w+)", PROGRAMS, re.MULTILINE)
 LIMIT = 120.0
@@ -30,10 +32,11 @@ def mpiexec():
     return found or pytest.skip("there is no mpiexec")
 
 
-def start(ranks, program, *arguments, options=()):
+def start(ranks, program, *arguments):
     """Run a program on some ranks; returns its exit code, and what it printed."""
-    command = [mpiexec(), *options, "-n", str(ranks), sys.executable, str(HERE / program)]
-    paths = filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    command = [mpiexec(), "-n", str(ranks), sys.executable, str(HERE / program)]
+    # The fastdrop that this process has, wherever it is installed.
+    paths = filter(None, [str(Path(fastdrop.__file__).parents[1]), os.environ.get("PYTHONPATH")])
     environment = {
         "PYTHONPATH": os.pathsep.join(paths),
         "FASTDROP_NUM_THREADS": "1",
@@ -76,9 +79,9 @@ def test_a_failing_case_is_noticed():
 # --- Ranks that leave ----------------------------------------------------------------------------
 
 
-def leave(scenario, options=()):
+def leave(scenario):
     begin = time.monotonic()
-    code, printed = start(3, "mpi_leaving.py", scenario, options=options)
+    code, printed = start(3, "mpi_leaving.py", scenario)
     return code, printed, time.monotonic() - begin
 
 
@@ -148,3 +151,14 @@ def test_a_run_goes_on_with_another_number_of_ranks(tmp_path):
     assert losses.keys() == expected.keys() == {str(step) for step in range(12)}
     for step, loss in expected.items():
         assert float(losses[step]) == pytest.approx(float(loss), rel=1e-9)
+
+
+def test_the_example_trains():
+    code, printed = start(2, str(EXAMPLE))
+    assert code == 0, printed
+    right = re.search(r"([\d.]+)% of 256 new rows are right; ([\d.]+) MB sent", printed)
+    assert float(right[1]) > 90
+    assert float(right[2]) > 1
+    losses = [float(loss) for loss in re.findall(r"step \d+: loss ([\d.]+) on 2 ranks", printed)]
+    assert len(losses) == 3
+    assert losses[-1] < losses[0]

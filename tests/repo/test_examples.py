@@ -44,6 +44,7 @@ def test_which_there_are():
     assert [path.stem for path in EXAMPLES] == [
         "checkpoint_and_resume",
         "larger_than_memory",
+        "mpi_train",
         "own_loop",
         "sklearn_pipeline",
         "train_network",

@@ -132,7 +132,8 @@ class GlobalBatch:
         return own, None
 
     def _header(self, own):
-        rates = [optimiser.learning_rate for optimiser in self._optimisers]
+        groups = [group for optimiser in self._optimisers for group in optimiser.groups]
+        rates = [group.learning_rate for group in groups]
         return header(
             own,
             own is not None and self._interrupted(),

@@ -57,13 +57,13 @@ def fit(model, X_rows, y_rows, comm=None, sample_weight=None, *, timeout=TIMEOUT
 
     Notes
     -----
-    Collective: all ranks call it. Targets and weights of all rows are held on every rank, features
-    only where they are. A batch's rows are drawn from those of all ranks, so that ranks have unequal
-    shares of it: of 256 rows, one of two ranks has 134 on average. With `DataParallel` every rank
-    may bring as many rows as the others.
+    Collective: all ranks call it. Every rank holds the targets and weights of all rows, and the
+    features of its own only. A batch's rows are drawn from those of all ranks, so that ranks have
+    unequal shares of it: of 256 rows, the larger of two shares has 134 on average. With
+    `DataParallel` every rank may bring as many rows as the others.
 
-    Ctrl-C on any rank ends the fit on all after the same step, with a warning. Progress and warnings
-    are shown on rank 0.
+    Ctrl-C on any rank ends the fit on all after the same step, with a warning. Rank 0 shows
+    progress and warnings.
 
     Examples
     --------

@@ -214,7 +214,7 @@ def _check(net, opt):
     if not isinstance(net, Sequential):
         raise TypeError(f"net must be a fastdrop.nn.Sequential, got {type(net).__name__}")
     parameters = getattr(opt, "parameters", None)
-    if not isinstance(parameters, list) or not hasattr(opt, "load_state_dict"):
+    if not isinstance(parameters, list | tuple) or not hasattr(opt, "load_state_dict"):
         raise TypeError(f"opt must be an optimiser of fastdrop.optim, got {type(opt).__name__}")
     mine = {id(parameter) for parameter in net.parameters()}
     others = [parameter.name for parameter in parameters if id(parameter) not in mine]
