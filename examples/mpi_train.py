@@ -25,7 +25,7 @@ def rows_of(step, rank, size):
     patterns = numpy.random.default_rng(0).standard_normal((CLASSES, FEATURES))
     generator = numpy.random.default_rng([1, step])
     labels = generator.integers(0, CLASSES, BATCH)
-    x = patterns[labels] + 3 * generator.standard_normal((BATCH, FEATURES))
+    x = patterns[labels] + 2 * generator.standard_normal((BATCH, FEATURES))
     mine = slice(BATCH * rank // size, BATCH * (rank + 1) // size)
     return x[mine], labels[mine]
 
