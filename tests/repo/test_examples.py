@@ -14,6 +14,7 @@ EXAMPLES = sorted(FOLDER.glob("*.py"))
 OPTIONAL = {
     "larger_than_memory": {"dask", "sklearn"},
     "sklearn_pipeline": {"sklearn"},
+    "torch_model": {"torch"},
     "uncertainty": {"sklearn"},
 }
 
@@ -47,6 +48,7 @@ def test_which_there_are():
         "mpi_train",
         "own_loop",
         "sklearn_pipeline",
+        "torch_model",
         "train_network",
         "uncertainty",
     ]
@@ -110,3 +112,12 @@ def test_larger_than_memory():
     assert error < 0.4 * deviation
     assert "share of zeros 0.500" in output
     assert float(re.search(r"never took more than (\d+) MB", output)[1]) < size
+
+
+def test_torch_model():
+    output = run("torch_model")
+    theirs, ours = (float(text) for text in re.findall(r"loss ([\d.]+)", output))
+    assert max(theirs, ours) < 0.65
+    assert abs(theirs - ours) < 0.2
+    assert "7 modules swapped, among them encoder.layers.0.dropout" in output
+    assert output.endswith("restored: torch.nn.modules.dropout.Dropout\n")

@@ -1,0 +1,268 @@
+"""fastdrop.torch against torch: forward and backward passes, transformer blocks, perceptrons.
+
+All contenders are torch programs that differ in their dropout only; without torch there are no
+cases. A model's size is its batch.
+"""
+
+import importlib.util
+
+from . import verify
+from .cases import Bar, Case, Contender
+
+__all__ = ["CASES"]
+
+OWN, TORCH, NONE = "fastdrop", "torch", "torch, no dropout"
+DIGITS = {"float32": 1e-6, "bfloat16": 0.01}
+
+
+def _tensors(size, dtype):
+    import torch
+
+    torch.manual_seed(0)
+    return [torch.randn(size, dtype=getattr(torch, dtype)) for _ in range(2)]
+
+
+def _passes(size, dtype, p):
+    """Forward and backward of one tensor."""
+    import torch
+
+    import fastdrop.torch
+
+    x, grad = _tensors(size, dtype)
+    x.requires_grad_()
+
+    def contender(name, module, calls):
+        def run():
+            x.grad = None
+            module.dropout(x, p).backward(grad)
+            return x.grad
+
+        def check(result):
+            dropped = (result == 0).double().mean().item()
+            near = abs(dropped - p) < 5 * (p * (1 - p) / size) ** 0.5
+            verify.require(near, f"{dropped} of the gradient is 0")
+            kept = result != 0
+            close = torch.allclose(
+                result[kept].double(), grad[kept].double() / (1 - p), rtol=DIGITS[dtype]
+            )
+            verify.require(close, "kept values are not scaled")
+
+        return Contender(name, run, check, calls)
+
+    return [
+        contender(OWN, fastdrop.torch, "fastdrop.torch.dropout"),
+        contender(TORCH, torch.nn.functional, "torch.nn.functional.dropout"),
+    ]
+
+
+def _saved(size):
+    """Bytes kept for the backward pass."""
+    import torch
+
+    import fastdrop.torch
+
+    x = _tensors(size, "float32")[0].requires_grad_()
+
+    def contender(name, module, calls):
+        def run():
+            sizes = []
+            with torch.autograd.graph.saved_tensors_hooks(
+                lambda saved: sizes.append(saved.nbytes), lambda _: None
+            ):
+                module.dropout(x, 0.5)
+            return sum(sizes)
+
+        return Contender(name, run, lambda result: verify.require(result > 0, "nothing"), calls)
+
+    return [
+        contender(OWN, fastdrop.torch, "fastdrop.torch.dropout"),
+        contender(TORCH, torch.nn.functional, "torch.nn.functional.dropout"),
+    ]
+
+
+def _blocks(p, width=512, heads=8):
+    """Two pre-norm transformer blocks with four dropouts each."""
+    import torch
+    from torch import nn
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+            self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+            self.drops = nn.ModuleList(nn.Dropout(p) for _ in range(3))
+
+        def forward(self, x):
+            batch, length, _ = x.shape
+            qkv = self.qkv(self.norms[0](x)).reshape(batch, length, 3, heads, width // heads)
+            y = torch.nn.functional.scaled_dot_product_attention(
+                *qkv.permute(2, 0, 3, 1, 4).unbind(0), dropout_p=p
+            )
+            x = x + self.drops[0](self.out(y.transpose(1, 2).reshape(x.shape)))
+            y = self.drops[1](torch.nn.functional.gelu(self.wide(self.norms[1](x))))
+            return x + self.drops[2](self.narrow(y))
+
+    return nn.Sequential(Block(), Block())
+
+
+def _layer(p):
+    from torch import nn
+
+    return nn.TransformerEncoderLayer(512, 8, 2048, p, batch_first=True)
+
+
+def _steps(batch, make, compiled=False):
+    """A step, forward and backward, of a model on 128 tokens of width 512 in each sample."""
+    import torch
+
+    import fastdrop.torch
+
+    x = torch.randn(batch, 128, 512)
+    grad = torch.randn(batch, 128, 512)
+
+    def contender(name, p, calls):
+        torch.manual_seed(0)
+        model = make(p)
+        if name == OWN:
+            fastdrop.torch.replace_dropout(model)
+        function = torch.compile(model) if compiled else model
+
+        def step():
+            model.zero_grad()
+            function(x).backward(grad)
+            return [parameter.grad for parameter in model.parameters()]
+
+        def run():
+            if name != OWN:
+                return step()
+            with fastdrop.torch.patched():
+                return step()
+
+        def check(gradients):
+            finite = all(gradient.isfinite().all() for gradient in gradients)
+            verify.require(finite, "a gradient is not finite")
+            moving = any((run()[-1] != gradients[-1].clone()).any() for _ in range(2))
+            verify.require(moving or p == 0, "the masks stay the same")
+
+        return Contender(name, run, check, calls)
+
+    attention = "torch.nn.functional.scaled_dot_product_attention"
+    return [
+        contender(OWN, 0.1, "fastdrop.torch.patched"),
+        contender(TORCH, 0.1, attention),
+        contender(NONE, 0.0, attention),
+    ]
+
+
+def _perceptron(batch, rows_per_mask):
+    """784-1024-1024-10, a whole step of SGD."""
+    import torch
+    from torch import nn
+
+    import fastdrop.torch
+
+    x, target = torch.randn(batch, 784), torch.randint(0, 10, (batch,))
+
+    def contender(name, hidden, calls):
+        torch.manual_seed(0)
+        model = nn.Sequential(*hidden(784, 1024), *hidden(1024, 1024), nn.Linear(1024, 10))
+        optimiser = torch.optim.SGD(model.parameters(), 0.01)
+
+        def run():
+            optimiser.zero_grad()
+            loss = torch.nn.functional.cross_entropy(model(x), target)
+            loss.backward()
+            optimiser.step()
+            return loss.item()
+
+        def check(loss):
+            verify.require(0 < loss < 10, f"the loss is {loss}")
+            verify.require(min(run() for _ in range(20)) < loss, "the loss does not fall")
+
+        return Contender(name, run, check, calls)
+
+    def own(*size):
+        return [fastdrop.torch.LinearDropout(*size, 0.5, rows_per_mask=rows_per_mask)]
+
+    def linear(*size):
+        return [nn.Linear(*size), nn.ReLU(), nn.Dropout(0.5)]
+
+    def plain(*size):
+        return [nn.Linear(*size), nn.ReLU()]
+
+    return [
+        contender(OWN, own, "fastdrop.torch.LinearDropout.forward"),
+        contender(TORCH, linear, "torch.nn.functional.dropout"),
+        contender(NONE, plain, "torch.nn.functional.cross_entropy"),
+    ]
+
+
+def _dropout_case(size, dtype, p, times):
+    return Case(
+        f"{dtype}/{p}",
+        size,
+        lambda size: _passes(size, dtype, p),
+        "fastdrop.torch.dropout",
+        [Bar(TORCH, times_faster=times)],
+    )
+
+
+def _model_case(work, batch, build, calls, bars):
+    return Case(work, batch, build, calls, bars, reducible=False)
+
+
+def _cases():
+    patched, layer = "fastdrop.torch.patched", "fastdrop.torch.LinearDropout"
+    million = 1 << 20
+    return [
+        *(_dropout_case(million, "float32", p, 8) for p in (0.1, 0.5)),
+        *(_dropout_case(million, "bfloat16", p, 6) for p in (0.1, 0.5)),
+        *(_dropout_case(1024, dtype, 0.1, 1) for dtype in DIGITS),
+        Case(
+            "saved",
+            million,
+            _saved,
+            "fastdrop.torch.dropout",
+            [Bar(TORCH, at_most=1 / 8)],
+            unit="bytes",
+        ),
+        _model_case(
+            "blocks",
+            16,
+            lambda batch: _steps(batch, _blocks),
+            patched,
+            [Bar(TORCH, times_faster=1.2), Bar(NONE, at_most=1.04)],
+        ),
+        _model_case(
+            "encoder-layer",
+            16,
+            lambda batch: _steps(batch, _layer),
+            patched,
+            [Bar(TORCH, times_faster=1.25)],
+        ),
+        _model_case(
+            "encoder-layer-compiled",
+            16,
+            lambda batch: _steps(batch, _layer, compiled=True),
+            patched,
+            [Bar(TORCH, times_faster=1)],
+        ),
+        _model_case(
+            "perceptron/batch",
+            128,
+            lambda batch: _perceptron(batch, "batch"),
+            layer,
+            [Bar(TORCH, times_faster=2)],
+        ),
+        _model_case(
+            "perceptron/32",
+            128,
+            lambda batch: _perceptron(batch, 32),
+            layer,
+            [Bar(TORCH, times_faster=1.4)],
+        ),
+    ]
+
+
+CASES = _cases() if importlib.util.find_spec("torch") else []
