@@ -252,6 +252,21 @@ def estimators_arguments(case, args, kwargs):
         yield "whether there are zeros", bool((x == 0).any()), data == "digits"
 
 
+def torch_arguments(case, args, kwargs):
+    """Compare a call with a name such as ``float32/0.1/2^20`` or ``perceptron/32/128``."""
+    kind, *rest = case.work.split("/")
+    if kind in ("float32", "bfloat16"):
+        x, p = args
+        yield "the dtype", str(x.dtype), f"torch.{kind}"
+        yield "the size", x.numel(), case.size
+        yield "the rate", p, float(rest[0])
+    elif kind == "perceptron":
+        layer, x = args
+        yield "the batch", len(x), case.size
+        yield "the rate", layer.rate, 0.5
+        yield "the rows per mask", str(layer.rows_per_mask), rest[0]
+
+
 EXPECTED = {
     "estimators": estimators_arguments,
     "dropout": dropout_arguments,
@@ -260,6 +275,7 @@ EXPECTED = {
     "update": update_arguments,
     "matmul": matmul_arguments,
     "step": step_arguments,
+    "torch": torch_arguments,
 }
 
 
