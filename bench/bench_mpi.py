@@ -29,7 +29,7 @@ NETWORKS = {
 RATES = (0.0, 0.5, 0.8)
 RANKS = (1, 2, 4)
 BATCH = 256
-ROUNDS, STEPS = 5, 15
+ROUNDS, STEPS = 4, 10
 SIZES = tuple(1 << power for power in range(3, 25, 3))  # bytes of a sum
 MARK = "measured: "
 BARS = [
@@ -51,7 +51,7 @@ def network(units, rate):
         layers += [nn.Dense(units_in, units_out), nn.ReLU()]
         layers.append(nn.Dropout(rate, rows_per_mask="batch"))
     net = nn.Sequential([*layers, nn.Dense(*units[-2:])], rng=0)
-    return net, optim.SGD(net, learning_rate=0.01, momentum=0.9)
+    return net, optim.SGD(net, learning_rate=1e-4, momentum=0.9)
 
 
 def step_of(units, rate, comm, rows):

@@ -305,6 +305,7 @@ class Link(Source):
         return y, lead
 
     def _make_plan(self, rows):
+        rows = max(rows, 1)  # the rest of a batch may lie elsewhere
         source, dtype = self.source, self.dtype
         depth, columns = round(source.expected()), round(self.expected())
         keep_in = source.keep_prob if source.mask is not None else 1.0

@@ -105,6 +105,19 @@ def a_layer_that_fails_on_one_rank():
 
 
 @case
+def a_large_network_that_diverges():
+    layers = [nn.Dense(784, 1024), nn.ReLU(), nn.Dropout(0.5, rows_per_mask="batch")]
+    net = nn.Sequential([*layers, nn.Dense(1024, 10)], rng=0)
+    parallel = mpi.DataParallel(net, optim.SGD(net, 0.1), COMM, timeout=TIMEOUT)
+    x = numpy.full((2, 784), numpy.inf if RANK == SIZE - 1 else 1, numpy.float32)
+    y, loss = numpy.zeros(2, int), nn.SoftmaxCrossEntropy()
+    words = [f"rank {SIZE - 1}", "nan"]
+    for _ in range(2):
+        assert_all_raise(FloatingPointError, words, lambda: parallel.step(x, y, loss))
+    assert parallel.step(numpy.ones_like(x), y, loss) > 0
+
+
+@case
 def ranks_that_differ_are_refused():
     bad, loss = SIZE - 1, nn.SoftmaxCrossEntropy()
     x, y = data(4)

@@ -98,6 +98,19 @@ def test_exact_counts_along_the_batch_are_those_of_the_whole():
     assert whole.max() == 11 / 6
 
 
+@pytest.mark.parametrize("rows_per_mask", ["batch", 1, 32])
+def test_no_rows_of_a_batch_for_a_large_network(rows_per_mask):
+    """Whose products are planned by a model of their cost."""
+    layers = [nn.Dense(784, 1024), nn.ReLU(), nn.Dropout(0.5, rows_per_mask=rows_per_mask)]
+    net = nn.Sequential([*layers, nn.Dense(1024, 10)], rng=0, skip_zeros=True)
+    for rows in (0, 5, 0):
+        x = numpy.ones((rows, 784), numpy.float32)
+        y = net.forward(x, training=True, rows=(64 - rows, 64))
+        assert y.shape == (rows, 10)
+        net.backward(numpy.zeros_like(y))
+        assert all(not parameter.grad.any() for parameter in net.parameters())
+
+
 def test_rows_hold_for_one_forward_only():
     net = network(0.5, OPTIONS[1], OPTIONS[1])
     other = network(0.5, OPTIONS[1], OPTIONS[1])

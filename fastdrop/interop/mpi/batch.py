@@ -107,7 +107,10 @@ class GlobalBatch:
             # Without its rows the rank goes through the same exchanges as all others.
             self._restore(positions)
             nothing = OwnRows(own.x[:0], own.y[:0], None)
-            value, grad, _ = self._forward(nothing, counts, trailing, None)
+            try:
+                value, grad, _ = self._forward(nothing, counts, trailing, None)
+            except Exception:
+                raise error from None
         share = float(sums[ranks.rank]) / total
         grad = numpy.asarray(grad) * share
         outcomes = ranks.start_gather(
