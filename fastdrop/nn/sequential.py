@@ -117,7 +117,12 @@ class Sequential(Layer):
         )
         for name, layer in zip(names, self.layers, strict=True):
             layer.build(self.dtype, generator)
-            for parameter in layer.parameters():
+            parameters = list(layer.parameters())
+            if list(map(id, parameters)) != list(map(id, layer.parameters())):
+                raise ValueError(
+                    f"{name}: parameters() must return the same Parameter objects every time"
+                )
+            for parameter in parameters:
                 parameter.belongs_to(name)
 
     def parameters(self):
