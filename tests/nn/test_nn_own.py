@@ -235,7 +235,7 @@ def test_buffers_and_parameters_that_cannot_be():
         def parameters(self):
             return [nn.Parameter("gain", numpy.ones(1))]
 
-    with pytest.raises(ValueError, match="fresh0: parameters.. must return the same Parameter obj"):
+    with pytest.raises(ValueError, match=r"fresh0: parameters\(\) must return the same"):
         nn.Sequential([Fresh()])
 
 
