@@ -172,7 +172,7 @@ def test_the_rule_looks_at_a_part_of_many_rows():
     x, y = data(n=1000)
     weights = numpy.ones(1000)
     weights[::2] = 0
-    for given, expected in ((None, 500), (weights, 500)):
+    for given, expected in ((None, 200), (weights, 200)):
         part = []
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Examples, "loss", lambda self, model, part=part: part.append(self) or 1.0)

@@ -6,14 +6,14 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the study needs it")
 
-from bench import study_stopping
+from bench.studies import stopping
 
 QUICK = ["--quick", "--epochs", "4", "--uci", "nowhere"]
 
 
 def test_it_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     store = tmp_path / "runs.jsonl"
-    original = study_stopping.run
+    original = stopping.run
     done = []
 
     def interrupted(*cell, **options):
@@ -22,12 +22,12 @@ def test_it_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
         done.append(cell)
         return original(*cell, **options)
 
-    monkeypatch.setattr(study_stopping, "run", interrupted)
+    monkeypatch.setattr(stopping, "run", interrupted)
     arguments = [*QUICK, "--store", str(store)]
-    assert study_stopping.main(arguments) == study_stopping.INTERRUPTED
+    assert stopping.main(arguments) == stopping.INTERRUPTED
     assert "interrupted, 3 of 4 runs" in capsys.readouterr().out
-    monkeypatch.setattr(study_stopping, "run", original)
-    assert study_stopping.main([*arguments, "--check"]) in (0, 1)
+    monkeypatch.setattr(stopping, "run", original)
+    assert stopping.main([*arguments, "--check"]) in (0, 1)
     shown = capsys.readouterr()
     assert shown.err.startswith("1/1, ")  # one was missing
     assert [line.split()[1] for line in shown.out.splitlines()[1:]] == [
@@ -40,23 +40,23 @@ def test_it_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     ]
     runs = [json.loads(line) for line in store.read_text().splitlines()]
     assert len(runs) == 4
-    assert study_stopping.main(arguments) == 0
+    assert stopping.main(arguments) == 0
     assert capsys.readouterr().err == ""
 
 
 def test_what_counts_as_given_away():
     base = {"rate": 0.1, "masks": 1, "seed": 0, "scaled": False, "epochs": 30, "most": 100}
-    base |= {"needed": 10, "rest": 0.9, "rest_never": 0.9}
+    base |= {"needed": 10}
     runs = [
         base | {"data": "iris", "score": 0.95, "never": 0.97},  # as bad as may be
         base | {"data": "iris", "score": 0.94, "never": 0.97, "needed": 9},
         base | {"data": "yacht", "score": 0.99, "never": 0.9},  # better than without a stop
         base | {"data": "yacht", "score": 0.86, "never": 0.9},
     ]
-    total = study_stopping.report(runs).splitlines()[-1].split()
-    assert total == ["all", "4", "75.0%", "50.0%", "100.0%", "30", "3.00", "75.0%"]
+    total = stopping.report(runs).splitlines()[-1].split()
+    assert total == ["all", "4", "75.0%", "50.0%", "30", "3.00", "75.0%"]
 
 
 def test_data_that_are_missing_are_told(capsys, tmp_path):
-    assert study_stopping.main(["--seeds", "0", "--uci", str(tmp_path)]) == 0
+    assert stopping.main(["--seeds", "0", "--uci", str(tmp_path)]) == 0
     assert capsys.readouterr().out.count("left out: ") == 2
