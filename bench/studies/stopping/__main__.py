@@ -1,4 +1,4 @@
-"""Do fits with dropout stop where they should? ``python -m bench.studies.stopping --help``.
+"""Do fits with dropout stop where they should?
 
 Each run fits an estimator twice from the same seed: once as it stops by itself, once without ever
 stopping. Weights, masks and order are the same, so the first is the beginning of the second, and

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the study needs it")
 
-from bench.studies import stopping
+from bench.studies.stopping import __main__ as stopping
 
 QUICK = ["--quick", "--epochs", "4", "--uci", "nowhere"]
 

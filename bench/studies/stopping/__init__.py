@@ -1,0 +1,1 @@
+"""Where fits with dropout stop by themselves, and what that gives away."""
