@@ -194,7 +194,8 @@ class Fitting:
         given = [name for name, value in validation.items() if value is not None]
         if given and not self._holds_out():
             raise ValueError(
-                f"{given[0]} is for early_stopping=True or tau='fit', of which there is neither"
+                f"{given[0]} is for early_stopping=True, which solver='lbfgs' does not know, or "
+                f"tau='fit', got early_stopping={self.early_stopping}, solver={self.solver!r}"
             )
         if given and ("X_val" not in given or "y_val" not in given):
             missing = "y_val" if "X_val" in given else "X_val"
@@ -211,8 +212,8 @@ class Fitting:
             )
 
     def _holds_out(self):
-        """Whether some examples are not trained on."""
-        return self.early_stopping
+        """Whether some examples are not trained on; lbfgs stops by its own rule, as there."""
+        return self.early_stopping and self.solver != "lbfgs"
 
     def _weights_of(self, X, y, sample_weight, single):
         """The weight of each example as an array, None if all weigh the same."""

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 LBFGS = {
     "stopped": {"max_iter": 7},
     "few evaluations": {"max_fun": 5},
+    "without early stopping": {"early_stopping": True, "max_iter": 5},
     "to the end": {"max_iter": 500, "tol": 1e-2, "alpha": 1.0},
     "no hidden layer": {"hidden_layer_sizes": (), "max_iter": 30},
 }
@@ -87,3 +88,13 @@ def test_lbfgs_says_what_it_cannot_do(options, message):
     x, y = examples("classes")
     with pytest.raises(ValueError, match=message):
         fastdrop.MLPClassifier(solver="lbfgs", **options).fit(x, y)
+
+
+def test_lbfgs_has_no_use_for_validation_data():
+    x, y = examples("values")
+    model = fastdrop.MLPRegressor(solver="lbfgs", max_iter=5, early_stopping=True)
+    with pytest.raises(ValueError, match="X_val is for early_stopping=True, which solver='lbfgs'"):
+        model.fit(x, y, X_val=x, y_val=y)
+    model.set_params(tau="fit").fit(x[:100], y[:100], X_val=x[100:], y_val=y[100:])
+    errors = y[100:] - model.predict(x[100:])
+    assert model.tau_ == pytest.approx(1 / numpy.square(errors).mean(), rel=1e-3)
