@@ -58,7 +58,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     tol : float, optional
         What loss or validation score have to improve by, within `n_iter_no_change` epochs. With
         dropout and without early stopping, what counts is the loss of training rows without masks,
-        averaged over that many epochs and 300 steps at least.
+        averaged over that many epochs and 300 steps at least, see the page on estimators.
     verbose : bool or int, optional
         1: a progress bar with dtype, loss and validation score; lines, one for each epoch, where
         stderr is no terminal or tqdm is not installed. 2: both.

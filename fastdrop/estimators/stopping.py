@@ -11,6 +11,8 @@ __all__ = ["LossRule", "TrendRule", "stopping_rule"]
 # Steps that the loss is averaged over at least. On unscaled data Adam takes 100 of them to settle,
 # and masks make losses rise for as long; `python -m bench.studies.stopping` measures the rule.
 LEAST_STEPS = 300
+# Windows of losses without a lower mean that end a fit.
+PATIENCE = 2
 # Steps between two looks at the whole network, at least.
 STEPS_BETWEEN = 10
 # Training rows it is looked at with: a twentieth, and all of them up to this many. A look costs a
@@ -78,9 +80,9 @@ class TrendRule:
 
     The loss of an epoch is that of its masks, and with few steps to an epoch their noise is larger
     than what is learnt in ten epochs. So the network sees a part of the training rows without
-    masks, and the mean of a window's losses is compared with that of the window before. The window
-    is `n_iter_no_change` epochs, and 300 steps at least; `tol` is what `n_iter_no_change` epochs
-    have to improve by, as it is without dropout.
+    masks, and their loss is averaged over a window: `n_iter_no_change` epochs, and 300 steps at
+    least. Training has converged when two windows bring the lowest average down by less than `tol`
+    for every two epochs; scikit-learn's rule asks for `tol` in one of ten.
 
     Parameters
     ----------
@@ -95,9 +97,10 @@ class TrendRule:
         self._part = training.part(max(LEAST_ROWS, len(training) // 20))
         self._between = -(-STEPS_BETWEEN // steps)
         epochs = max(model.n_iter_no_change, -(-LEAST_STEPS // steps))
-        self._looks = math.inf if math.isinf(epochs) else -(-epochs // self._between)
-        self._least_fall = model.tol * self._looks * self._between / model.n_iter_no_change
-        self._losses = []
+        self._window = math.inf if math.isinf(epochs) else -(-epochs // self._between)
+        self._patience = PATIENCE * self._window
+        self._least_fall = model.tol / 2 * self._patience * self._between
+        self._losses, self._lowest_means = [], []
         self._lowest = math.inf
 
     def converged(self):
@@ -106,11 +109,14 @@ class TrendRule:
             return False
         self._losses.append(self._part.loss(self._model))
         self._lowest = min(self._lowest, self._losses[-1])
-        window = self._looks
-        if len(self._losses) < 2 * window:
+        if len(self._losses) < self._window:
             return False
-        before = numpy.mean(self._losses[-2 * window : -window])
-        return bool(before - numpy.mean(self._losses[-window:]) <= self._least_fall)
+        mean = float(numpy.mean(self._losses[-self._window :]))
+        lowest = self._lowest_means
+        lowest.append(min(mean, lowest[-1]) if lowest else mean)
+        if len(lowest) <= self._patience:
+            return False
+        return lowest[-1 - self._patience] - lowest[-1] <= self._least_fall
 
     def tell(self, batch):
         """Warn if a batchwise fit ends far from where it has been.
@@ -136,3 +142,4 @@ class TrendRule:
     def restart(self):
         """Begin anew with another learning rate."""
         self._losses.clear()
+        self._lowest_means.clear()
