@@ -108,6 +108,14 @@ def test_every_dtype_and_layout_of_blocks(dtype):
         assert_identical(y.compute(), expected), name
 
 
+def test_a_foreign_byte_order():
+    x = values((8, 6)).astype(numpy.dtype("f4").newbyteorder())
+    y, mask = fastdrop.dask.dropout(da.from_array(x, chunks=5), 0.3, rng=1)
+    assert y.dtype == numpy.float32
+    assert_identical(y.compute(), fastdrop.dropout(x, 0.3, rng=1)[0])
+    numpy.testing.assert_array_equal(fastdrop.dask.apply_mask(da.from_array(x), mask), y)
+
+
 def test_every_backend_draws_the_same(each_backend):
     x = values((13, 70))
     y, mask = fastdrop.dask.dropout(da.from_array(x, chunks=(4, 9)), 0.3, rng=1, rows_per_mask=3)

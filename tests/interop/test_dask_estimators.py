@@ -166,6 +166,19 @@ def test_sample_weights():
         fastdrop.dask.fit(regressor(), LAZY, VALUES, sample_weight=0 * weights)
 
 
+def test_predictions_of_blocks_without_rows():
+    model = fastdrop.dask.fit(regressor(), LAZY, VALUES)
+    lazy = da.from_array(X, chunks=((0, 300, 0, 300, 0), 6))
+    options = {"return_std": True, "n_samples": 3, "random_state": 0}
+    values, std = dask.compute(*fastdrop.dask.predict(model, lazy, **options))
+    whole = model.predict(X, **options)
+    numpy.testing.assert_allclose(values, whole[0], atol=1e-6)
+    numpy.testing.assert_allclose(std, whole[1], atol=1e-6)
+    for none in (LAZY[:0], LAZY[5:5]):
+        assert fastdrop.dask.predict(model, none).compute().shape == (0, 2)
+        assert fastdrop.dask.predict_samples(model, none, 3).compute().shape == (3, 0, 2)
+
+
 def test_blocks_without_rows():
     lazy = da.from_array(X, chunks=((0, 300, 0, 300, 0), 6))
     model = fastdrop.dask.fit(classifier(), lazy, LABELS)

@@ -46,11 +46,12 @@ def known_array(x, name):
 
 
 def float_array(x, name):
-    """A known dask array of a dtype that masks apply to."""
+    """A known dask array of a dtype that masks apply to, in the machine's byte order."""
     x = known_array(x, name)
-    if x.dtype not in _FLOATS:
+    native = x.dtype.newbyteorder("=")
+    if native not in _FLOATS:
         raise TypeError(f"{name} must be float16, float32 or float64, got dtype {x.dtype}")
-    return x
+    return x.astype(native, copy=False)
 
 
 def whole_rows(x):

@@ -55,8 +55,8 @@ def dropout(
     Raises
     ------
     TypeError
-        If `x` is no dask array of NumPy blocks, of another dtype, or not exactly one of `rate` and
-        `keep_prob` is given.
+        If `x` is no dask array of NumPy blocks, of another dtype, or not exactly one of rate and
+        keep_prob is given.
     ValueError
         If chunk sizes of `x` are unknown, or an argument is out of its range.
 

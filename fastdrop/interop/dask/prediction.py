@@ -60,7 +60,7 @@ def predict(model, X, *, return_std=False, n_samples=100, random_state=None, tau
         return _lazy(model, "predict", X, {})
     options = {"return_std": True, "n_samples": n_samples, "tau": tau}
     options["random_state"] = _seed(random_state)
-    both = _lazy(model, "predict", X, options, first_axis=True)
+    both = _lazy(model, "predict", X, options, rows_axis=1)
     return both[0], both[1]
 
 
@@ -129,7 +129,7 @@ def predict_samples(model, X, n_samples=100, random_state=None):
     ((20, 100), (25, 25, 25, 25))
     """
     options = {"n_samples": n_samples, "random_state": _seed(random_state)}
-    return _lazy(model, "predict_samples", X, options, first_axis=True)
+    return _lazy(model, "predict_samples", X, options, rows_axis=1)
 
 
 def _seed(random_state):
@@ -141,8 +141,8 @@ def _seed(random_state):
     return int(as_random_state(random_state).randint(2**31 - 1))
 
 
-def _lazy(model, method, X, options, first_axis=False):
-    """Call a method of the model on every block of rows, which are its first axis or its second.
+def _lazy(model, method, X, options, rows_axis=0):
+    """Call a method of the model on every block of rows, and join its results along `rows_axis`.
 
     The method's own checks come first: a call on a row of zeros, which tells shape and dtype.
     """
@@ -150,8 +150,8 @@ def _lazy(model, method, X, options, first_axis=False):
         raise TypeError(f"model must have {method}, {type(model).__name__} has not")
     X = table(X)
     row = numpy.zeros((1, X.shape[1]), X.dtype)
-    probe = _called(row, model=model, method=method, options=options)
-    index, new = ("i", {}) if not first_axis else ("si", {"s": probe.shape[0]})
+    probe = _called(row, model=model, method=method, options=options, rows_axis=rows_axis)
+    index, new = ("i", {}) if rows_axis == 0 else ("si", {"s": probe.shape[0]})
     if probe.ndim > len(index):
         index, new["k"] = index + "k", probe.shape[-1]
     return da.blockwise(
@@ -167,8 +167,14 @@ def _lazy(model, method, X, options, first_axis=False):
         model=dask.delayed(copy.deepcopy(model), traverse=False),
         method=method,
         options=options,
+        rows_axis=rows_axis,
     )
 
 
-def _called(block, *, model, method, options):
-    return numpy.asarray(getattr(model, method)(block, **options))
+def _called(block, *, model, method, options, rows_axis):
+    if len(block):
+        return numpy.asarray(getattr(model, method)(block, **options))
+    # The estimators refuse no rows: those of one row are left out.
+    row = numpy.zeros((1, block.shape[1]), block.dtype)
+    result = _called(row, model=model, method=method, options=options, rows_axis=rows_axis)
+    return numpy.delete(result, 0, axis=rows_axis)
