@@ -26,7 +26,9 @@ LIMITS = HERE / "counts" / "limits.txt"
 LEVELS = ("baseline", "avx2")
 TOLERANCE = 1.05
 # As setup.py compiles them.
-FLAGS = ["-std=gnu11", "-O3", "-DNDEBUG", "-g", f"-I{ROOT / 'src'}", f"-I{HERE}"]
+FLAGS = ["-std=c11", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
+OF_GCC = ["-fno-ipa-ra"]
+INCLUDES = [f"-I{ROOT / 'src'}", f"-I{HERE}"]
 WRAPPED = [f"-Wl,--wrap={name}" for name in ("malloc", "calloc", "aligned_alloc")]
 
 
@@ -40,7 +42,7 @@ def compiler_version(compiler):
     return f"{name}-{major}"
 
 
-def build(compiler, folder):
+def build(compiler, flags, folder):
     """Compile the kernels and counts.c, two files at a time, and return the program."""
     sources = [path for path in ROOT.glob("src/*/*.c") if path.name != "isa_avx512.c"]
     sources += [HERE / "arrays.c", HERE / "counts" / "counts.c"]
@@ -48,7 +50,9 @@ def build(compiler, folder):
     while waiting or running:
         while waiting and len(running) < 2:
             source = waiting.pop()
-            running.append(subprocess.Popen([compiler, *FLAGS, "-c", str(source)], cwd=folder))
+            running.append(
+                subprocess.Popen([compiler, *flags, *INCLUDES, "-c", str(source)], cwd=folder)
+            )
         if running.pop(0).wait() != 0:
             sys.exit("the kernels do not compile")
     program = folder / "counts-of-kernels"
@@ -147,7 +151,8 @@ def main():
     limits, wrong = read_limits(), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        program = build(cc, folder)
+        flags = FLAGS + OF_GCC if compiler.startswith("gcc") else FLAGS
+        program = build(cc, flags, folder)
         for level in LEVELS:
             found = measure(program, level, folder)
             if found is None:
