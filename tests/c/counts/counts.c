@@ -64,6 +64,7 @@ static void dropout(operands *o, fd_dtype dtype, uint64_t threshold)
     fd_dropout_forward(&stream, threshold, 0, dtype, o->x, o->out, N, 2.0, o->gate);
 }
 static void dropout_f16(operands *o) { dropout(o, FD_FLOAT16, half); }
+static void dropout_bf16(operands *o) { dropout(o, FD_BFLOAT16, half); }
 static void dropout_f32(operands *o) { dropout(o, FD_FLOAT32, half); }
 static void dropout_f64(operands *o) { dropout(o, FD_FLOAT64, half); }
 static void dropout_any_rate(operands *o) { dropout(o, FD_FLOAT32, four_fifths); }
@@ -98,6 +99,7 @@ static void backward(operands *o, fd_dtype dtype, int64_t mask_stride)
     fd_apply_mask(dtype, 1, &n, o->x, &stride, o->out, &stride, o->bits, &mask_stride, 1, 2.0);
 }
 static void backward_f16(operands *o) { backward(o, FD_FLOAT16, 1); }
+static void backward_bf16(operands *o) { backward(o, FD_BFLOAT16, 1); }
 static void backward_f32(operands *o) { backward(o, FD_FLOAT32, 1); }
 static void backward_f64(operands *o) { backward(o, FD_FLOAT64, 1); }
 static void scale_kept(operands *o)
@@ -232,8 +234,9 @@ static const struct {
     void (*run)(operands *o);
 } cases[] = {
     CASE(mask_half), CASE(mask_any_rate), CASE(mask_digit), CASE(mask_exact_count),
-    CASE(dropout_f16), CASE(dropout_f32), CASE(dropout_f64), CASE(dropout_any_rate), CASE(dropout_streamed),
-    CASE(backward_f16), CASE(backward_f32), CASE(backward_f64), CASE(backward_streamed),
+    CASE(dropout_f16), CASE(dropout_bf16), CASE(dropout_f32), CASE(dropout_f64), CASE(dropout_any_rate),
+    CASE(dropout_streamed),
+    CASE(backward_f16), CASE(backward_bf16), CASE(backward_f32), CASE(backward_f64), CASE(backward_streamed),
     CASE(backward_strided), CASE(unit_mask), CASE(scale_kept), CASE(relu),
     CASE(gather), CASE(scatter), CASE(all_finite), CASE(masked_sums),
     CASE(product_per_sample), CASE(product_batchwise), CASE(product_batchwise_transposed),
