@@ -104,6 +104,13 @@ def test_tensors_that_are_not_ours_go_to_torch():
     assert ft.dropout(torch.ones(3).as_subclass(Own)) is F.dropout
 
 
+def test_a_negation_that_torch_has_put_off():
+    """What the memory of such a tensor holds are the negated values."""
+    x = torch.imag(torch.full((100,), 1j).conj())
+    assert x.is_neg()
+    assert set(ft.dropout(x).tolist()) == {0.0, -2.0}
+
+
 def test_a_default_device_elsewhere():
     """What torch.set_default_device does must not move keys and bits."""
     with torch.device("meta"):

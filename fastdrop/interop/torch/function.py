@@ -17,21 +17,6 @@ _C = torch._C
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
-def _dispatch_keys(x):
-    return _C._dispatch_keys(x).raw_repr()
-
-
-def _plain_keys():
-    """The dispatch keys of dense tensors on the CPU, those made in inference mode as well."""
-    with torch.inference_mode():
-        inference = _dispatch_keys(torch.empty(0, device="cpu"))
-    with torch.inference_mode(False):
-        return {inference, _dispatch_keys(torch.empty(0, device="cpu"))}
-
-
-_PLAIN_KEYS = _plain_keys()
-
-
 def through_operator():
     """Whether somebody looks at operators: a compiler, a tracer, a mode or a transform."""
     return (
@@ -45,16 +30,23 @@ def through_operator():
 def is_plain(x):
     """Whether a tensor is what the kernels can read: dense, on the CPU, of a dtype they know.
 
-    Its dispatch keys tell all of it at once: device, layout, wrappers, lazy negation.
+    And what its memory says: torch may put off a negation, or the zeros of a gradient.
     """
-    return type(x) in _PLAIN_TYPES and x.dtype in memory.DTYPES and _dispatch_keys(x) in _PLAIN_KEYS
+    return (
+        x.__class__ in _PLAIN_TYPES
+        and x.is_cpu
+        and x.dtype in memory.DTYPES
+        and x.layout is torch.strided
+        and not (x.is_nested or x.is_neg() or x._is_zerotensor())
+    )
 
 
 class _Dropout(torch.autograd.Function):
     """Forward: draw and apply. Saved: the packed mask."""
 
     @staticmethod
-    def forward(ctx, x, plan, key, draw, inplace):
+    def forward(ctx, x, call):
+        plan, key, draw, inplace = call
         if inplace:
             ctx.mark_dirty(x)
         y, bits = memory.dropped(x, plan, key, draw, x if inplace else None)
@@ -66,7 +58,7 @@ class _Dropout(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        return _applied(grad, ctx.saved_tensors[0], ctx.plan), None, None, None, None
+        return _applied(grad, ctx.saved_tensors[0], ctx.plan), None
 
     @staticmethod
     def jvp(ctx, tangent, *_):
@@ -117,7 +109,7 @@ def drop(x, plan, key, draw, inplace):
         element that stands for several).
     """
     if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and x.requires_grad):
-        return _Dropout.apply(x, plan, key, draw, inplace)
+        return _Dropout.apply(x, (plan, key, draw, inplace))
     if inplace:
         memory.dropped(x, plan, key, draw, x)
         torch.autograd.graph.increment_version(x)

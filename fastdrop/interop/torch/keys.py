@@ -11,11 +11,16 @@ __all__ = ["key_of", "owned_stream", "repeat_masks", "torch_key"]
 
 _LOWEST = -(1 << 63)
 _recomputing = threading.local()
+_own = threading.local()  # a tensor of one number: to allocate one takes longer than to fill it
 
 
 def torch_key(generator=None):
     """One 64-bit draw from a CPU generator of torch, the default one unless given."""
-    word = torch.empty((), dtype=torch.int64, device="cpu")
+    try:
+        word = _own.word
+    except AttributeError:
+        with torch.inference_mode(False):
+            word = _own.word = torch.empty((), dtype=torch.int64, device="cpu")
     return word.random_(_LOWEST, None, generator=generator).item()
 
 
