@@ -114,6 +114,7 @@ class Fitting:
         if self._is_fresh(single):
             network = None  # another one will be trained
         if network is not None:
+            self._take_over_weights()
             values = self._save_weights(network)
             positions = [layer.stream.position for layer in dropout_layers(network)]
             steps = solver.steps if solver is not None else 0
