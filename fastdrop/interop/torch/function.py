@@ -17,6 +17,18 @@ _C = torch._C
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
+def _plain_keys():
+    """The dispatch keys of dense tensors on the CPU, those made in inference mode as well."""
+    found = set()
+    for inference in (True, False):
+        with torch.inference_mode(inference):
+            found.add(_C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr())
+    return found
+
+
+_PLAIN_KEYS = _plain_keys()
+
+
 def through_operator():
     """Whether somebody looks at operators: a compiler, a tracer, a mode or a transform."""
     return (
@@ -30,14 +42,12 @@ def through_operator():
 def is_plain(x):
     """Whether a tensor is what the kernels can read: dense, on the CPU, of a dtype they know.
 
-    And what its memory says: torch may put off a negation, or the zeros of a gradient.
+    Its dispatch keys tell all of it at once: device, layout, wrappers, negation put off.
     """
     return (
         x.__class__ in _PLAIN_TYPES
-        and x.is_cpu
         and x.dtype in memory.DTYPES
-        and x.layout is torch.strided
-        and not (x.is_nested or x.is_neg() or x._is_zerotensor())
+        and _C._dispatch_keys(x).raw_repr() in _PLAIN_KEYS
     )
 
 
