@@ -5,6 +5,8 @@ import numpy
 import fastdrop
 from fastdrop import nn
 
+STEP = 1e-6  # of finite differences
+
 ACTIVATIONS = {
     "relu": nn.ReLU,
     "leaky": lambda: nn.LeakyReLU(0.3),
@@ -123,3 +125,17 @@ def assert_step_agrees(net, seed, x, draw, tolerance):
                     numpy.testing.assert_allclose(
                         given, by_name[name], rtol=tolerance, atol=tolerance, err_msg=name
                     )
+
+
+def differences(value, array):
+    """Derivative of a function with respect to every element of an array that it reads."""
+    slopes = numpy.empty(array.shape)
+    for place in numpy.ndindex(array.shape):
+        kept = array[place]
+        array[place] = kept + STEP
+        above = value()
+        array[place] = kept - STEP
+        below = value()
+        array[place] = kept
+        slopes[place] = (above - below) / (2 * STEP)
+    return slopes

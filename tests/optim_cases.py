@@ -17,6 +17,26 @@ MAKERS = {
 }
 
 
+OPTIONS = {
+    "SGD": (SGD, {}),
+    "decay": (SGD, {"weight_decay": 0.1}),
+    "momentum": (SGD, {"momentum": 0.9}),
+    "nesterov": (SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
+    "dampening": (SGD, {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
+    "up": (SGD, {"momentum": 0.9, "maximize": True, "weight_decay": 0.1}),
+    "Adam": (Adam, {}),
+    "Adam up": (Adam, {"maximize": True, "weight_decay": 0.1}),
+    "amsgrad": (Adam, {"amsgrad": True, "beta2": 0.6}),
+    "AdamW amsgrad": (AdamW, {"amsgrad": True, "beta2": 0.6, "weight_decay": 0.1}),
+    "AdamW up": (AdamW, {"maximize": True, "weight_decay": 0.1}),
+}
+
+
+def make(kind, params, **more):
+    cls, options = OPTIONS[kind]
+    return cls(params, RATE, **options, **more)
+
+
 def packed(kept, offset=0):
     bits = numpy.concatenate([numpy.ones(offset, bool), kept])
     return numpy.packbits(bits, bitorder="little"), offset

@@ -42,3 +42,12 @@ def assert_close(actual, expected, error, label=""):
             f"at {tuple(map(int, worst))}: {actual[worst]!r}, not {expected[worst]!r} "
             f"within {numpy.broadcast_to(error, excess.shape)[worst]:.3g}"
         )
+
+
+def as_integers(array):
+    return numpy.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+
+
+def assert_same_bits(actual, expected, label=""):
+    assert actual.dtype == expected.dtype
+    numpy.testing.assert_array_equal(as_integers(actual), as_integers(expected), err_msg=label)

@@ -7,6 +7,7 @@ import numpy
 import pytest
 from conftest import values
 from matrices import DENSITIES, DTYPES, random_bits
+from rounding import as_integers, assert_same_bits
 
 from fastdrop import _kernels, reference
 
@@ -33,15 +34,6 @@ ADAM_RULES = (
     {"max_norm": 1.5},
     {"weight_decay": 0.1, "decoupled": True, "max_norm": 0.5},
 )
-
-
-def as_integers(array):
-    return numpy.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
-
-
-def assert_same_bits(actual, expected, label=""):
-    assert actual.dtype == expected.dtype
-    numpy.testing.assert_array_equal(as_integers(actual), as_integers(expected), err_msg=label)
 
 
 def strange(shape, dtype, seed=0):

@@ -2,12 +2,11 @@
 
 import numpy
 import pytest
-from nn_cases import ACTIVATIONS, randomise, values
+from nn_cases import ACTIVATIONS, differences, randomise, values
 
 import fastdrop
 from fastdrop import nn
 
-STEP = 1e-6
 # Central differences in float64: rounding of about 1e-16 / STEP, beside something * STEP**2.
 TOLERANCE = 1e-7
 
@@ -31,20 +30,6 @@ def make(activation, loss, seed=2, **options):
         return compute(net.forward(x, training=True), target)
 
     return net, x, value
-
-
-def differences(value, array):
-    """Derivative of a function with respect to every element of an array that it reads."""
-    slopes = numpy.empty(array.shape)
-    for place in numpy.ndindex(array.shape):
-        kept = array[place]
-        array[place] = kept + STEP
-        above = value()
-        array[place] = kept - STEP
-        below = value()
-        array[place] = kept
-        slopes[place] = (above - below) / (2 * STEP)
-    return slopes
 
 
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])

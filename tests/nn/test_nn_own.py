@@ -2,8 +2,7 @@
 
 import numpy
 import pytest
-from nn_cases import randomise, values
-from test_nn_gradients import differences
+from nn_cases import differences, randomise, values
 
 import fastdrop
 from fastdrop import nn, optim

@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 from optim_cases import DTYPES, MAKERS, RATE, give_gradients, packed, parameters
-from test_update_kernels import assert_same_bits
+from rounding import assert_same_bits
 
 from fastdrop.optim import Adam
 from fastdrop.parameters import Parameter

@@ -4,8 +4,7 @@ import math
 
 import numpy
 import pytest
-from optim_cases import RATE, give_gradients, packed, parameters
-from test_optim_options import OPTIONS, make
+from optim_cases import OPTIONS, RATE, give_gradients, make, packed, parameters
 
 from fastdrop import nn
 from fastdrop.optim import SGD, Adam, AdamW

@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 from optim_cases import give_gradients, parameters
-from test_update_kernels import assert_same_bits
+from rounding import assert_same_bits
 
 from fastdrop.optim import SGD, Adam, AdamW
 from fastdrop.parameters import Parameter

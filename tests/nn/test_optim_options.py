@@ -4,31 +4,12 @@ import math
 
 import numpy
 import pytest
-from optim_cases import DTYPES, RATE, give_gradients, packed, parameters
+from optim_cases import DTYPES, OPTIONS, RATE, give_gradients, make, packed, parameters
 
 import fastdrop
 from fastdrop import nn
 from fastdrop.optim import SGD, Adam, AdamW
 from fastdrop.parameters import Parameter
-
-OPTIONS = {
-    "SGD": (SGD, {}),
-    "decay": (SGD, {"weight_decay": 0.1}),
-    "momentum": (SGD, {"momentum": 0.9}),
-    "nesterov": (SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}),
-    "dampening": (SGD, {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1}),
-    "up": (SGD, {"momentum": 0.9, "maximize": True, "weight_decay": 0.1}),
-    "Adam": (Adam, {}),
-    "Adam up": (Adam, {"maximize": True, "weight_decay": 0.1}),
-    "amsgrad": (Adam, {"amsgrad": True, "beta2": 0.6}),
-    "AdamW amsgrad": (AdamW, {"amsgrad": True, "beta2": 0.6, "weight_decay": 0.1}),
-    "AdamW up": (AdamW, {"maximize": True, "weight_decay": 0.1}),
-}
-
-
-def make(kind, params, **more):
-    cls, options = OPTIONS[kind]
-    return cls(params, RATE, **options, **more)
 
 
 class Formula:

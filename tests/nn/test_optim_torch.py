@@ -2,8 +2,7 @@
 
 import numpy
 import pytest
-from optim_cases import RATE, give_gradients, parameters
-from test_optim_options import OPTIONS, make
+from optim_cases import OPTIONS, RATE, give_gradients, make, parameters
 
 torch = pytest.importorskip("torch")
 
