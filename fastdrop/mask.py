@@ -17,7 +17,7 @@ class Mask(NoArithmetic):
     same mask can serve the forward pass, the backward pass and the update.
 
     ``|``, ``&``, ``^`` and ``~`` combine masks of one layout; the result has scale 1. Slices of
-    step 1 give a window: ``mask[:32]`` has the bits, scale and `keep_prob` of the first 32 rows.
+    step 1 give a window: ``mask[:32]`` has the bits, scale and ``keep_prob`` of the first 32 rows.
     Arithmetic with a mask (``grad * mask``, ``mask @ w``, NumPy's functions) would leave out the
     scale and is a TypeError: `apply_mask` multiplies, `to_array` gives the bits.
 
@@ -93,7 +93,7 @@ class Mask(NoArithmetic):
         TypeError
             If `a` holds something else than numbers.
         ValueError
-            If `keep_prob` is not in [0, 1].
+            If ``keep_prob`` is not in [0, 1].
 
         Examples
         --------

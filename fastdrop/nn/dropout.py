@@ -98,7 +98,7 @@ class Dropout(Layer):
     ----------
     rate, keep_prob, rows_per_mask, exact_count, shared_axes, scale_at
         As given. Setting one checks it and holds from the next forward pass on, test time
-        included; `rate` and `keep_prob` go together.
+        included; the two rates go together.
     stream : MaskStream
         Training forward number t uses its draw number t. A `Sequential` gives its dropout layers
         the children of its own stream, in their order, except those that have one already: of
