@@ -25,9 +25,10 @@ class LazyMask:
     shape : tuple of int
         The mask's own: 1 on shared axes, one row per group of rows.
     rows_per_mask : int or "batch"
-    keep_prob, scale : float
     draw : int
         Number of the draw.
+
+    Probability to keep and scale are ``keep_prob`` and ``scale``, as of a `fastdrop.Mask`.
 
     Examples
     --------
