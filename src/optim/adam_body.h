@@ -87,7 +87,8 @@ static inline FD_ALWAYS_INLINE void R_(adapt)(R_(numbers) n, R_(place) p, R_(vec
 }
 
 /* Whether 64 columns from j on can be loaded whole, and what a compact gradient has for them. */
-static inline int R_(whole_word)(const fd_update_row *row, int64_t j, int64_t used)
+static inline FD_ALWAYS_INLINE int R_(whole_word)(const fd_update_row *row, int64_t j,
+                                                  int64_t used)
 {
     return j + 64 <= row->columns && (!row->compact || used + 64 <= row->room);
 }

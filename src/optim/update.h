@@ -2,7 +2,10 @@
 #ifndef FASTDROP_UPDATE_H
 #define FASTDROP_UPDATE_H
 
+#include <stddef.h>
 #include <stdint.h>
+
+#include "runtime/bits.h"
 
 typedef enum { FD_SGD, FD_ADAM } fd_rule_kind;
 
@@ -34,8 +37,6 @@ typedef struct {
  * corrections; the same where some columns may have those of a first update. */
 enum { FD_MOVE_SGD, FD_MOVE_ADAM, FD_MOVE_ADAM_COLUMNS, FD_MOVE_ADAM_FIRST };
 
-#define FD_ALWAYS_INLINE __attribute__((always_inline))
-
 /* A row, or a part of one. */
 typedef struct {
     void *value, *first, *second; /* first: velocity (NULL: none) or first moment */
@@ -49,6 +50,15 @@ typedef struct {
     int64_t ahead; /* elements from this row to one to be fetched into the cache, 0: none */
     fd_corrections corrections;
 } fd_update_row;
+
+/* The row as an inner loop sees it that does not know of the largest second moments, or does. */
+static inline FD_ALWAYS_INLINE fd_update_row fd_row_with(fd_update_row row, const int top)
+{
+    if (!top) {
+        row.top = NULL;
+    }
+    return row;
+}
 
 /* Columns whose norms are bounded together: a multiple of 64. */
 #define FD_STRIP 256

@@ -111,7 +111,7 @@ static inline FD_ALWAYS_INLINE void R_(fetch_ahead)(const fd_update_row *row, in
 }
 
 /* The active ones of 64 columns. */
-static inline uint64_t R_(active_word)(const fd_update_row *row, int64_t j)
+static inline FD_ALWAYS_INLINE uint64_t R_(active_word)(const fd_update_row *row, int64_t j)
 {
     return row->bits ? fd_load_bits(row->bits, row->bit + j) : ~(uint64_t)0;
 }
@@ -232,12 +232,8 @@ static inline FD_ALWAYS_INLINE int64_t R_(descend_words)(R_(numbers) n, const fd
 static inline FD_ALWAYS_INLINE void R_(update_columns)(R_(numbers) n, const fd_update_row *given,
                                                        int way, const int top)
 {
-    fd_update_row own = *given; /* which no store can change */
-    const fd_update_row *row = &own;
+    const fd_update_row own = fd_row_with(*given, top), *row = &own; /* which no store can change */
     int64_t used = 0, j; /* used: elements of a compact gradient */
-    if (!top) {
-        own.top = NULL;
-    }
     if (way != FD_MOVE_SGD) {
         j = R_(adapt_words)(n, row, &used, way);
     } else if (!row->first || n.decay_gradient || n.nesterov) {

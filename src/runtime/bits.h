@@ -5,8 +5,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Inlined whatever its size, as what has arguments that are constants of each caller has to be. */
+#define FD_ALWAYS_INLINE __attribute__((always_inline))
+
 /* 64 bits from bit `bit` on. Reads up to 9 bytes from byte bit / 8. */
-static inline uint64_t fd_load_bits(const uint8_t *bits, int64_t bit)
+static inline FD_ALWAYS_INLINE uint64_t fd_load_bits(const uint8_t *bits, int64_t bit)
 {
     uint64_t word;
     const unsigned shift = (unsigned)(bit & 7);

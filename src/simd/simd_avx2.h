@@ -149,7 +149,7 @@ static inline __m256i fd_compress_order(uint64_t bits)
     const uint64_t order = _pext_u64(0x0706050403020100u, fd_lane_bytes(bits));
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)order));
 }
-static inline __m256i fd_expand_order(uint64_t bits)
+static inline FD_ALWAYS_INLINE __m256i fd_expand_order(uint64_t bits)
 {
     const uint64_t order = _pdep_u64(0x0706050403020100u, fd_lane_bytes(bits));
     return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)order));
@@ -161,7 +161,7 @@ static inline void f32_compress(float *p, f32_vector v, uint64_t bits)
 {
     _mm256_storeu_ps(p, _mm256_permutevar8x32_ps(v, fd_compress_order(bits & 0xff)));
 }
-static inline f32_vector f32_expand(const float *p, uint64_t bits)
+static inline FD_ALWAYS_INLINE f32_vector f32_expand(const float *p, uint64_t bits)
 {
     const __m256i order = fd_expand_order(bits & 0xff);
     return f32_keep(_mm256_permutevar8x32_ps(_mm256_loadu_ps(p), order), bits);
@@ -230,7 +230,7 @@ static inline void f64_compress(double *p, f64_vector v, uint64_t bits)
     const __m256 moved = _mm256_permutevar8x32_ps(_mm256_castpd_ps(v), order);
     _mm256_storeu_pd(p, _mm256_castps_pd(moved));
 }
-static inline f64_vector f64_expand(const double *p, uint64_t bits)
+static inline FD_ALWAYS_INLINE f64_vector f64_expand(const double *p, uint64_t bits)
 {
     const __m256 v = _mm256_castpd_ps(_mm256_loadu_pd(p));
     const __m256 moved = _mm256_permutevar8x32_ps(v, fd_expand_order(fd_pair_bits(bits)));

@@ -171,7 +171,7 @@ static inline f32_vector f32_collect(const float *p, f32_order order)
 {
     return _mm512_permutex2var_ps(_mm512_loadu_ps(p), order, _mm512_loadu_ps(p + 16));
 }
-static inline f32_vector f32_expand(const float *p, uint64_t bits)
+static inline FD_ALWAYS_INLINE f32_vector f32_expand(const float *p, uint64_t bits)
 {
     __m512 v = _mm512_loadu_ps(p);
     __asm__("" : "+v"(v)); /* the form that reads memory is slow there, too */
@@ -239,7 +239,7 @@ static inline f64_vector f64_collect(const double *p, f64_order order)
 {
     return _mm512_permutex2var_pd(_mm512_loadu_pd(p), order, _mm512_loadu_pd(p + 8));
 }
-static inline f64_vector f64_expand(const double *p, uint64_t bits)
+static inline FD_ALWAYS_INLINE f64_vector f64_expand(const double *p, uint64_t bits)
 {
     __m512d v = _mm512_loadu_pd(p);
     __asm__("" : "+v"(v));

@@ -125,7 +125,7 @@ static inline uint64_t f64_nonzero(f64_vector v)
 }
 
 #include "simd/simd_compress.h"
-static inline f32_vector f32_expand(const float *p, uint64_t bits)
+static inline FD_ALWAYS_INLINE f32_vector f32_expand(const float *p, uint64_t bits)
 {
     const float *second = p + (bits & 1), *third = second + (bits >> 1 & 1);
     const float *fourth = third + (bits >> 2 & 1);
@@ -133,7 +133,7 @@ static inline f32_vector f32_expand(const float *p, uint64_t bits)
     const __m128 high = _mm_unpacklo_ps(_mm_load_ss(third), _mm_load_ss(fourth));
     return f32_keep(_mm_movelh_ps(low, high), bits);
 }
-static inline f64_vector f64_expand(const double *p, uint64_t bits)
+static inline FD_ALWAYS_INLINE f64_vector f64_expand(const double *p, uint64_t bits)
 {
     return f64_keep(_mm_loadh_pd(_mm_load_sd(p), p + (bits & 1)), bits);
 }

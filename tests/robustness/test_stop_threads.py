@@ -10,10 +10,14 @@ import numpy
 import pytest
 
 import fastdrop
+from fastdrop import _kernels
 
-pytestmark = pytest.mark.skipif(
-    not os.path.isdir("/proc/self/task"), reason="threads are counted by Linux's /proc"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not os.path.isdir("/proc/self/task"), reason="threads are counted by Linux's /proc"
+    ),
+    pytest.mark.skipif(not _kernels.build_info()["threads"], reason="a build without threads"),
+]
 
 X = numpy.random.default_rng(0).standard_normal((400, 3000)).astype(numpy.float32)
 
