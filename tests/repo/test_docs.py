@@ -44,6 +44,13 @@ def test_public_names_have_examples():
     assert [name for name in names if not documented(name)] == []
 
 
+def test_the_reference_has_every_name_of_torch():
+    names = pytest.importorskip("torch") and fastdrop.torch.__all__
+    page = (ROOT / "docs" / "api.md").read_text()
+    documented = re.findall(r"^\.\. auto(?:class|function):: fastdrop\.torch\.(\w+)$", page, re.M)
+    assert sorted(documented) == sorted(names)
+
+
 def test_readme_code_runs():
     code = blocks(ROOT / "README.md", "python")
     assert code
