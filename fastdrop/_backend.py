@@ -1,4 +1,4 @@
-"""Which kernels run: the compiled ones, or their NumPy twins where the environment asks for them.
+"""Which kernels run: the compiled ones, or their NumPy references where the environment asks.
 
 ``FASTDROP_BACKEND`` is ``c`` (default) or ``numpy``; ``FASTDROP_ISA`` names the best instruction
 set the compiled kernels may use. Nothing falls back: what was asked for and cannot be had is an

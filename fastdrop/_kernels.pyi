@@ -1,4 +1,4 @@
-"""Types of the compiled kernels; their twins in ``fastdrop.reference`` say what they compute."""
+"""Types of the compiled kernels; ``fastdrop.reference`` says what each of them computes."""
 
 from collections.abc import Callable
 from typing import Literal, SupportsIndex, TypeAlias, TypedDict

@@ -1,7 +1,7 @@
 """The C kernels, bound: check nothing twice, release the GIL, call C.
 
-The functions are the twins of those in ``fastdrop.reference`` and take the same arguments. They
-are not public: callers have checked types, shapes, overlaps and alignment.
+``fastdrop.reference`` has the same functions, with the same arguments, in NumPy. They are not
+public: callers have checked types, shapes, overlaps and alignment.
 """
 
 import contextvars

@@ -42,7 +42,7 @@ COSTS = {
     "avx2": Costs(0.0255, 0.0268, 0.0277, 0.0275, 0.17, 0.32, 0.64, 0.22),
     "baseline": Costs(0.0127, 0.0720, 0.0640, 0.0405, 0.20, 0.85, 0.90, 0.36),
     "neon": Costs(0.0305, 0.0430, 0.0390, 0.0390, 0.20, 0.85, 0.90, 0.36),
-    # The twins.
+    # The NumPy references.
     "numpy": Costs(0.0127, 0.7200, 0.7200, 0.7200, 0.12, 0.72, 0.72, 0.72),
 }
 # Sums over columns that do not fill a vector cost as if they did, and columns that are not whole

@@ -138,7 +138,7 @@ struct fd_kernels {
     /* Whether n contiguous elements are all finite. */
     int (*all_finite[3])(const void *x, int64_t n);
 
-    /* Moves a row of weights, and what the rule remembers of them, by one step; see the twin for
+    /* Moves a row of weights, and what the rule remembers of them, by one step; see the reference for
      * the formulas. Every element that is not active is rewritten as it was, bit for bit, or not
      * written. Arrays are aligned to their element and do not overlap. */
     void (*update_row[3])(const fd_rule *rule, const fd_update_row *row);

@@ -1,4 +1,4 @@
-"""Fixtures: every instruction set, several thread counts, kernels beside their twins."""
+"""Fixtures: every instruction set, several thread counts, kernels beside their compare."""
 
 import math
 import sys
@@ -47,7 +47,7 @@ def each_isa(request):
 
 @pytest.fixture(params=[*ISA_LEVELS, "numpy"])
 def each_backend(request, monkeypatch):
-    """Run the test on every instruction set, and with the NumPy twins in the kernels' place."""
+    """Run the test on every instruction set, and with the references in the kernels' place."""
     if request.param == "numpy":
         for name, module in list(sys.modules.items()):
             if name.startswith("fastdrop.") and getattr(module, "kernels", None) is _kernels:
@@ -75,8 +75,8 @@ def each_thread_count(request, restore_threads):
     return request.param
 
 
-class Twins:
-    """Runs a kernel beside its twin in `fastdrop.reference` and insists on the same result."""
+class Comparison:
+    """Runs a kernel beside its reference in `fastdrop.reference` and insists on the same result."""
 
     KEY = (0xB0F478BE, 0xDB2CD7E7)
 
@@ -95,7 +95,7 @@ class Twins:
         arguments = (*key, draw, parameter, shape, starts, stops)
         n = math.prod(stop - start for start, stop in zip(starts, stops, strict=True))
         size = (n + 7) // 8
-        # The twin is slow; every instruction set and thread count is compared with one result.
+        # The reference is slow; every instruction set and thread count is compared with one result.
         if (name, arguments) not in self._expected:
             expected = numpy.full(size, 0xA5, dtype=numpy.uint8)
             getattr(reference, name)(*arguments, expected)
@@ -129,8 +129,8 @@ class Twins:
 
 
 @pytest.fixture(scope="session")
-def twins():
-    return Twins()
+def compare():
+    return Comparison()
 
 
 def assert_identical(actual, expected):

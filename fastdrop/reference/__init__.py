@@ -1,4 +1,4 @@
-"""The NumPy twin of every kernel: what the compiled module has to compute, said in NumPy.
+"""The NumPy reference of every kernel: what the compiled module has to compute, said in NumPy.
 
 This is an independent implementation of the mask stream, version 1 (``docs/mask-stream.md``), of
 dropout and of the masked matrix products. The tests compare the compiled kernels with it, bit for

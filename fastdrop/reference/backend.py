@@ -11,7 +11,7 @@ def get_num_threads():
 
 
 def set_num_threads(n):
-    """Check that `n` is an int from 1 to 4096; the twins run on one thread whatever it is."""
+    """Check that `n` is an int from 1 to 4096; the references run on one thread whatever it is."""
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"n must be an int, got {type(n).__name__}")
     if not 1 <= operator.index(n) <= 4096:

@@ -1,4 +1,4 @@
-"""Products of the active units of matrices: the twins of the kernels.
+"""Products of the active units of matrices: the references of the kernels.
 
 As in `fastdrop.reference.matmul`, sums run over what is kept, and nothing is multiplied by a mask.
 
@@ -265,7 +265,7 @@ def dense_matmul(x, transposed, bits, mask_shape, rows_per_mask, scale, w, out):
 
 
 def second_level_cache():
-    """Bytes of the L2 cache that a core has for itself: the twins suppose a common one."""
+    """Bytes of the L2 cache that a core has for itself: the references suppose a common one."""
     return 1 << 20
 
 

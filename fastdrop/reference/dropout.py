@@ -1,4 +1,4 @@
-"""Applying masks: the twins of the dropout kernels.
+"""Applying masks: the references of the dropout kernels.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Masked matrix products: the twins of the kernels, and what the public functions mean.
+"""Masked matrix products: the references of the kernels, and what the public functions mean.
 
 Nothing here multiplies by a mask. A sum runs over the elements that are kept, so that a dropped
 one, be it NaN, does not take part, nor does what it would have been multiplied by. Infinities and

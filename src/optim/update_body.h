@@ -2,7 +2,7 @@
  *
  * Every vector with an active lane is read, computed and written back whole; lanes that are not
  * active are written back as they were read. Multiplications and additions are never fused, so that
- * every instruction set, and the twin in NumPy, gets the same bits.
+ * every instruction set, and the reference in NumPy, gets the same bits.
  */
 #include <float.h>
 
@@ -54,7 +54,7 @@ static inline void R_(store_active)(R_(element) *p, R_(vector) old, R_(vector) v
     R_(store)(p, R_(choose)(old, v, active));
 }
 
-/* Stochastic gradient descent; see the twin for the formulas. `plain`: with a velocity, and neither
+/* Stochastic gradient descent; see the reference for the formulas. `plain`: with a velocity, and neither
  * decay nor Nesterov's, which is then known where this is compiled. */
 static inline FD_ALWAYS_INLINE void R_(descend)(R_(numbers) n, R_(place) p, R_(vector) gradient,
                                                 uint64_t active, const int plain)

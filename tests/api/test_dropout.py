@@ -315,7 +315,7 @@ def test_large_arrays_on_every_thread_count(each_isa, each_thread_count):
 
 
 @pytest.mark.skipif(
-    os.environ.get("FASTDROP_BACKEND") == "numpy", reason="the NumPy twins unpack the bits"
+    os.environ.get("FASTDROP_BACKEND") == "numpy", reason="the NumPy references unpack the bits"
 )
 def test_memory_is_one_bit_per_element():
     x = values(4_000_000)

@@ -252,7 +252,7 @@ def test_calls_from_several_threads_do_not_disturb_each_other(restore_threads):
 
 
 @pytest.mark.skipif(
-    os.environ.get("FASTDROP_BACKEND") == "numpy", reason="the NumPy twins keep no work arrays"
+    os.environ.get("FASTDROP_BACKEND") == "numpy", reason="the NumPy references keep no work arrays"
 )
 @pytest.mark.parametrize("method", ["compact", "skip"])
 def test_work_arrays_are_reused(method):

@@ -109,7 +109,7 @@ def test_a_mask_that_keeps_everything_is_not_applied(rows_per_mask, scale):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transposed", [False, True])
 def test_dense_matmul(each_isa, dtype, transposed):
-    """As its twin, of any layout, without a warning; it says where a zero has met infinity."""
+    """As its reference, of any layout, without a warning; it says where a zero has met infinity."""
     x, out = values((13, 24), dtype), numpy.empty((2, 24, 60) if transposed else (2, 13, 60), dtype)
     w = values((13 if transposed else 24, 60), dtype, 1)
     bits = numpy.packbits(numpy.random.default_rng(0).random(13 * 24) < 0.5, bitorder="little")
@@ -141,7 +141,7 @@ def test_a_large_masked_operand_is_given_back():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows_per_mask", [1, 4, None])
 def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
-    """As its twin, within rounding, and it says where a zero has met infinity."""
+    """As its reference, within rounding, and it says where a zero has met infinity."""
     x, w = values((13, 70), dtype), values((70, 33), dtype, 1)
     bias = values(33, dtype, 2)
     bits = None
@@ -165,7 +165,7 @@ def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
 def test_direct_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
-    """As its twin, within rounding, whatever of a group of rows or a block of depth is filled."""
+    """Within rounding of its reference, whatever part of a group or a block is filled."""
     sizes = (
         (1, 2, 3, 5, 6, 7, 8, 12, 18),
         (1, 2, 31, 160, 161, 163),

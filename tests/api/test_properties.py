@@ -66,7 +66,7 @@ def test_any_partition_into_windows_equals_the_whole(data, request_, seed, at):
 
 
 @given(data=st.data(), draw=DRAWS, keep_prob=KEEP_PROBS, shape=SHAPES)
-def test_kernels_equal_their_twins(each_isa, data, draw, keep_prob, shape):
+def test_kernels_equal_their_references(each_isa, data, draw, keep_prob, shape):
     window = data.draw(windows(shape))
     starts = tuple(axis.start for axis in window)
     stops = tuple(axis.stop for axis in window)

@@ -286,12 +286,12 @@ def test_a_copy_draws_and_spawns_as_the_original_would(duplicate):
     stream = MaskStream(numpy.random.SeedSequence([4, 5], spawn_key=(6,), pool_size=8))
     stream.spawn(3)
     bits_of(stream)
-    twin = duplicate(stream)
-    assert twin == stream
-    assert twin.position == 1
-    assert bits_of(twin) == bits_of(stream)
-    assert bits_of(twin.spawn(1)[0]) == bits_of(stream.spawn(1)[0])
-    bits_of(twin)
+    copied = duplicate(stream)
+    assert copied == stream
+    assert copied.position == 1
+    assert bits_of(copied) == bits_of(stream)
+    assert bits_of(copied.spawn(1)[0]) == bits_of(stream.spawn(1)[0])
+    bits_of(copied)
     assert stream.position == 2
 
 

@@ -65,9 +65,9 @@ def test_calibration(iris):
 
 def test_clone_and_parameters():
     model = MLPRegressor(dropout=[0.1, 0.2], hidden_layer_sizes=(3, 4), rows_per_mask="batch")
-    twin = clone(model)
-    assert twin.get_params() == model.get_params()
-    assert not hasattr(twin, "coefs_")
+    cloned = clone(model)
+    assert cloned.get_params() == model.get_params()
+    assert not hasattr(cloned, "coefs_")
     assert is_regressor(model)
     assert is_classifier(MLPClassifier())
     assert repr(MLPClassifier(dropout=0.5)) == "MLPClassifier(dropout=0.5)"

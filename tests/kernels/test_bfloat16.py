@@ -19,12 +19,12 @@ def some_bits(n, ones=0.5):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_bfloat16_value(each_isa, twins, scale):
+def test_every_bfloat16_value(each_isa, compare, scale):
     bits = some_bits(EVERY.size, ones=0.9)
-    twins.apply(EVERY, bits, EVERY.shape, 1, scale, numpy.empty_like(EVERY))
-    twins.apply(EVERY, some_bits(1, ones=1.0), (1,), 1, scale, numpy.empty_like(EVERY))
+    compare.apply(EVERY, bits, EVERY.shape, 1, scale, numpy.empty_like(EVERY))
+    compare.apply(EVERY, some_bits(1, ones=1.0), (1,), 1, scale, numpy.empty_like(EVERY))
     strided = numpy.zeros((2**16, 2), numpy.uint16)
-    twins.apply(EVERY, bits, EVERY.shape, 1, scale, strided[:, 1])
+    compare.apply(EVERY, bits, EVERY.shape, 1, scale, strided[:, 1])
 
 
 def test_a_scale_of_nan(each_isa):
@@ -36,13 +36,13 @@ def test_a_scale_of_nan(each_isa):
     assert (out[~kept] == 0).all()
 
 
-def test_sizes_and_places(each_isa, twins):
+def test_sizes_and_places(each_isa, compare):
     for size in SIZES:
         for start in (0, 1, 5):
             buffer = numpy.full(size + start + 40, 0x1234, numpy.uint16)
             x = EVERY[0x3F00 : 0x3F00 + size] if size < 0x4000 else EVERY[:size]
             out = buffer[start : start + size]
-            twins.forward(x, 3, reference.bernoulli_threshold(0.9), 1 / 0.9, out)
+            compare.forward(x, 3, reference.bernoulli_threshold(0.9), 1 / 0.9, out)
             assert (buffer[:start] == 0x1234).all()
             assert (buffer[start + size :] == 0x1234).all()
 
@@ -50,16 +50,16 @@ def test_sizes_and_places(each_isa, twins):
 @pytest.mark.parametrize(
     ("mask_shape", "rows"), [((6, 5, 33), 1), ((3, 5, 33), 2), ((6, 1, 33), 1), ((6, 5, 1), 1)]
 )
-def test_layouts(each_isa, twins, mask_shape, rows):
+def test_layouts(each_isa, compare, mask_shape, rows):
     bits = some_bits(int(numpy.prod(mask_shape)))
     for _, x in layouts((6, 5, 33), numpy.uint16):
         for _, out in layouts((6, 5, 33), numpy.uint16, seed=9):
-            twins.apply(x, bits, mask_shape, rows, 1.25, out)
+            compare.apply(x, bits, mask_shape, rows, 1.25, out)
 
 
-def test_threads_and_the_last_level_cache(each_isa, each_thread_count, twins):
+def test_threads_and_the_last_level_cache(each_isa, each_thread_count, compare):
     x = numpy.resize(EVERY, 700_001)
-    twins.forward(x, 1, reference.bernoulli_threshold(0.7), 1 / 0.7, numpy.empty_like(x))
+    compare.forward(x, 1, reference.bernoulli_threshold(0.7), 1 / 0.7, numpy.empty_like(x))
 
 
 def test_products_are_rounded_once():

@@ -1,4 +1,4 @@
-"""Products of active units against their twins, on every instruction set and thread count."""
+"""Products of active units against their references, on every instruction set and thread count."""
 
 import numpy
 import pytest
@@ -22,7 +22,7 @@ def packed(rows, rows_per_mask, width, seed):
 
 
 class Call:
-    """The arguments of a kernel but the last, and the twin's answer in float64.
+    """The arguments of a kernel but the last, and the reference's answer in float64.
 
     `kernel` is "compact_matmul" or "compact_gradient"; of `shape` the rows are the batch.
     """
@@ -73,7 +73,7 @@ class Call:
         return kept.reshape(groups, shape[1])[numpy.arange(shape[0]) // rows_per_mask] == 1
 
     def _twin(self, out, change):
-        """Run the twin on float64 copies of the operands, changed."""
+        """Run the reference on float64 copies of the operands, changed."""
         wide = {
             name: change(numpy.asarray(argument, dtype=float))
             for name, argument in self.arguments.items()
@@ -91,7 +91,7 @@ class Call:
         return out.checked()
 
     def check(self, label=""):
-        """Run the kernel and compare with the twin; return the result."""
+        """Run the kernel and compare with the reference; return the result."""
         result = self.run()
         assert_close(result, self.expected, self.error, label)
         assert self.counted == self.products, label

@@ -1,4 +1,4 @@
-"""Every C kernel against its NumPy twin, bit for bit, on every instruction set and thread count."""
+"""Every C kernel against its NumPy reference, bit for bit, on every instruction set."""
 
 import numpy
 import pytest
@@ -32,30 +32,30 @@ def random_bits(n, seed=0, ones=0.5):
 
 @pytest.mark.parametrize("name", THRESHOLDS)
 @pytest.mark.parametrize("draw", [0, 2**32 + 7, 2**56 - 1])
-def test_bernoulli_sizes(each_isa, each_thread_count, twins, draw, name):
+def test_bernoulli_sizes(each_isa, each_thread_count, compare, draw, name):
     for size in SIZES:
-        twins.bernoulli(draw, THRESHOLDS[name], (size,))
+        compare.bernoulli(draw, THRESHOLDS[name], (size,))
 
 
 @pytest.mark.parametrize("key", [(0, 0), (2**32 - 1, 2**32 - 1), (1, 2**31)])
-def test_bernoulli_keys(each_isa, twins, key):
-    twins.bernoulli(3, THRESHOLDS["a third"], (1025,), key=key)
+def test_bernoulli_keys(each_isa, compare, key):
+    compare.bernoulli(3, THRESHOLDS["a third"], (1025,), key=key)
 
 
-def test_bernoulli_at_every_depth(each_isa, twins):
+def test_bernoulli_at_every_depth(each_isa, compare):
     """Thresholds of 1 to 64 digits that agree with an element's number in all of them.
 
     That element is undecided up to the last digit of the threshold, then dropped; with the next
     threshold of as many digits it is kept.
     """
     n = 700
-    numbers = reference.uniforms(numpy.arange(n), 1, twins.KEY)
+    numbers = reference.uniforms(numpy.arange(n), 1, compare.KEY)
     for element in (0, 127, 128, 333, n - 1):
         for digits in range(1, 65):
             unit = 1 << (64 - digits)
             below = int(numbers[element]) // unit * unit
             for threshold, kept in ((below, 0), (below + unit, 1)):
-                bits = twins.bernoulli(1, threshold, (n,))
+                bits = compare.bernoulli(1, threshold, (n,))
                 assert bits[element // 8] >> element % 8 & 1 == kept
 
 
@@ -86,9 +86,9 @@ WINDOWS = [
 
 
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_bernoulli_windows(each_isa, each_thread_count, twins, window):
+def test_bernoulli_windows(each_isa, each_thread_count, compare, window):
     for name in ("a half", "a third", "everything"):
-        twins.bernoulli(1, THRESHOLDS[name], *window)
+        compare.bernoulli(1, THRESHOLDS[name], *window)
 
 
 # Large enough for five threads: an element of a half costs less, so it takes more of them.
@@ -102,37 +102,37 @@ def test_bernoulli_windows(each_isa, each_thread_count, twins, window):
         ("a third", ((500, 13, 131), (0, 1, 0), (500, 12, 131))),
     ],
 )
-def test_bernoulli_split_over_threads(each_isa, each_thread_count, twins, name, window):
-    twins.bernoulli(2, THRESHOLDS[name], *window)
+def test_bernoulli_split_over_threads(each_isa, each_thread_count, compare, name, window):
+    compare.bernoulli(2, THRESHOLDS[name], *window)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 20, 31, 33, 64, 127, 128, 129, 257, 1025])
-def test_exact_count_rows(each_isa, each_thread_count, twins, length):
+def test_exact_count_rows(each_isa, each_thread_count, compare, length):
     for keep in sorted({0, 1, length // 3, length // 2, length - 1, length}):
-        bits = twins.exact_count(4, keep, (9, length))
+        bits = compare.exact_count(4, keep, (9, length))
         rows = numpy.unpackbits(bits, count=9 * length, bitorder="little").reshape(9, length)
         assert (rows.sum(axis=1) == keep).all()
 
 
 @pytest.mark.parametrize("window", [window for window in WINDOWS if window[0][-1] < 5000], ids=str)
-def test_exact_count_windows(each_isa, each_thread_count, twins, window):
-    twins.exact_count(2**40, window[0][-1] // 3, *window)
+def test_exact_count_windows(each_isa, each_thread_count, compare, window):
+    compare.exact_count(2**40, window[0][-1] // 3, *window)
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (5, 0), (3, 0, 4)])
-def test_empty_draws(each_isa, twins, shape):
-    twins.bernoulli(0, THRESHOLDS["a third"], shape)
-    twins.exact_count(0, shape[-1] // 2, shape)
+def test_empty_draws(each_isa, compare, shape):
+    compare.bernoulli(0, THRESHOLDS["a third"], shape)
+    compare.exact_count(0, shape[-1] // 2, shape)
 
 
-def test_draw_without_axes(each_isa, twins):
-    ones = sum(int(twins.bernoulli(draw, THRESHOLDS["a half"], ())[0]) for draw in range(64))
+def test_draw_without_axes(each_isa, compare):
+    ones = sum(int(compare.bernoulli(draw, THRESHOLDS["a half"], ())[0]) for draw in range(64))
     assert 0 < ones < 64
 
 
-def test_exact_count_split_over_threads(each_isa, each_thread_count, twins):
-    twins.exact_count(0, 100, (1001, 257))
-    twins.exact_count(1, 70_000, (3, 100_003), (0, 5), (3, 100_000))
+def test_exact_count_split_over_threads(each_isa, each_thread_count, compare):
+    compare.exact_count(0, 100, (1001, 257))
+    compare.exact_count(1, 70_000, (3, 100_003), (0, 5), (3, 100_000))
 
 
 @pytest.fixture(params=["cached", "streamed"])
@@ -145,21 +145,21 @@ def each_way_to_store(request):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("in_place", [False, True])
-def test_forward_sizes(each_isa, each_thread_count, twins, dtype, in_place):
+def test_forward_sizes(each_isa, each_thread_count, compare, dtype, in_place):
     for size in SIZES:
         x = values(size, dtype, size)
         for name in ("a half", "a third", "0.9", "nothing", "everything"):
             given = x.copy()
             out = given if in_place else numpy.full_like(given, 7)
-            twins.forward(given, 1, THRESHOLDS[name], 1 / 0.9, out)
+            compare.forward(given, 1, THRESHOLDS[name], 1 / 0.9, out)
             assert in_place or (given == x).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_forward_split_over_threads(each_isa, each_thread_count, each_way_to_store, twins, dtype):
+def test_forward_split_over_threads(each_isa, each_thread_count, each_way_to_store, compare, dtype):
     x = values((701, 1031), dtype)
-    twins.forward(x, 1, THRESHOLDS["a third"], 3.0, numpy.empty_like(x))
-    twins.forward(x, 1, THRESHOLDS["a third"], 3.0, x)
+    compare.forward(x, 1, THRESHOLDS["a third"], 3.0, numpy.empty_like(x))
+    compare.forward(x, 1, THRESHOLDS["a third"], 3.0, x)
 
 
 # Around the vectors of every instruction set, words of 64 bits, and the 32768 elements of a chunk.
@@ -167,7 +167,7 @@ LENGTHS = (*range(1, 36), 63, 64, 65, 79, 80, 127, 128, 129, 191, 1050, 32767, 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_forward_at_every_alignment(each_isa, each_way_to_store, twins, dtype):
+def test_forward_at_every_alignment(each_isa, each_way_to_store, compare, dtype):
     """Neither x nor out begins at a multiple of a vector's width, nor do they agree."""
     line = 64 // numpy.dtype(dtype).itemsize
     for number, length in enumerate(LENGTHS):
@@ -179,24 +179,24 @@ def test_forward_at_every_alignment(each_isa, each_way_to_store, twins, dtype):
             buffer = numpy.full(length + 2 * line, 7, dtype)
             begin = -buffer.ctypes.data % 64 // buffer.itemsize + out_offset
             out = buffer[begin:][:length]
-            twins.forward(x, 1, THRESHOLDS["a third"], 1.5, out)
-            twins.apply(x, random_bits(length), x.shape, 1, 1.25, out)
-            twins.apply(x, random_bits(1, ones=1.0), (1,), 1, 1.25, out)
+            compare.forward(x, 1, THRESHOLDS["a third"], 1.5, out)
+            compare.apply(x, random_bits(length), x.shape, 1, 1.25, out)
+            compare.apply(x, random_bits(1, ones=1.0), (1,), 1, 1.25, out)
             assert (buffer[:begin] == 7).all()
             assert (buffer[begin + length :] == 7).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_in_place_at_every_alignment(each_isa, twins, dtype):
+def test_in_place_at_every_alignment(each_isa, compare, dtype):
     """Vectors that overlap are computed before either of them is stored."""
     for length in LENGTHS:
         for offset in (0, 1, length % 13):
             given = values(length + 20, dtype)
-            twins.forward(
+            compare.forward(
                 given[offset:][:length], 1, THRESHOLDS["a third"], 1.5, given[offset:][:length]
             )
             bits = random_bits(length)
-            twins.apply(given[offset:][:length], bits, (length,), 1, 3.0, given[offset:][:length])
+            compare.apply(given[offset:][:length], bits, (length,), 1, 3.0, given[offset:][:length])
 
 
 MASK_SHAPES = [
@@ -227,17 +227,17 @@ MASK_SHAPES = [
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("shape", "mask_shape", "rows"), MASK_SHAPES)
-def test_apply_layouts(each_isa, each_way_to_store, twins, dtype, shape, mask_shape, rows):
+def test_apply_layouts(each_isa, each_way_to_store, compare, dtype, shape, mask_shape, rows):
     bits = random_bits(int(numpy.prod(mask_shape)), seed=1)
     for _, x in layouts(shape, dtype):
         for _, out in layouts(shape, dtype, seed=9):
-            twins.apply(x, bits, mask_shape, rows, 1.25, out)
-        twins.apply(x, bits, mask_shape, rows, 1.25, x)
+            compare.apply(x, bits, mask_shape, rows, 1.25, out)
+        compare.apply(x, bits, mask_shape, rows, 1.25, x)
 
 
-def test_apply_writes_nothing_between_the_elements_of_a_view(each_isa, twins):
+def test_apply_writes_nothing_between_the_elements_of_a_view(each_isa, compare):
     buffer = numpy.full((80, 66), 7, numpy.float32)
-    twins.apply(
+    compare.apply(
         numpy.ones((40, 33), numpy.float32), random_bits(1320), (40, 33), 1, 2.0, buffer[::2, 1::2]
     )
     assert (buffer[1::2] == 7).all()
@@ -257,15 +257,15 @@ def test_apply_writes_nothing_between_the_elements_of_a_view(each_isa, twins):
         ((800_001,), (800_001,), 1),
     ],
 )
-def test_apply_split_over_threads(each_isa, each_thread_count, twins, shape, mask_shape, rows):
+def test_apply_split_over_threads(each_isa, each_thread_count, compare, shape, mask_shape, rows):
     bits = random_bits(int(numpy.prod(mask_shape)), seed=2)
     x = values(shape)
-    twins.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x))
-    twins.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x.T).T)
+    compare.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x))
+    compare.apply(x, bits, mask_shape, rows, 1 / 0.7, numpy.empty_like(x.T).T)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_values_are_selected_not_multiplied(each_isa, twins, dtype):
+def test_values_are_selected_not_multiplied(each_isa, compare, dtype):
     limits = numpy.finfo(dtype)
     special = [numpy.nan, -numpy.nan, numpy.inf, -numpy.inf, -0.0, 0.0, limits.max, limits.min]
     special += [limits.tiny, limits.smallest_subnormal, -limits.smallest_subnormal, 1.0, -3.0]
@@ -274,18 +274,18 @@ def test_values_are_selected_not_multiplied(each_isa, twins, dtype):
         for ones in (0.0, 0.5, 1.0):
             bits = random_bits(x.size, ones=ones)
             out = numpy.empty_like(x)
-            twins.apply(x, bits, x.shape, 1, scale, out)
+            compare.apply(x, bits, x.shape, 1, scale, out)
             dropped = numpy.unpackbits(bits, count=x.size, bitorder="little") == 0
             assert_identical(out[dropped], numpy.zeros(int(dropped.sum()), dtype))
-        twins.apply(x, random_bits(1, ones=1.0), (1,), 1, scale, numpy.empty_like(x))
+        compare.apply(x, random_bits(1, ones=1.0), (1,), 1, scale, numpy.empty_like(x))
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0, 1.25, 1 / 0.9, 1 / 3, 1e-3, 6e-8, 1000.0, 1e9])
-def test_every_float16_value(each_isa, twins, scale):
+def test_every_float16_value(each_isa, compare, scale):
     x = numpy.arange(2**16, dtype=numpy.uint16).view(numpy.float16)
-    twins.apply(x, random_bits(x.size, ones=1.0), x.shape, 1, scale, numpy.empty_like(x))
+    compare.apply(x, random_bits(x.size, ones=1.0), x.shape, 1, scale, numpy.empty_like(x))
     strided = numpy.zeros((2**16, 2), numpy.float16)
-    twins.apply(x, random_bits(x.size, ones=1.0), x.shape, 1, scale, strided[:, 1])
+    compare.apply(x, random_bits(x.size, ones=1.0), x.shape, 1, scale, strided[:, 1])
 
 
 @pytest.mark.parametrize("width", [1, 7, 8, 64, 100, 256, 1000])

@@ -1,4 +1,4 @@
-"""The product that skips against its twin, on every instruction set and thread count.
+"""The product that skips against its reference, on every instruction set and thread count.
 
 Sums agree within a bound derived from their length. Whatever lies beside an operand is NaN here, so
 that a kernel that computed with it would show it; what lies beside a result is looked at
@@ -15,7 +15,7 @@ from fastdrop import _kernels, reference
 
 
 class Call:
-    """The arguments of `skip_matmul` but the last, and the twin's answer in float64."""
+    """The arguments of `skip_matmul` but the last, and the reference's answer in float64."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Call:
             "out_bits": out_bits,
             "out_rows_per_mask": out_rows_per_mask,
         }
-        # In float64 the twin's rounding hardly counts; what it computes from magnitudes bounds
+        # In float64 the reference's rounding hardly counts; what it computes from magnitudes bounds
         # every partial sum. A product is rounded once for each of the sums over the depth that it
         # takes part in, then by the scale, and when the bias is added.
         self.expected, magnitude = numpy.zeros((2, *self.shape))
@@ -74,7 +74,7 @@ class Call:
         self.error = sum_error(magnitude, depth + 2, dtype)
 
     def _twin(self, out, change):
-        """Run the twin on float64 copies of the operands, changed."""
+        """Run the reference on float64 copies of the operands, changed."""
         wide = {
             name: change(argument.astype(float))
             for name, argument in self.arguments.items()
@@ -91,7 +91,7 @@ class Call:
         return out.checked()
 
     def check(self, label=""):
-        """Run the kernel and compare with the twin; return the result."""
+        """Run the kernel and compare with the reference; return the result."""
         result = self.run()
         assert_close(result, self.expected, self.error, label)
         assert self.counted == self.stored, label

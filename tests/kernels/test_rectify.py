@@ -1,4 +1,4 @@
-"""ReLU, mask and scale in one pass, against the twin: bit for bit on every instruction set."""
+"""ReLU, mask and scale in one pass, against the reference: bit for bit on every instruction set."""
 
 import numpy
 import pytest
@@ -16,7 +16,7 @@ def random_bits(n, ones):
 
 
 def both(x, bits, scale):
-    """Rectify with both; the kernel's gate must end where the twin's does."""
+    """Rectify with both; the kernel's gate must end where the reference's does."""
     expected, size = x.copy(), (x.size + 7) // 8
     expected_gate = numpy.empty(size, numpy.uint8)
     count = reference.rectify(expected, bits, scale, expected_gate)

@@ -1,4 +1,4 @@
-"""Updates of weights against their twins, bit for bit, on every instruction set and thread count.
+"""Updates of weights against their references, bit for bit, on every instruction set.
 
 Everything that a step must not touch holds NaN of various bits, compared as integers.
 """
@@ -72,7 +72,7 @@ class Guarded:
 
 
 class Call:
-    """An update of one shape, dtype, choice of units and rule, and what the twin makes of it."""
+    """An update of one shape, dtype, choice of units and rule, and what its reference makes."""
 
     def __init__(self, shape, dtype, number, *, adam, rule, compact):
         self.rows, self.columns = Units(shape[0], number), Units(shape[1], number // 2 + 3)

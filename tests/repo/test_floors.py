@@ -159,7 +159,7 @@ def test_nothing_imports_upwards(module):
 
 
 def test_the_reference_is_independent():
-    """It would be no twin if it called the compiled kernels, and stands on NumPy alone."""
+    """It would be no reference if it called the compiled kernels, and stands on NumPy alone."""
     own = [module for module in MODULES if module.startswith("fastdrop.reference")]
     names = {name for module in own for name, _ in imports(module)}
     foreign = {name for name in names if not name.startswith("fastdrop.reference")}

@@ -56,14 +56,14 @@ def arrays(draw, shape):
 @given(data=st.data(), kind=st.sampled_from(sorted(LAYERS)), training=st.booleans())
 def test_layers(data, kind, training):
     x, x_place = data.draw(arrays((4, 4)))
-    layer, twin = fresh_layer(kind), fresh_layer(kind)
+    layer, reference = fresh_layer(kind), fresh_layer(kind)
     y = raised(lambda: layer.forward(x, training=training), ("x", layer.name, "rows_per_mask"))
     if x_place is not None:
         x_place.assert_untouched()
     if y is None:
         return
     plain = numpy.array(x)
-    assert_identical(y, twin.forward(plain, training=training))
+    assert_identical(y, reference.forward(plain, training=training))
     assert y.dtype.isnative
     if not training:
         return
@@ -73,8 +73,8 @@ def test_layers(data, kind, training):
         if place is not None:
             place.assert_untouched()
     if result is not None:
-        assert_identical(result, twin.backward(numpy.array(grad), input_gradient=True))
-        for mine, other in zip(layer.parameters(), twin.parameters(), strict=True):
+        assert_identical(result, reference.backward(numpy.array(grad), input_gradient=True))
+        for mine, other in zip(layer.parameters(), reference.parameters(), strict=True):
             assert_identical(mine.full_grad(), other.full_grad())
 
 
@@ -160,7 +160,7 @@ def test_gradients_and_units(data, kind, compact, vector, max_norm):
     shape = (4,) if vector else (3, 4)
     dtype = data.draw(st.sampled_from(["f4", "f8"]))
     value = numpy.full((*shape[:-1], shape[-1]), 2, dtype)
-    parameter, twin = Parameter("w", value), Parameter("w", value.copy())
+    parameter, reference = Parameter("w", value), Parameter("w", value.copy())
     rows, columns = data.draw(units(3)), data.draw(units(4))
     extents = shape
     if compact and data.draw(st.integers(0, 3)):
@@ -173,7 +173,7 @@ def test_gradients_and_units(data, kind, compact, vector, max_norm):
         "momentum": lambda p: optim.SGD([p], 0.1, momentum=0.9, max_norm=max_norm),
         "adam": lambda p: optim.Adam([p], 0.1, max_norm=max_norm),
     }
-    opt, other = makers[kind](parameter), makers[kind](twin)
+    opt, other = makers[kind](parameter), makers[kind](reference)
     parameter.grad, parameter.rows, parameter.columns = grad, rows, columns
     parameter.compact = compact
     if grad is None:
@@ -186,10 +186,10 @@ def test_gradients_and_units(data, kind, compact, vector, max_norm):
     if done is None:
         assert (parameter.value == 2).all()
         return
-    twin.grad = full_gradient(numpy.array(grad), compact, shape, rows, columns)
-    twin.rows, twin.columns = rows, columns
+    reference.grad = full_gradient(numpy.array(grad), compact, shape, rows, columns)
+    reference.rows, reference.columns = rows, columns
     other.step()
-    assert_identical(parameter.value, twin.value)
+    assert_identical(parameter.value, reference.value)
 
 
 def active_count(unit, extent):

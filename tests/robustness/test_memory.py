@@ -216,5 +216,5 @@ def test_every_allocation_may_fail(tmp_path):
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer reserves terabytes")
 def test_a_limit_on_memory():
     if fastdrop.show_config(mode="dicts")["fastdrop"]["backend"] != "c":
-        pytest.skip("the twins need other memory")
+        pytest.skip("the references need other memory")
     assert run(LIMIT) == "whole\n"

@@ -33,7 +33,7 @@ class WrongGenerator(RuntimeError):
 def words():
     """Yield Philox's words as they are: all 64 digits of one block after those of another.
 
-    These come from the NumPy twin, whose bits the kernels' are compared with.
+    These come from the NumPy reference, whose bits the kernels' are compared with.
     """
     key = numpy.random.SeedSequence(SEED).generate_state(2, numpy.uint32)
     digit = numpy.arange(64)
@@ -135,13 +135,13 @@ SEQUENCES = {
 
 
 def set_rounds(rounds):
-    """Have the NumPy twin make `rounds` rounds, and make sure that the kernels do.
+    """Have the NumPy reference make `rounds` rounds, and make sure that the kernels do.
 
     Raises
     ------
     WrongGenerator
-        If the kernels draw other bits than the twin. ``FASTDROP_BUILD=weak`` builds kernels that
-        make three rounds.
+        If the kernels draw other bits than the reference. ``FASTDROP_BUILD=weak`` builds kernels
+        that make three rounds.
     """
     fastdrop.reference.stream.ROUNDS = rounds
     drawn = fastdrop.MaskStream(SEED).draw((2048,), keep_prob=1 / 3, at=7).bits
@@ -172,7 +172,7 @@ def main(arguments=None):
     parser.add_argument("name", choices=SEQUENCES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args(arguments)
-    # The words are the twin's alone; everything else comes from the kernels.
+    # The words are the reference's alone; everything else comes from the kernels.
     if options.name == "words":
         fastdrop.reference.stream.ROUNDS = options.rounds
     else:

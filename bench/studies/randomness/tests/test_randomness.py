@@ -11,7 +11,7 @@ from bench.studies.randomness.runs import Run, Verdict
 
 @pytest.fixture(autouse=True)
 def restore_rounds(monkeypatch):
-    """Tests may change the twin's number of rounds."""
+    """Tests may change the reference's number of rounds."""
     monkeypatch.setattr(fastdrop.reference.stream, "ROUNDS", sequences.ROUNDS)
 
 
@@ -87,7 +87,7 @@ def test_the_weakened_generator_is_caught_where_the_stream_passes():
 
 
 def test_the_weakened_generator_is_caught_in_masks(monkeypatch):
-    """With the twin: block 0 of 2^15 draws, at three rounds and at ten."""
+    """With the reference: block 0 of 2^15 draws, at three rounds and at ten."""
 
     def p_value(rounds):
         monkeypatch.setattr(fastdrop.reference.stream, "ROUNDS", rounds)
