@@ -1,13 +1,15 @@
-"""fastdrop.torch against torch: forward and backward passes, transformer blocks, perceptrons.
+"""fastdrop.torch against torch: single passes, attention, transformer blocks, perceptrons.
 
 All contenders are torch programs that differ in their dropout only; without torch there are no
 cases. A model's size is its batch.
 """
 
+import contextlib
+import functools
 import importlib.util
 
 from . import verify
-from .cases import Bar, Case, Contender
+from .cases import Bar, Case, Contender, Skipped
 
 __all__ = ["CASES"]
 
@@ -80,6 +82,61 @@ def _saved(size):
     ]
 
 
+def _attention(batch, p=0.1, heads=8, length=128, features=64):
+    """Forward and backward of scaled_dot_product_attention alone."""
+    import torch
+
+    import fastdrop.torch
+
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(batch, heads, length, features).requires_grad_() for _ in range(3))
+    grad = torch.randn(batch, heads, length, features)
+    with torch.no_grad():
+        undropped = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+
+    def contender(name, p, calls):
+        def run():
+            q.grad = k.grad = v.grad = None
+            with fastdrop.torch.patched() if name == OWN else contextlib.nullcontext():
+                y = torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=p)
+                y.backward(grad)
+            return y, q.grad, k.grad, v.grad
+
+        def check(result):
+            y, *grads = result
+            finite = all(one.isfinite().all() for one in (y, *grads))
+            verify.require(finite, "the output or a gradient is not finite")
+            # Each output is a mean of `length` values; what dropout adds has mean 0.
+            added = y.detach() - undropped
+            size = (added.square().mean() / undropped.square().mean()).sqrt().item()
+            expected = (p / (1 - p)) ** 0.5
+            verify.require(abs(size - expected) < 0.05, f"dropout adds {size}, not {expected}")
+            mean = added.mean().item() / max(added.std().item(), 1e-30)
+            verify.require(abs(mean) < 0.02 or p == 0, f"dropout adds a mean of {mean}")
+
+        return Contender(name, run, check, calls)
+
+    theirs = "torch.nn.functional.scaled_dot_product_attention"
+    return [
+        contender(OWN, p, "fastdrop.torch.patched"),
+        contender(TORCH, p, theirs),
+        contender(NONE, 0.0, theirs),
+    ]
+
+
+@functools.cache
+def _no_compiler():
+    """Why torch.compile does not work here, as without a C++ compiler; None if it does."""
+    import torch
+
+    try:
+        torch.compile(torch.sin)(torch.ones(8))
+    except RuntimeError as error:
+        lines = [line for line in str(error).splitlines() if line]
+        return f"torch.compile fails: {lines[0] if lines else type(error).__name__}"
+    return None
+
+
 def _blocks(p, width=512, heads=8):
     """Two pre-norm transformer blocks with four dropouts each."""
     import torch
@@ -118,6 +175,10 @@ def _steps(batch, make, compiled=False):
 
     import fastdrop.torch
 
+    if compiled:
+        if reason := _no_compiler():
+            return [Skipped(name, reason) for name in (OWN, TORCH, NONE)]
+        torch.compiler.reset()  # drops graphs made for another number of threads
     x = torch.randn(batch, 128, 512)
     grad = torch.randn(batch, 128, 512)
 
@@ -227,6 +288,7 @@ def _cases():
             [Bar(TORCH, at_most=1 / 8)],
             unit="bytes",
         ),
+        _model_case("attention", 16, _attention, patched, [Bar(TORCH, times_faster=1)]),
         _model_case(
             "blocks",
             16,
