@@ -5,8 +5,9 @@ import warnings
 
 __all__ = ["warn_caller"]
 
-# Packages whose frames are passed over: this one, and scikit-learn, which wraps every `fit`.
-_PASSED = {"fastdrop", "sklearn"}
+# Packages whose frames are passed over: this one, scikit-learn, which wraps every `fit`, and what
+# scikit-learn fits in parallel with.
+_PASSED = {"fastdrop", "joblib", "sklearn"}
 
 
 def warn_caller(message, category=UserWarning):

@@ -196,6 +196,12 @@ def _packed(value, name, arrays):
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             raise TypeError(f"{name}: keys of a state must be strings, got {list(value)}")
+        for key in value:
+            if "/" in key or "\0" in key or key == ARRAY or key.endswith(".npy"):
+                raise ValueError(
+                    f"{name}: a key must not hold '/' or a zero byte, end in '.npy' or be "
+                    f"{ARRAY!r}, got {key!r}"
+                )
         return {key: _packed(part, f"{name}/{key}", arrays) for key, part in value.items()}
     if isinstance(value, numpy.ndarray):
         if value.dtype.hasobject:

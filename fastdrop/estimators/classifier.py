@@ -83,8 +83,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     rows_per_mask : int or "batch", optional
         How many consecutive examples of a batch share a mask. 1 [1]_ is the default. Groups are
         faster: with four of them or more in a batch, and half the `learning_rate_init` that suits
-        1, the test error stays within 0.6 points. "batch" is the fastest [2]_, and wants a smaller
-        learning rate still and more epochs.
+        1, the test error stays within 0.6 points. "batch" [2]_ is the fastest, and wants less.
     exact_count : bool, optional
         Keep the same number of units in every mask, not only on average.
     max_norm : float, optional

@@ -45,7 +45,7 @@ class Elementwise(Layer):
     fused_as = "elementwise"
     from_output = False
     homogeneous = False
-    _input = _output = None
+    _input = _output = _applied = None
 
     def function(self, x):
         """Return the function of every element of x, an array of its shape.
@@ -123,6 +123,7 @@ class Elementwise(Layer):
         if training:
             self._input = None if self.from_output else x.copy()
             self._output = y.copy()
+            self._applied = self.as_applied()
         return y
 
     def backward(self, grad, input_gradient=True):
@@ -141,7 +142,7 @@ class Elementwise(Layer):
         if not input_gradient:
             return None
         grad = grad.copy()
-        self.multiply_derivative(grad, self._input, self._output, fresh)
+        self._applied.multiply_derivative(grad, self._input, self._output, fresh)
         return grad
 
     def __repr__(self):
@@ -240,6 +241,10 @@ class LeakyReLU(Elementwise):
         low = scratch("off", y.shape, numpy.bool_)
         numpy.less_equal(y, 0, out=low)
         numpy.multiply(grad, self._slope, out=grad, where=low)
+
+    def as_applied(self):
+        """Return a layer with the slope of now, which another one set later does not change."""
+        return LeakyReLU(self._slope)
 
     def __repr__(self):
         return f"LeakyReLU({self._slope})"

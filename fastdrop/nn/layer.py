@@ -91,6 +91,10 @@ class Layer(Sealed):
         """Return the layer's output for a batch, a fresh array of shape (batch, ...)."""
         raise NotImplementedError(f"{self.name} defines no forward")
 
+    def as_applied(self):
+        """Return what a backward pass asks for the derivative: set as in the forward pass."""
+        return self
+
     def backward(self, grad, input_gradient=True):
         """Set the parameters' gradients; return the input's, or None if it is not asked for.
 

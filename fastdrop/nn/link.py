@@ -157,7 +157,7 @@ class Link(Source):
             if isinstance(function, Units):
                 function.lead = self.lead
             function.apply(x, out, scratch)
-            self.steps.append((function, x, out))
+            self.steps.append((function.as_applied(), x, out))
             y = out
         if self.relu:
             if self.functions and not isinstance(self.functions[-1], Units):

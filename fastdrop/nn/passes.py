@@ -81,6 +81,10 @@ class Units:
         y = numpy.asarray(self._passes.forward(x.reshape(*lead, x.shape[1]), training), self._dtype)
         return self._fitting(y, (*lead, x.shape[1]), "forward").reshape(x.shape)
 
+    def as_applied(self):
+        """Return what a backward pass asks for the derivative: set as in the forward pass."""
+        return self
+
     def multiply_derivative(self, grad, x, y, scratch):
         """Call backward, and put what it returns in the place of grad."""
         shape = (*self.lead, grad.shape[1])

@@ -127,6 +127,9 @@ def attention_cases():
     long = randn(2, 3, 7, 4), randn(2, 3, 9, 4), randn(2, 3, 9, 4)
     yield "boolean", *long, {"attn_mask": boolean}
     yield "added", *long, {"attn_mask": randn(7, 9)}
+    added = torch.zeros(7, 9, dtype=torch.float64)
+    added[3] = -torch.inf
+    yield "added, nothing allowed", *long, {"attn_mask": added}
     yield "grouped", randn(2, 4, 7, 4), randn(2, 2, 7, 4), randn(2, 2, 7, 4), {"enable_gqa": True}
     yield "matrices", randn(7, 4), randn(9, 4), randn(9, 4), {}
 

@@ -231,3 +231,15 @@ def test_dropout_of_its_own_seed():
     numpy.testing.assert_array_equal(layer.forward(numpy.ones((2, 9)), training=True), expected)
     with pytest.raises(TypeError, match="rng must be None, an int"):
         nn.Dropout(0.5, rng="seed")
+
+
+def test_a_slope_set_before_the_backward_pass_holds_from_the_next_forward_pass_on():
+    layer = nn.LeakyReLU(0.25)
+    x = -numpy.ones((2, 3))
+    for compute in (layer, nn.Sequential([layer], rng=0, dtype=numpy.float64)):
+        layer.negative_slope = 0.25
+        compute.forward(x, training=True)
+        layer.negative_slope = 0.75
+        grad = compute.backward(numpy.ones((2, 3)), input_gradient=True)
+        numpy.testing.assert_array_equal(grad, numpy.full((2, 3), 0.25))
+        assert compute.forward(x)[0, 0] == -0.75

@@ -302,6 +302,9 @@ def test_extra(tmp_path):
     before = path.read_bytes()
     with pytest.raises(TypeError, match="extra/rng: a state must not hold Generator objects"):
         fastdrop.save(path, net, extra={"rng": numpy.random.default_rng()})
+    for key in ("a/b", "a.npy", "a\0", "__array__"):
+        with pytest.raises(ValueError, match="extra: a key must not hold"):
+            fastdrop.save(path, net, extra={key: numpy.zeros(2), "a": {"b": 1}})
     assert path.read_bytes() == before
 
 

@@ -300,4 +300,5 @@ def test_names_are_unique():
 
 
 def test_every_family_says_what_its_names_promise():
-    assert set(EXPECTED) == set(FAMILIES)
+    # Those of dask compare graphs, and those of MPI are processes of their own: there is no call.
+    assert set(EXPECTED) == set(FAMILIES) - {"dask", "mpi"}

@@ -38,6 +38,14 @@ def in_tree(tree, *arguments, **environ):
     )
 
 
+def import_in_tree(tree, **environ):
+    """Import the tree's fastdrop, whatever an editable installation has put on the way."""
+    hooks = (
+        "sys.meta_path = [hook for hook in sys.meta_path if 'editable' not in repr(hook).lower()]"
+    )
+    return in_tree(tree, "-c", f"import sys; {hooks}; import fastdrop", **environ)
+
+
 def build(tree, **environ):
     pytest.importorskip("setuptools", minversion="77", reason="it builds")
     pytest.importorskip("Cython", reason="it builds")
@@ -111,25 +119,25 @@ def test_one_build_waits_for_the_other(tree):
 
 
 def test_import_before_a_build_says_what_to_do(tree):
-    done = in_tree(tree, "-c", "import fastdrop")
+    done = import_in_tree(tree)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert f"ImportError: fastdrop is not built in its source folder {tree}: run" in last
     assert "`python -m pip install -e .`" in last
     assert done.stderr.count("Traceback") == 1
     assert "circular import" not in done.stderr
-    assert in_tree(tree, "-c", "import fastdrop", FASTDROP_BACKEND="numpy").returncode == 0
+    assert import_in_tree(tree, FASTDROP_BACKEND="numpy").returncode == 0
 
 
 def test_import_without_kernels_for_this_python(tree):
     (tree / "fastdrop" / "_kernels.pyx").unlink()
-    done = in_tree(tree, "-c", "import fastdrop")
+    done = import_in_tree(tree)
     assert "has no compiled kernels for this Python" in done.stderr.splitlines()[-1]
 
 
 def test_import_of_a_broken_module_names_the_cause(tree):
     (tree / "fastdrop" / "_kernels.abi3.so").write_text("no machine code")
-    done = in_tree(tree, "-c", "import fastdrop")
+    done = import_in_tree(tree)
     last = done.stderr.splitlines()[-1]
     assert "could not be loaded" in last
     assert "_kernels.abi3.so" in last

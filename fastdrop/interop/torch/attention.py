@@ -69,13 +69,13 @@ def scaled_dot_product_attention(
     if attn_mask is None:
         weights = torch.softmax(scores, -1)
     elif attn_mask.dtype == torch.bool:
-        weights = _allowed_softmax(scores, attn_mask)
+        weights = _safe_softmax(scores.masked_fill(~attn_mask, -math.inf))
     else:
-        weights = torch.softmax(scores + attn_mask, -1)
+        weights = _safe_softmax(scores + attn_mask.to(scores.dtype))
     return functional.dropout(weights, dropout_p) @ value
 
 
-def _allowed_softmax(scores, allowed):
-    """Softmax over what is allowed; 0, as torch has it, in rows where nothing is."""
-    weights = torch.softmax(scores.masked_fill(~allowed, -math.inf), -1)
-    return weights.masked_fill(~allowed.any(-1, keepdim=True), 0.0)
+def _safe_softmax(scores):
+    """Softmax of rows; 0, as torch has it, in rows where every score is -inf."""
+    nothing = (scores == -math.inf).all(-1, keepdim=True)
+    return torch.softmax(scores.masked_fill(nothing, 0.0), -1).masked_fill(nothing, 0.0)

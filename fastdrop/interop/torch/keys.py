@@ -30,20 +30,24 @@ def key_of(rng):
     Raises
     ------
     RuntimeError
-        If a stream would draw another mask for a forward pass that is computed again.
+        If a stream or a generator would draw another mask for a forward pass that is computed
+        again.
     """
     if rng is None:
         return torch_key(), 0
-    if isinstance(rng, torch.Generator):
-        return torch_key(rng), 0
-    stream = as_stream(rng)
-    if torch._C._current_graph_task_id() != -1 and not getattr(_recomputing, "depth", 0):
+    generator = isinstance(rng, torch.Generator)
+    repeats = not generator and getattr(_recomputing, "depth", 0)
+    if torch._C._current_graph_task_id() != -1 and not repeats:
         raise RuntimeError(
             "rng: a forward pass is computed again in a backward pass (activation checkpointing), "
-            "for which a MaskStream would draw another mask. Leave rng out, so that the mask comes "
-            "from torch's generator, or pass checkpoint(..., use_reentrant=False, "
+            f"for which a {type(rng).__name__} would draw another mask. Leave rng out, so that the "
+            "mask comes from torch's default generator, or pass a MaskStream and "
+            "checkpoint(..., use_reentrant=False, "
             "context_fn=fastdrop.torch.repeat_masks(stream))"
         )
+    if generator:
+        return torch_key(rng), 0
+    stream = as_stream(rng)
     draw = stream._take()
     return stream._key0 | stream._key1 << 32, draw
 
