@@ -70,7 +70,8 @@ def main(arguments=None):
         try:
             return _run(arguments)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as it is where it was closed: `fastdrop info >&-`
+                sys.stdout.flush()
     except KeyboardInterrupt:  # before or after the training
         return 130
     except BrokenPipeError:  # `fastdrop info | head -1`: whoever read has enough

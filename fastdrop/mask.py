@@ -308,8 +308,8 @@ class OutputAndMask(NoArithmetic, tuple):
     _refused = "dropout returned a pair, unpack it first: y, mask = dropout(...)"
 
     def __add__(self, other):
-        """Concatenate with another tuple, as tuples do."""
-        if not isinstance(other, tuple):
+        """Concatenate with another tuple, as tuples do; two pairs are meant to be added up."""
+        if not isinstance(other, tuple) or isinstance(other, OutputAndMask):
             raise TypeError(f"operator add: {self._refused}")
         return tuple.__add__(self, other)
 
@@ -331,6 +331,8 @@ def _with_arrays(value):
     """Arguments of a function with an array in the place of every mask."""
     if isinstance(value, Mask):
         return value.to_array()
+    if isinstance(value, OutputAndMask):  # whose mask is what NumPy has found
+        raise TypeError(value._refused)
     if isinstance(value, dict):
         return {name: _with_arrays(part) for name, part in value.items()}
     if type(value) in (list, tuple):

@@ -1,5 +1,7 @@
 """The solver "lbfgs": SciPy's L-BFGS-B on all examples at once, without dropout."""
 
+import warnings
+
 import numpy
 import scipy.optimize
 from sklearn.utils.optimize import _check_optimize_result
@@ -121,9 +123,19 @@ def minimise(model, training):
         loss.take_over(reached)
     else:
         loss.take_over(done.x)
-        model.n_iter_ = _check_optimize_result("lbfgs", done, model.max_iter)
+        model.n_iter_ = _iterations(done, model.max_iter)
         model.loss_ = float(done.fun)
     finally:
         progress.close()
     if not is_finite(model._network):
         give_up(model)
+
+
+def _iterations(done, max_iter):
+    """How many iterations there were; scikit-learn's warning, if they did not converge."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        count = _check_optimize_result("lbfgs", done, max_iter)
+    for warning in caught:
+        warn_caller(str(warning.message), warning.category)
+    return count

@@ -106,6 +106,14 @@ def test_functions_that_select_or_count_have_the_bits():
     numpy.testing.assert_array_equal(target, kept)
 
 
+@pytest.mark.parametrize("function", [numpy.stack, numpy.vstack, numpy.concatenate])
+def test_a_pair_is_not_joined(function):
+    with pytest.raises(TypeError, match="unpack it first"):
+        function(PAIR)
+    with pytest.raises(TypeError, match="unpack it first"):
+        PAIR + PAIR
+
+
 @pytest.mark.parametrize("pair", [PAIR, UNTRAINED])
 def test_a_pair_is_a_tuple(pair):
     y, mask = pair

@@ -49,13 +49,14 @@ def of_another_version():
         (lambda _: model().fit(X, Y), "converged"),
         (lambda _: make_pipeline(StandardScaler(), model()).fit(X, Y), "converged"),
         (lambda _: model(batch_size=1000).fit(X, Y), "clipped"),
+        (lambda _: model(solver="lbfgs", max_iter=2).fit(X, Y), "lbfgs failed to converge"),
         (lambda _: model(dropout=1.0).fit(X, Y), "drops everything"),
         (lambda _: model(input_dropout=1.0).fit(X, Y), "drops everything"),
         (lambda _: fitted().predict_samples(X, n_samples=2), "every sample is the same"),
         (lambda path: loaded_with_other_settings(path), "other settings"),
         (lambda _: of_another_version(), "pickled by"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_warnings_point_here(call, message, tmp_path):
     with pytest.warns(Warning, match=message) as caught:
