@@ -1,6 +1,7 @@
-"""Fixtures: every instruction set, several thread counts, kernels beside their compare."""
+"""Fixtures: every instruction set, several thread counts, kernels beside their references."""
 
 import math
+import signal
 import sys
 
 import numpy
@@ -8,6 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from fastdrop import _kernels, reference
+
+# A shell starts what it runs in the background with interrupts ignored; tests of Ctrl-C need them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMMON = {
     "deadline": None,
