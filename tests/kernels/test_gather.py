@@ -1,4 +1,4 @@
-"""Gathering the active part of a matrix, and scattering it, against their compare.
+"""Gathering the active part of a matrix, and scattering it, against their references.
 
 Bit for bit, on every instruction set and thread count; within two roundings where something is
 added.
