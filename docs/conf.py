@@ -30,8 +30,8 @@ napoleon_use_rtype = False
 # Attributes as a list in the class: the properties have entries of their own.
 napoleon_use_ivar = True
 
-html_theme = "alabaster"
-html_theme_options = {"description": "Dropout for NumPy, in C", "page_width": "62em"}
+html_theme = "furo"
+html_title = f"fastdrop {version}"
 
 
 def outline(source):

@@ -71,7 +71,7 @@ def masked_matmul(
 
     Notes
     -----
-    The method and its arithmetic are explained in ``docs/masked-matmul.md``; the idea of
+    The method and its arithmetic are explained in ``docs/guide/masked-matmul.md``; the idea of
     multiplying submatrices is that of Graham, Reizenstein, Robinson (2015) [1]_.
 
     References

@@ -83,7 +83,7 @@ class Dropout(Layer):
         of units per iteration [2]_, the fastest; groups lie between. Four masks or more in a batch,
         with half the learning rate that suits a mask for each example, keep the test error within
         0.6 points of it; one mask costs up to 3 points after 40 epochs, at a smaller learning rate
-        still, and catches up in some hundreds (docs/study.md, "Masks in a batch").
+        still, and catches up in some hundreds (docs/study/study.md, "Masks in a batch").
     exact_count : bool, optional
         Keep exactly ``floor(keep_prob * n + 0.5 + 1e-6)`` of n units.
     shared_axes : int or tuple of int, optional

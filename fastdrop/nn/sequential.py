@@ -25,7 +25,7 @@ class Sequential(Layer):
 
     A Dense, the activation functions behind it and the dropout behind those are computed as one
     link: the mask is drawn first, and units it drops leave the products of this Dense and of the
-    next, forward, backward and in the optimiser. See ``docs/nn.md``.
+    next, forward, backward and in the optimiser. See ``docs/guide/nn.md``.
 
     Parameters
     ----------

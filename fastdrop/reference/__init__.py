@@ -1,10 +1,10 @@
 """The NumPy reference of every kernel: what the compiled module has to compute, said in NumPy.
 
-This is an independent implementation of the mask stream, version 1 (``docs/mask-stream.md``), of
-dropout and of the masked matrix products. The tests compare the compiled kernels with it, bit for
-bit where nothing is summed, and ``FASTDROP_BACKEND=numpy`` runs the whole package on it. It is
-written to be read and checked, not to be fast, and imports nothing but NumPy and the standard
-library.
+This is an independent implementation of the mask stream, version 1
+(``docs/design/mask-stream.md``), of dropout and of the masked matrix products. The tests compare
+the compiled kernels with it, bit for bit where nothing is summed, and ``FASTDROP_BACKEND=numpy``
+runs the whole package on it. It is written to be read and checked, not to be fast, and imports
+nothing but NumPy and the standard library.
 
 Three kinds of functions are here: the stream's arithmetic (`philox4x32`, `digits`, `uniforms`,
 ...), the names and signatures of the compiled module (`draw_bernoulli`, `apply_mask`,

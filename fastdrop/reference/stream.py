@@ -1,6 +1,6 @@
 """Drawing masks: the arithmetic of the mask stream, version 1, and the kernels that draw.
 
-This is an independent implementation of ``docs/mask-stream.md``.
+This is an independent implementation of ``docs/design/mask-stream.md``.
 
 References
 ----------

@@ -46,7 +46,7 @@ def test_public_names_have_examples():
 
 def test_the_reference_has_every_name_of_torch():
     names = pytest.importorskip("torch") and fastdrop.torch.__all__
-    page = (ROOT / "docs" / "api.md").read_text()
+    page = (ROOT / "docs" / "reference" / "index.md").read_text()
     documented = re.findall(r"^\.\. auto(?:class|function):: fastdrop\.torch\.(\w+)$", page, re.M)
     assert sorted(documented) == sorted(names)
 
@@ -67,12 +67,14 @@ def test_readme_begins_with_two_commands():
 
 
 def test_examples_in_pages():
-    for page in sorted((ROOT / "docs").glob("*.md")):
+    for page in sorted((ROOT / "docs").rglob("*.md")):
         assert doctest.testfile(str(page), module_relative=False).failed == 0
 
 
 @pytest.mark.parametrize(
-    "page", [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")], ids=lambda page: page.name
+    "page",
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")],
+    ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_links_between_pages(page):
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())

@@ -1,4 +1,4 @@
-"""docs/promises.md names tests: they have to be there."""
+"""docs/reference/promises.md names tests: they have to be there."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 # Below the promises the page says what no test reaches.
-PAGE = (ROOT / "docs" / "promises.md").read_text().partition("\n## Coverage")[0]
+PAGE = (ROOT / "docs" / "reference" / "promises.md").read_text().partition("\n## Coverage")[0]
 
 
 def promises(text):

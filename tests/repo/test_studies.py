@@ -15,7 +15,7 @@ def test_the_page_shows_what_the_summary_says(tmp_path):
     pytest.importorskip("matplotlib")
     from bench.studies.generalisation import plots, report
 
-    docs = ROOT / "docs"
+    docs = ROOT / "docs" / "study"
     summary = json.loads((docs / "study.json").read_text())
     page = (docs / "study.md").read_text()
     assert report.fill(page, report.tables(summary)) == page

@@ -11,7 +11,7 @@ from .batteries import BATTERIES
 from .runs import ROOT, load, perform, save, weakened
 from .sequences import ROUNDS, SEQUENCES
 
-PAGE = ROOT / "docs" / "randomness.md"
+PAGE = ROOT / "docs" / "study" / "randomness.md"
 # A p-value below this is below the limit, however many tests there are.
 CERTAIN = 1e-12
 
@@ -109,7 +109,7 @@ def _parser():
         metavar="FILE",
         help="where finished runs are kept, and found again (default: build/randomness.jsonl)",
     )
-    parser.add_argument("--write", action="store_true", help="write docs/randomness.md")
+    parser.add_argument("--write", action="store_true", help="write docs/study/randomness.md")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the runs say, as Markdown: the tables of docs/randomness.md."""
+"""What the runs say, as Markdown: the tables of docs/study/randomness.md."""
 
 import datetime
 
