@@ -22,6 +22,7 @@ from fastdrop.config import (
     show_config,
     stop_threads,
 )
+from fastdrop.dropouts import dropout1d, dropout2d, dropout3d
 from fastdrop.functional import apply_mask, dropout, dropout_backward
 from fastdrop.mask import Mask
 from fastdrop.matmul import masked_matmul, masked_matmul_backward
@@ -33,6 +34,9 @@ __all__ = [
     "__version__",
     "apply_mask",
     "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
     "dropout_backward",
     "get_num_threads",
     "load",

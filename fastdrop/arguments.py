@@ -20,6 +20,7 @@ __all__ = [
     "keep_probability",
     "mask_plan",
     "native",
+    "noise_axes",
     "real_number",
     "threshold",
     "window_bounds",
@@ -105,6 +106,39 @@ def _shared_axes(shared_axes, dimensions):
             raise ValueError(f"shared_axes must not name an axis twice, got {shared_axes}")
         shared.add(axis)
     return shared
+
+
+def noise_axes(noise_shape, shape=None):
+    """The axes along which a `noise_shape` shares one mask, ascending, as a tuple.
+
+    Parameters
+    ----------
+    noise_shape : sequence of int or None
+        One entry for each axis: 1 shares the mask along it, None or the axis' length does not.
+    shape : tuple of int, optional
+        Of the array; without it only the entries themselves are checked.
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence of ints and None.
+    ValueError
+        If it does not fit the shape.
+    """
+    if isinstance(noise_shape, str) or not hasattr(noise_shape, "__iter__"):
+        raise TypeError(f"noise_shape must be a tuple of ints and None, got {noise_shape!r}")
+    given = [None if part is None else integer(part, "noise_shape") for part in noise_shape]
+    if any(part is not None and part < 1 for part in given):
+        raise ValueError(f"noise_shape must hold None and ints from 1, got {noise_shape!r}")
+    if shape is not None and (
+        len(given) != len(shape)
+        or any(part not in (None, 1, own) for part, own in zip(given, shape, strict=True))
+    ):
+        raise ValueError(
+            f"noise_shape must have None, 1 or the length of x for each axis, got {noise_shape!r} "
+            f"for shape {shape}"
+        )
+    return tuple(axis for axis, part in enumerate(given) if part == 1)
 
 
 def window_bounds(window, shape):

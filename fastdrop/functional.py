@@ -11,6 +11,7 @@ from fastdrop.arguments import (
     is_one_of,
     keep_probability,
     mask_plan,
+    noise_axes,
     real_number,
 )
 from fastdrop.mask import Mask, OutputAndMask
@@ -31,6 +32,7 @@ def dropout(
     keep_prob=None,
     rng=None,
     shared_axes=(),
+    noise_shape=None,
     rows_per_mask=1,
     exact_count=False,
     training=True,
@@ -50,7 +52,10 @@ def dropout(
         BitGenerator or a RandomState seeds a fresh stream with its next four words. None is one
         stream per process, seeded by the operating system.
     shared_axes : int or tuple of int, optional
-        Axes along which one mask is shared (Keras: noise_shape, Flax: broadcast_dims).
+        Axes along which one mask is shared (Flax: broadcast_dims).
+    noise_shape : tuple of int or None, optional
+        The same in Keras' words, in the place of `shared_axes`: the shape of the mask, 1 for an
+        axis along which it is shared, None or the axis' length for another.
     rows_per_mask : int or "batch", optional
         How many consecutive rows (axis 0) share one mask row; "batch": one set of units for all.
     exact_count : bool, optional
@@ -75,7 +80,8 @@ def dropout(
     Raises
     ------
     TypeError
-        If `x` or `out` is of another dtype, or not exactly one of `rate` and `keep_prob` is given.
+        If `x` or `out` is of another dtype, not exactly one of `rate` and `keep_prob` is given, or
+        both of `shared_axes` and `noise_shape`.
     ValueError
         If an argument is out of its range, or `out` overlaps `x` in part.
 
@@ -102,6 +108,10 @@ def dropout(
         keep = 1.0 - rate
     else:
         keep = keep_probability(rate, keep_prob)
+    if noise_shape is not None:
+        if shared_axes != ():
+            raise TypeError("give at most one of shared_axes and noise_shape, got both")
+        shared_axes = noise_axes(noise_shape, x.shape)
     if (
         shared_axes.__class__ is tuple
         and not shared_axes

@@ -10,6 +10,7 @@
 """
 
 from fastdrop.nn.activations import Elementwise, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from fastdrop.nn.channels import Dropout1d, Dropout2d, Dropout3d
 from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Layer
@@ -26,6 +27,9 @@ from fastdrop.parameters import Parameter
 __all__ = [
     "Dense",
     "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Elementwise",
     "Identity",
     "Layer",

@@ -5,13 +5,12 @@ import math
 import numpy
 
 from fastdrop._backend import kernels
-from fastdrop.arguments import integer, is_one_of, keep_probability, mask_plan, threshold
-from fastdrop.functional import dropout, dropout_backward
-from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
+from fastdrop.arguments import integer, is_one_of, mask_plan, noise_axes, threshold
+from fastdrop.functional import dropout
 from fastdrop.nn.masks import bit_count, units_taken
+from fastdrop.nn.random import MaskedLayer
 from fastdrop.nn.windows import draw_window
 from fastdrop.operands import RowMask, row_mask
-from fastdrop.stream import MaskStream, as_stream
 
 __all__ = ["Dropout"]
 
@@ -71,7 +70,7 @@ class Layout:
         self.direct = self.unit or (whole_rows and (len(shape) == 2 or own == shape))
 
 
-class Dropout(Layer):
+class Dropout(MaskedLayer):
     """Drop units at random in training, each with probability `rate` [1]_.
 
     Parameters
@@ -88,6 +87,8 @@ class Dropout(Layer):
         Keep exactly ``floor(keep_prob * n + 0.5 + 1e-6)`` of n units.
     shared_axes : int or tuple of int, optional
         Axes along which one mask is shared.
+    noise_shape : tuple of int or None, optional
+        The same in Keras' words, as for `fastdrop.dropout`, in the place of `shared_axes`.
     scale_at : "train" or "test", optional
         Multiply what is kept by ``1 / keep_prob`` in training, or everything by ``keep_prob`` at
         test time.
@@ -140,41 +141,23 @@ class Dropout(Layer):
         rows_per_mask=1,
         exact_count=False,
         shared_axes=(),
+        noise_shape=None,
         scale_at="train",
         rng=None,
     ):
-        super().__init__()
-        self._layout = self._stream = self._mask = self._drawn_for = None
-        self._stream_is_own = False
-        self._set_keep_prob(keep_probability(rate, keep_prob))
+        super().__init__(rate, keep_prob, rng)
         self.rows_per_mask = rows_per_mask
         self.exact_count = exact_count
         self.shared_axes = shared_axes
+        if noise_shape is not None:
+            if shared_axes != ():
+                raise TypeError("give at most one of shared_axes and noise_shape, got both")
+            self.shared_axes = noise_axes(noise_shape)
+            self._noise_shape = tuple(noise_shape)
         self.scale_at = scale_at
-        if rng is not None:
-            self.stream = as_stream(rng)
-
-    @property
-    def rate(self):
-        """float: probability that a unit is dropped."""
-        return 1.0 - self._keep_prob
-
-    @rate.setter
-    def rate(self, rate):
-        self._set_keep_prob(keep_probability(_given(rate, "rate"), None))
-
-    @property
-    def keep_prob(self):
-        """float: probability that a unit is kept."""
-        return self._keep_prob
-
-    @keep_prob.setter
-    def keep_prob(self, keep_prob):
-        self._set_keep_prob(keep_probability(None, _given(keep_prob, "keep_prob")))
 
     def _set_keep_prob(self, keep_prob):
-        self._keep_prob = keep_prob
-        self._threshold = threshold(keep_prob)
+        super()._set_keep_prob(keep_prob)
         self._layout = None
 
     @property
@@ -208,7 +191,7 @@ class Dropout(Layer):
     def shared_axes(self, shared_axes):
         axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
         self._shared_axes = tuple(integer(axis, "shared_axes") for axis in axes)
-        self._layout = None
+        self._noise_shape = self._layout = None
 
     @property
     def scale_at(self):
@@ -220,25 +203,6 @@ class Dropout(Layer):
         if not is_one_of(scale_at, ("train", "test")):
             raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
         self._scale_at = scale_at
-
-    @property
-    def stream(self):
-        """MaskStream: where the masks come from."""
-        if self._stream is None:
-            self._stream = MaskStream()
-        return self._stream
-
-    @stream.setter
-    def stream(self, stream):
-        if not isinstance(stream, MaskStream):
-            raise TypeError(f"stream must be a fastdrop.MaskStream, got {type(stream).__name__}")
-        self._stream = stream
-        self._stream_is_own = True
-
-    def offer_stream(self, stream):
-        """Take a stream, unless the layer has been given one before."""
-        if not self._stream_is_own:
-            self.stream = stream
 
     def settings(self):
         """Return the arguments by name."""
@@ -254,6 +218,8 @@ class Dropout(Layer):
         """The `Layout` of masks for arrays of a shape."""
         layout = self._layout
         if layout is None or layout.shape != shape:
+            if self._noise_shape is not None:
+                noise_axes(self._noise_shape, shape)
             layout = self._layout = Layout(
                 shape, self.shared_axes, self.rows_per_mask, self.keep_prob, self.exact_count
             )
@@ -324,21 +290,9 @@ class Dropout(Layer):
             "exact_count": self.exact_count,
         }
 
-    def forward(self, x, training=False):
-        """Return x with units dropped, or as it is used at test time.
-
-        Parameters
-        ----------
-        x : array_like of float16, float32 or float64, shape (batch, ...)
-        training : bool, optional
-
-        Returns
-        -------
-        numpy.ndarray, shape and dtype of `x`; of float16, float32
-            A fresh array.
-        """
-        x = as_floats(x, self.name)
-        y = numpy.empty(x.shape, x.dtype)
+    def _drop(self, x, training, out):
+        if self._noise_shape is not None:
+            noise_axes(self._noise_shape, x.shape)
         _, mask = dropout(
             x,
             keep_prob=self.keep_prob,
@@ -348,26 +302,9 @@ class Dropout(Layer):
             exact_count=self.exact_count,
             training=training,
             scale_at=self.scale_at,
-            out=y,
+            out=out,
         )
-        if training:
-            self._mask, self._drawn_for = mask, (x.shape, x.dtype)
-        return y
-
-    def backward(self, grad, input_gradient=True):
-        """Return the gradient with respect to the input, or None if it is not asked for.
-
-        Raises
-        ------
-        RuntimeError
-            Without a training forward before it.
-        ValueError
-            If `grad` has another shape than the output.
-        """
-        if self._mask is None:
-            raise self._missing_forward()
-        grad = fitting_gradient(grad, *self._drawn_for, self.name)
-        return dropout_backward(grad, self._mask) if input_gradient else None
+        return mask
 
     def __repr__(self):
         shared = f", shared_axes={self.shared_axes}" if self.shared_axes else ""
@@ -375,10 +312,3 @@ class Dropout(Layer):
             f"Dropout({self.rate:g}, rows_per_mask={self.rows_per_mask!r}, "
             f"exact_count={self.exact_count}{shared}, scale_at={self.scale_at!r})"
         )
-
-
-def _given(value, name):
-    """A probability that is set, which must be there."""
-    if value is None:
-        raise TypeError(f"{name} must be a real number, got None")
-    return value

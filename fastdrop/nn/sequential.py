@@ -7,8 +7,8 @@ import numpy
 from fastdrop.arguments import as_array, contiguous
 from fastdrop.attributes import read_only
 from fastdrop.nn.chain import chain_of, check_layers, check_units, learning
-from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.layer import Layer, fitting_gradient
+from fastdrop.nn.random import RandomLayer
 from fastdrop.nn.source import Source
 from fastdrop.nn.state import State
 from fastdrop.nn.windows import check_rows
@@ -31,8 +31,8 @@ class Sequential(Layer):
     ----------
     layers : sequence of Layer
     rng : optional
-        As for `fastdrop.dropout`. Dropout layer number k gets child number k of this stream, so
-        that no other layer changes its masks; the initial weights come from a child too.
+        As for `fastdrop.dropout`. Of the layers that draw, number k gets child number k of this
+        stream, so that no other layer changes its masks; the initial weights come from a child too.
     dtype : optional
         float32 or float64: of parameters, activations and results.
     skip_zeros : bool, optional
@@ -80,8 +80,8 @@ class Sequential(Layer):
         for name, layer in zip(names, self.layers, strict=True):
             layer.named(name)
         self._first = check_units(self.layers)
-        self._dropouts = [layer for layer in self.layers if isinstance(layer, Dropout)]
-        streams = as_stream(rng).spawn(max(len(self._dropouts), 1))
+        self._drawing = [layer for layer in self.layers if isinstance(layer, RandomLayer)]
+        streams = as_stream(rng).spawn(max(len(self._drawing), 1))
         self._build(names, streams[0])
         self._source = Source()
         self._source.sparse = bool(skip_zeros)
@@ -91,7 +91,7 @@ class Sequential(Layer):
             (parameter.name, parameter) for layer in self.layers for parameter in layer.parameters()
         ]
         self._state = State(names, self.layers, self._named)
-        for layer, stream in zip(self._dropouts, streams, strict=False):
+        for layer, stream in zip(self._drawing, streams, strict=False):
             layer.offer_stream(stream)
         self._shape_in = self._shape_out = None
 
@@ -187,12 +187,12 @@ class Sequential(Layer):
         matrix = x.reshape(-1, width) if x.ndim != 2 else x
         if not training:
             return self._infer(matrix, lead)
-        positions = [layer.stream.position for layer in self._dropouts]
+        positions = [layer.stream.position for layer in self._drawing]
         try:
             y = self._train(matrix, lead, rows)
         except BaseException:
             # Of a forward that failed half-way no draw counts: all layers repeat theirs.
-            for layer, position in zip(self._dropouts, positions, strict=True):
+            for layer, position in zip(self._drawing, positions, strict=True):
                 layer.stream.position = position
             raise
         self._shape_in = x.shape

@@ -4,7 +4,7 @@ import numpy
 
 from fastdrop.arguments import native
 from fastdrop.callers import warn_caller
-from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.random import RandomLayer
 from fastdrop.parameters import check_keys, check_names
 from fastdrop.stream import MaskStream
 
@@ -56,7 +56,9 @@ class State:
     def _streams(self):
         """The layers with a mask stream, by the stream's name."""
         return {
-            f"{name}.stream": layer for name, layer in self._layers if isinstance(layer, Dropout)
+            f"{name}.stream": layer
+            for name, layer in self._layers
+            if isinstance(layer, RandomLayer)
         }
 
     def taken(self):

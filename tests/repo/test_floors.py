@@ -28,7 +28,7 @@ FLOORS = [
     {"fastdrop.stream", "fastdrop.mask"},
     {"fastdrop.functional", "fastdrop.cost", "fastdrop.operands"},
     {"fastdrop.products"},
-    {"fastdrop.matmul"},
+    {"fastdrop.matmul", "fastdrop.dropouts", "fastdrop.dropouts."},
     {"fastdrop.parameters"},
     {"fastdrop.optim", "fastdrop.optim.", "fastdrop.nn", "fastdrop.nn."},
     {"fastdrop.checkpoint"},

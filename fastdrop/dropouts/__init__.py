@@ -1,0 +1,12 @@
+"""The family of dropouts: one file per kind, each with its forward and backward pass as functions.
+
+Every kind takes ``rate`` or ``keep_prob`` and ``rng`` as `fastdrop.dropout` does, takes one draw of
+the stream in training and none outside, and returns ``(y, mask)``. With ``mask=`` it uses that mask
+and draws none. Where the gradient is the output's under the mask, times ``mask.scale``,
+`fastdrop.dropout_backward` computes it; other kinds have a backward function of their own beside
+them. The names are those of `fastdrop`; layers are in `fastdrop.nn`.
+"""
+
+from fastdrop.dropouts.channels import dropout1d, dropout2d, dropout3d
+
+__all__ = ["dropout1d", "dropout2d", "dropout3d"]

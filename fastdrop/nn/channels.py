@@ -1,0 +1,99 @@
+"""Layers that drop whole channels: Dropout1d, Dropout2d, Dropout3d."""
+
+from fastdrop.arguments import is_one_of
+from fastdrop.dropouts import dropout1d, dropout2d, dropout3d
+from fastdrop.dropouts.channels import FORMATS
+from fastdrop.nn.random import MaskedLayer
+
+__all__ = ["Dropout1d", "Dropout2d", "Dropout3d"]
+
+
+class _ChannelDropout(MaskedLayer):
+    """What the three have in common; the settings cannot be changed, but for the rate."""
+
+    _function = None
+
+    def __init__(
+        self,
+        rate=None,
+        *,
+        keep_prob=None,
+        data_format="channels_first",
+        exact_count=False,
+        scale_at="train",
+        rng=None,
+    ):
+        super().__init__(rate, keep_prob, rng)
+        for name, value, words in (
+            ("data_format", data_format, FORMATS),
+            ("scale_at", scale_at, ("train", "test")),
+        ):
+            if not is_one_of(value, words):
+                raise ValueError(f'{name} must be "{words[0]}" or "{words[1]}", got {value!r}')
+        self._options = {
+            "data_format": data_format, "exact_count": bool(exact_count), "scale_at": scale_at
+        }  # fmt: skip
+
+    def settings(self):
+        """Return the arguments by name."""
+        return super().settings() | self._options
+
+    def _drop(self, x, training, out):
+        _, mask = type(self)._function(
+            x,
+            keep_prob=self.keep_prob,
+            rng=self.stream,
+            training=training,
+            out=out,
+            **self._options,
+        )
+        return mask
+
+    def __repr__(self):
+        options = "".join(f", {name}={value!r}" for name, value in self._options.items())
+        return f"{type(self).__name__}({self.rate:g}{options})"
+
+
+class Dropout1d(_ChannelDropout):
+    """Drop whole channels of arrays of shape (N, C, L) in training; see `fastdrop.dropout1d`.
+
+    Parameters
+    ----------
+    rate, keep_prob : float
+        Probability that a channel is dropped, or kept; exactly one of the two. Can be set later.
+    data_format, exact_count, scale_at : optional
+        As for `fastdrop.dropout1d`.
+    rng : optional
+        As for `fastdrop.dropout`. By default the network decides.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be, by name.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> layer = nn.Dropout1d(0.5, rng=3)
+    >>> layer.forward(numpy.ones((2, 3, 2)), training=True)[..., 1]
+    array([[2., 0., 0.],
+           [0., 0., 2.]])
+    """
+
+    _sealed = True
+    _function = staticmethod(dropout1d)
+
+
+class Dropout2d(_ChannelDropout):
+    """Drop whole channels of arrays of shape (N, C, H, W); see `Dropout1d`."""
+
+    _sealed = True
+    _function = staticmethod(dropout2d)
+
+
+class Dropout3d(_ChannelDropout):
+    """Drop whole channels of arrays of shape (N, C, D, H, W); see `Dropout1d`."""
+
+    _sealed = True
+    _function = staticmethod(dropout3d)
