@@ -46,10 +46,10 @@ def draw_exact_count(
     bits: _Bits,
 ) -> None: ...
 def dropout_fresh(
-    x: _Values,
     key0: int,
     key1: int,
     draw: int,
+    x: _Values,
     threshold: int,
     scale: float,
     out: _Values | None,

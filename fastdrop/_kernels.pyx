@@ -306,7 +306,7 @@ def dropout_forward(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64
     draw_and_apply(x, stream_of(key0, key1, draw), threshold, scale, bits, out)
 
 
-def dropout_fresh(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64_t draw, threshold,
+def dropout_fresh(uint32_t key0, uint32_t key1, uint64_t draw, cnp.ndarray x not None, threshold,
                   double scale, cnp.ndarray out):
     cdef cnp.npy_intp bytes_of_bits = (cnp.PyArray_SIZE(x) + 7) >> 3
     cdef cnp.ndarray bits = cnp.PyArray_EMPTY(1, &bytes_of_bits, cnp.NPY_UINT8, 0)

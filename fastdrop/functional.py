@@ -14,8 +14,8 @@ from fastdrop.arguments import (
     noise_axes,
     real_number,
 )
-from fastdrop.mask import Mask, OutputAndMask
-from fastdrop.stream import MaskStream, as_stream
+from fastdrop.mask import Mask, OutputAndMask, mask_operand, new_mask
+from fastdrop.stream import MaskStream, as_stream, draw_with
 
 __all__ = ["apply_mask", "dropout", "dropout_backward"]
 
@@ -153,7 +153,7 @@ def dropout(
         rows_per_mask=rows_per_mask,
         exact_count=exact_count,
     )
-    mask = Mask._new(mask._bits, mask._shape, mask._rows_per_mask, keep, scale)
+    mask = mask.with_scale(scale)
     return OutputAndMask((_applied(x, mask, scale, y, direct), mask))
 
 
@@ -161,13 +161,8 @@ def _plain_dropout(x, keep, stream, scale_at, out):
     """The usual call, short: every element for itself, all contiguous."""
     limit = round(keep * TWO_64)
     scale = (1.0 / keep if scale_at == "train" else 1.0) if limit else 0.0
-    number = stream._take()
-    try:
-        y, bits = kernels.dropout_fresh(x, stream._key0, stream._key1, number, limit, scale, out)
-    except MemoryError:
-        stream._give_back(number)
-        raise
-    return OutputAndMask((y, Mask._new(bits, x.shape, 1, keep, scale)))
+    y, bits = draw_with(stream, kernels.dropout_fresh, x, limit, scale, out)
+    return OutputAndMask((y, new_mask(bits, x.shape, 1, keep, scale)))
 
 
 def dropout_backward(grad_y, mask, *, scale=None, out=None):
@@ -246,8 +241,8 @@ def apply_mask(x, mask, *, scale=None, out=None):
 def _apply(x, mask, scale, out, name):
     if not isinstance(mask, Mask):
         raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
-    scale = mask._scale if scale is None else real_number(scale, "scale")
-    mask._fit(x.shape, name)
+    scale = mask.scale if scale is None else real_number(scale, "scale")
+    mask_operand(mask, x.shape, name)
     y = numpy.empty_like(x) if out is None else _output(out, x, name)
     return _applied(x, mask, scale, y, _direct(y, x))
 
@@ -259,8 +254,7 @@ def _direct(y, x):
 
 def _applied(x, mask, scale, y, direct):
     """Apply a mask that fits, by way of another array where the kernel cannot write to y."""
-    mask_shape, rows_per_mask = mask._fit(x.shape)
-    kernels.apply_mask(x, mask._bits, mask_shape, rows_per_mask, scale, direct)
+    kernels.apply_mask(x, *mask_operand(mask, x.shape), scale, direct)
     if direct is not y:
         numpy.copyto(y, direct)
     return y

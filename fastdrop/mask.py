@@ -66,18 +66,6 @@ class Mask(NoArithmetic):
         )
 
     @classmethod
-    def _new(cls, bits, shape, rows_per_mask, keep_prob, scale):
-        """Wrap packed bits that nobody else writes to."""
-        mask = cls.__new__(cls)
-        mask._bits = bits
-        mask._shape = shape
-        mask._rows_per_mask = rows_per_mask
-        mask._keep_prob = keep_prob
-        mask._rows = None  # of an array's shape, by operands.row_mask: the same mask comes again
-        mask._scale = scale
-        return mask
-
-    @classmethod
     def from_array(cls, a, keep_prob=None):
         """Make a mask of an array's non-zero elements.
 
@@ -109,7 +97,7 @@ class Mask(NoArithmetic):
             keep_prob = keep_probability(None, keep_prob)
             scale = inverse(keep_prob)
         bits = numpy.packbits(numpy.ravel(array != 0), bitorder="little")
-        return cls._new(bits, array.shape, 1, keep_prob, scale)
+        return new_mask(bits, array.shape, 1, keep_prob, scale)
 
     shape = property(lambda self: self._shape, doc="tuple of int: the mask's own shape.")
     rows_per_mask = property(
@@ -158,7 +146,7 @@ class Mask(NoArithmetic):
         TypeError
             If `s` is not a real number.
         """
-        return Mask._new(
+        return new_mask(
             self._bits, self._shape, self._rows_per_mask, self._keep_prob, real_number(s, "s")
         )
 
@@ -206,7 +194,7 @@ class Mask(NoArithmetic):
         except IndexError as error:
             raise ValueError(f"{error}: a mask of shape {self._shape} got {window!r}") from None
         bits = numpy.packbits(kept.reshape(-1), bitorder="little")
-        return Mask._new(bits, kept.shape, self._rows_per_mask, self._keep_prob, self._scale)
+        return new_mask(bits, kept.shape, self._rows_per_mask, self._keep_prob, self._scale)
 
     def __or__(self, other):
         """Keep what either of two masks of the same layout keeps; scale 1."""
@@ -231,7 +219,7 @@ class Mask(NoArithmetic):
             if ours != theirs:
                 raise ValueError(f"masks of different {name} cannot be joined: {ours}, {theirs}")
         bits = join(self._bits, other._bits)
-        return Mask._new(bits, self._shape, self._rows_per_mask, None, 1.0)
+        return new_mask(bits, self._shape, self._rows_per_mask, None, 1.0)
 
     def __invert__(self):
         """Keep exactly what this mask drops; scale 1."""
@@ -239,7 +227,7 @@ class Mask(NoArithmetic):
         if self.size % 8:
             bits[-1] &= (1 << self.size % 8) - 1
         dropped = None if self._keep_prob is None else 1.0 - self._keep_prob
-        return Mask._new(bits, self._shape, self._rows_per_mask, dropped, 1.0)
+        return new_mask(bits, self._shape, self._rows_per_mask, dropped, 1.0)
 
     def __eq__(self, other):
         if not isinstance(other, Mask):
@@ -258,35 +246,6 @@ class Mask(NoArithmetic):
             f"Mask(shape={self._shape}, rows_per_mask={self._rows_per_mask!r}, "
             f"keep_prob={self._keep_prob}, scale={self._scale})"
         )
-
-    def _fit(self, shape, name="x"):
-        """The mask's shape and rows per mask as the kernels want them for an array of `shape`.
-
-        Raises
-        ------
-        ValueError
-            If the mask does not fit; `name` is the array's name in the message.
-        """
-        own, rows = self._shape, self._rows_per_mask
-        if own == shape and rows == 1:
-            return own, 1
-        missing = len(shape) - len(own)
-        fits = missing == 0 or (missing > 0 and rows == 1)
-        aligned = (1,) * missing + own
-        if fits and rows not in (1, "batch"):
-            fits = own[0] == -(-shape[0] // rows)
-            fits = fits and _broadcasts(own[1:], shape[1:])
-        else:
-            fits = fits and _broadcasts(aligned, shape)
-        if not fits:
-            raise ValueError(
-                f"mask of shape {own} with rows_per_mask={rows!r} does not fit {name} of shape "
-                f"{shape}"
-            )
-        if rows == "batch":
-            return aligned, 1
-        # More rows than there are mean as much as all of them, and may be beyond the kernels.
-        return aligned, rows if rows == 1 else min(rows, max(shape[0], 1))
 
 
 class OutputAndMask(NoArithmetic, tuple):
@@ -327,6 +286,47 @@ class OutputAndMask(NoArithmetic, tuple):
         raise TypeError(f"numpy.{func.__name__}: {self._refused}")
 
 
+def new_mask(bits, shape, rows_per_mask, keep_prob, scale):
+    """Return a mask of packed bits that nobody else writes to."""
+    mask = Mask.__new__(Mask)
+    mask._bits = bits
+    mask._shape = shape
+    mask._rows_per_mask = rows_per_mask
+    mask._keep_prob = keep_prob
+    mask._rows = None  # of an array's shape, by operands.row_mask: the same mask comes again
+    mask._scale = scale
+    return mask
+
+
+def mask_operand(mask, shape, name="x"):
+    """A mask as the kernels take it for an array of `shape`: packed bits, shape, rows per mask.
+
+    Raises
+    ------
+    ValueError
+        If the mask does not fit; `name` is the array's name in the message.
+    """
+    bits, own, rows = mask._bits, mask._shape, mask._rows_per_mask
+    if own == shape and rows == 1:
+        return bits, own, 1
+    missing = len(shape) - len(own)
+    fits = missing == 0 or (missing > 0 and rows == 1)
+    aligned = (1,) * missing + own
+    if fits and rows not in (1, "batch"):
+        fits = own[0] == -(-shape[0] // rows)
+        fits = fits and _broadcasts(own[1:], shape[1:])
+    else:
+        fits = fits and _broadcasts(aligned, shape)
+    if not fits:
+        raise ValueError(
+            f"mask of shape {own} with rows_per_mask={rows!r} does not fit {name} of shape {shape}"
+        )
+    if rows == "batch":
+        return bits, aligned, 1
+    # More rows than there are mean as much as all of them, and may be beyond the kernels.
+    return bits, aligned, rows if rows == 1 else min(rows, max(shape[0], 1))
+
+
 def _with_arrays(value):
     """Arguments of a function with an array in the place of every mask."""
     if isinstance(value, Mask):
@@ -360,4 +360,4 @@ def _unpickle(data, shape, rows_per_mask, keep_prob, scale):
     if size % 8:
         bits[-1] &= (1 << size % 8) - 1
     keep_prob = None if keep_prob is None else keep_probability(None, keep_prob)
-    return Mask._new(bits, shape, rows_per_mask, keep_prob, real_number(scale, "scale"))
+    return new_mask(bits, shape, rows_per_mask, keep_prob, real_number(scale, "scale"))

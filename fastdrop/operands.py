@@ -7,7 +7,7 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import as_array
-from fastdrop.mask import Mask
+from fastdrop.mask import Mask, mask_operand
 
 __all__ = ["RowMask", "as_rows", "as_weights", "row_mask", "share_of_nonzeros"]
 
@@ -153,27 +153,27 @@ def row_mask(mask, shape, name, of):
     if known is not None and known[0] == shape:
         return known[1]
     try:
-        own, rows_per_mask = mask._fit(shape, of)
+        bits, own, rows_per_mask = mask_operand(mask, shape, of)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    rows = _as_rows_of(mask, own, rows_per_mask, shape)
-    if rows.bits is mask._bits:  # what has been expanded is not kept
+    rows = _as_rows_of(mask, bits, own, rows_per_mask, shape)
+    if rows.bits is bits:  # what has been expanded is not kept
         mask._rows = (shape, rows)
     return rows
 
 
-def _as_rows_of(mask, own, rows_per_mask, shape):
+def _as_rows_of(mask, bits, own, rows_per_mask, shape):
     """The same of a mask that fits, of shape `own` as the kernels see it."""
     width = shape[-1]
-    scale, keep_prob = mask._scale, mask._keep_prob
+    scale, keep_prob = mask.scale, mask.keep_prob
     if own[-1] == width:
         if len(own) == 2 and (rows_per_mask > 1 or own[0] == shape[0]):
-            return RowMask(mask._bits, rows_per_mask, own[0], width, scale, keep_prob)
+            return RowMask(bits, rows_per_mask, own[0], width, scale, keep_prob)
         rows = math.prod(shape[:-1])
         if own == shape:
-            return RowMask(mask._bits, 1, rows, width, scale, keep_prob)
+            return RowMask(bits, 1, rows, width, scale, keep_prob)
         if all(extent == 1 for extent in own[:-1]):
-            return RowMask(mask._bits, max(rows, 1), 1, width, scale, keep_prob)
+            return RowMask(bits, max(rows, 1), 1, width, scale, keep_prob)
     return _expanded(mask, own, rows_per_mask, shape)
 
 
@@ -182,4 +182,4 @@ def _expanded(mask, own, rows_per_mask, shape):
     if rows_per_mask > 1:
         kept = numpy.repeat(kept, rows_per_mask, axis=0)[: shape[0]]
     bits = numpy.packbits(numpy.broadcast_to(kept, shape), bitorder="little")
-    return RowMask(bits, 1, math.prod(shape[:-1]), shape[-1], mask._scale, mask._keep_prob)
+    return RowMask(bits, 1, math.prod(shape[:-1]), shape[-1], mask.scale, mask.keep_prob)

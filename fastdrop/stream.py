@@ -8,7 +8,6 @@ import math
 import operator
 import os
 import threading
-from collections.abc import Sequence
 
 import numpy
 
@@ -21,7 +20,8 @@ from fastdrop.arguments import (
     threshold,
     window_bounds,
 )
-from fastdrop.mask import Mask
+from fastdrop.mask import new_mask
+from fastdrop.seeds import seed_sequence
 
 __all__ = ["MaskStream"]
 
@@ -98,7 +98,7 @@ class MaskStream:
     __slots__ = ("__weakref__", "_key0", "_key1", "_position", "_seed_sequence")
 
     def __init__(self, seed=None):
-        seed = _seed_sequence(seed, "seed")
+        seed = seed_sequence(seed, "seed")
         self._seed_sequence = seed
         key = seed.generate_state(2, numpy.uint32)
         self._key0, self._key1 = int(key[0]), int(key[1])
@@ -116,21 +116,6 @@ class MaskStream:
             raise ValueError(f"position must be in [0, 2**56], got {value}")
         with _lock:
             self._position = value
-
-    def _take(self):
-        """Take the position and advance it."""
-        with _lock:
-            position = self._position
-            if position >= END:
-                raise ValueError("position must be below 2**56 to draw, the stream is used up")
-            self._position = position + 1
-        return position
-
-    def _give_back(self, number):
-        """Undo `_take` after a failed draw, unless another thread has drawn since."""
-        with _lock:
-            if self._position == number + 1:
-                self._position = number
 
     def draw(
         self,
@@ -196,20 +181,17 @@ class MaskStream:
         if exact_count:
             row_axis, kept, scale = plan.exact_count(keep)
             rows = slice(0, row_axis + 1)
-            window = (plan.shape[rows], starts[rows], stops[rows])
-            number = self._take() if at is None else at
-            try:
-                kernels.draw_exact_count(self._key0, self._key1, number, kept, *window, bits)
-            except MemoryError:
-                if at is None:
-                    self._give_back(number)
-                raise
+            draw = kernels.draw_exact_count
+            arguments = (kept, plan.shape[rows], starts[rows], stops[rows], bits)
         else:
             scale = inverse(keep)
-            number = self._take() if at is None else at
-            window = (plan.shape, starts, stops)
-            kernels.draw_bernoulli(self._key0, self._key1, number, threshold(keep), *window, bits)
-        return Mask._new(bits, drawn, plan.rows_per_mask, keep, scale)
+            draw = kernels.draw_bernoulli
+            arguments = (threshold(keep), plan.shape, starts, stops, bits)
+        if at is None:
+            draw_with(self, draw, *arguments)
+        else:
+            draw(self._key0, self._key1, at, *arguments)
+        return new_mask(bits, drawn, plan.rows_per_mask, keep, scale)
 
     def spawn(self, n):
         """Return `n` independent streams; spawning again gives others.
@@ -300,45 +282,6 @@ class MaskStream:
         )
 
 
-def _seed_sequence(seed, name):
-    """The seed sequence that an argument called `name` stands for.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If it stands for none.
-    """
-    if isinstance(seed, numpy.random.SeedSequence):
-        return seed
-    if isinstance(seed, numpy.random.BitGenerator):
-        seed = numpy.random.Generator(seed)
-    if isinstance(seed, numpy.random.Generator):
-        seed = seed.integers(0, 2**32, 4, dtype=numpy.uint32).tolist()
-    elif isinstance(seed, numpy.random.RandomState):
-        seed = seed.randint(0, 2**32, 4, dtype=numpy.uint32).tolist()
-    elif not _is_seed(seed):
-        stream = ", a fastdrop.MaskStream" if name == "rng" else ""
-        raise TypeError(
-            f"{name} must be None, an int, a sequence of ints{stream} or a SeedSequence, "
-            f"Generator, BitGenerator or RandomState of numpy.random, got {seed!r:.100}"
-        )
-    try:
-        return numpy.random.SeedSequence(seed)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} cannot be used: {error}; got {seed!r:.100}") from None
-
-
-def _is_seed(seed):
-    """Whether this is None, an int or a sequence of ints."""
-    if seed is None:
-        return True
-    if isinstance(seed, Sequence) and not isinstance(seed, str | bytes):
-        return all(_is_seed(part) and part is not None for part in seed)
-    if isinstance(seed, numpy.ndarray):
-        return seed.dtype.kind in "iu"
-    return hasattr(seed, "__index__") and not isinstance(seed, bool | numpy.bool_)
-
-
 def _comparable(state):
     """Entropy may be an int or any sequence of ints."""
     entropy = state["entropy"]
@@ -358,7 +301,20 @@ def as_stream(rng):
         return rng
     if rng is None:
         return process_stream()
-    return MaskStream(_seed_sequence(rng, "rng"))
+    return MaskStream(seed_sequence(rng, "rng"))
+
+
+def stream_key(stream):
+    """The key of a stream's generator, two ints of 32 bits each."""
+    return stream._key0, stream._key1
+
+
+def child_sequence(stream, number):
+    """Return the seed sequence of one child by its number, whatever has been spawned."""
+    seed = stream._seed_sequence
+    return numpy.random.SeedSequence(
+        seed.entropy, spawn_key=(*seed.spawn_key, number), pool_size=seed.pool_size
+    )
 
 
 def take_position(stream):
@@ -369,7 +325,33 @@ def take_position(stream):
     ValueError
         If all draws are used up.
     """
-    return stream._take()
+    with _lock:
+        position = stream._position
+        if position >= END:
+            raise ValueError("position must be below 2**56 to draw, the stream is used up")
+        stream._position = position + 1
+    return position
+
+
+def draw_with(stream, kernel, *arguments):
+    """Return ``kernel(key0, key1, number, *arguments)`` for the next draw of a stream.
+
+    If the kernel fails, the stream stands where it stood before, unless another thread has drawn
+    from it meanwhile.
+
+    Raises
+    ------
+    ValueError
+        If all draws are used up.
+    """
+    number = take_position(stream)
+    try:
+        return kernel(stream._key0, stream._key1, number, *arguments)
+    except BaseException:
+        with _lock:
+            if stream._position == number + 1:
+                stream._position = number
+        raise
 
 
 def process_stream():

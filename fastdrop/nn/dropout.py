@@ -11,6 +11,7 @@ from fastdrop.nn.masks import bit_count, units_taken
 from fastdrop.nn.random import MaskedLayer
 from fastdrop.nn.windows import draw_window
 from fastdrop.operands import RowMask, row_mask
+from fastdrop.stream import draw_with, take_position
 
 __all__ = ["Dropout"]
 
@@ -246,7 +247,7 @@ class Dropout(MaskedLayer):
         stream = self.stream
         width = shape[-1]
         if self._threshold == 1 << 64:
-            stream._take()
+            take_position(stream)
             return Drawn(None, width, None, None)
         if rows is not None and not (layout.unit and self.rows_per_mask == "batch"):
             units, mask, taken = draw_window(stream, shape, rows, self._options())
@@ -255,21 +256,15 @@ class Dropout(MaskedLayer):
             mask = row_mask(stream.draw(shape, **self._options()), shape, "mask", "x")
             return Drawn(None, width, mask, units_taken(mask))
         bits = numpy.empty(layout.nbytes, numpy.uint8)
-        key0, key1, starts = stream._key0, stream._key1, layout.starts
         if layout.kept is None:
             own = layout.plan.shape
-            kernels.draw_bernoulli(
-                key0, key1, stream._take(), self._threshold, own, starts, own, bits
+            draw_with(
+                stream, kernels.draw_bernoulli, self._threshold, own, layout.starts, own, bits
             )
         else:
             own = layout.row_shape
-            starts = starts[: len(own)]
-            number = stream._take()
-            try:
-                kernels.draw_exact_count(key0, key1, number, layout.kept, own, starts, own, bits)
-            except MemoryError:
-                stream._give_back(number)
-                raise
+            starts = layout.starts[: len(own)]
+            draw_with(stream, kernels.draw_exact_count, layout.kept, own, starts, own, bits)
         if layout.unit:
             active = layout.kept
             if active is None:

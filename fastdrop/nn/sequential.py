@@ -12,7 +12,7 @@ from fastdrop.nn.random import RandomLayer
 from fastdrop.nn.source import Source
 from fastdrop.nn.state import State
 from fastdrop.nn.windows import check_rows
-from fastdrop.stream import as_stream
+from fastdrop.stream import as_stream, child_sequence
 
 __all__ = ["Sequential"]
 
@@ -107,14 +107,7 @@ class Sequential(Layer):
 
     def _build(self, names, stream):
         """Make the layers' parameters with numbers of a child of the stream's seed."""
-        seed = stream._seed_sequence
-        generator = numpy.random.default_rng(
-            numpy.random.SeedSequence(
-                seed.entropy,
-                spawn_key=(*seed.spawn_key, WEIGHTS_CHILD),
-                pool_size=seed.pool_size,
-            )
-        )
+        generator = numpy.random.default_rng(child_sequence(stream, WEIGHTS_CHILD))
         for name, layer in zip(names, self.layers, strict=True):
             layer.build(self.dtype, generator)
             parameters = list(layer.parameters())

@@ -5,6 +5,7 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.arguments import threshold
 from fastdrop.nn.dropout import Layout
+from fastdrop.stream import stream_key
 
 __all__ = ["unit_masks"]
 
@@ -31,7 +32,7 @@ def unit_masks(layer, stream, first, draws, width):
     """
     layout = Layout((1, width), (), "batch", layer.keep_prob, layer.exact_count)
     bits = numpy.empty((draws, layout.nbytes), numpy.uint8)
-    key = stream._key0, stream._key1
+    key = stream_key(stream)
     if layout.kept is None:
         kernels.draw_bernoulli_rows(*key, first, threshold(layer.keep_prob), width, bits)
     else:

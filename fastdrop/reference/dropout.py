@@ -42,7 +42,7 @@ def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
     apply_mask(x, bits, x.shape, 1, scale, out)
 
 
-def dropout_fresh(x, key0, key1, draw, threshold, scale, out):
+def dropout_fresh(key0, key1, draw, x, threshold, scale, out):
     """Return the result of `dropout_forward`, in `out` or a new array, and the bits."""
     out = numpy.empty(x.shape, x.dtype) if out is None else out
     bits = numpy.empty((x.size + 7) // 8, numpy.uint8)

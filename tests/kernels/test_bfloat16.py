@@ -101,7 +101,7 @@ def test_memory_by_address(each_isa, number, n):
     dtype = (numpy.float16, numpy.float32, numpy.float64, numpy.uint16)[number]
     threshold = reference.bernoulli_threshold(0.6)
     x = numpy.resize(EVERY, n).astype(dtype)
-    expected, expected_bits = reference.dropout_fresh(x, *KEY, 2, threshold, 1.5, None)
+    expected, expected_bits = reference.dropout_fresh(*KEY, 2, x, threshold, 1.5, None)
     for module in (_kernels, reference):
         out, bits = numpy.full(n + 9, 7, dtype), numpy.full((n + 7) // 8 + 9, 0xA5, numpy.uint8)
         places = bits.ctypes.data, out.ctypes.data

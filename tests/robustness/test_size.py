@@ -16,6 +16,7 @@ from conftest import ISA_LEVELS, selected
 import fastdrop
 from fastdrop import MaskStream, _kernels, nn, optim, reference
 from fastdrop.parameters import Parameter
+from fastdrop.stream import stream_key
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mirrors memory by Linux")
 BORDERS = [2**31, 2**32, 2**33, 2**35, 2**39, 2**40, 2**62, 2**63 - 65]
@@ -25,7 +26,7 @@ BORDERS = [2**31, 2**32, 2**33, 2**35, 2**39, 2**40, 2**62, 2**63 - 65]
 @pytest.mark.parametrize("keep_prob", [0.5, 0.3])
 def test_masks_around_a_border(each_isa, border, keep_prob):
     stream = MaskStream(0)
-    key = stream._key0, stream._key1
+    key = stream_key(stream)
     for start, stop in (
         (border - 200, border + 60),
         (border - 1, border + 1),
@@ -50,7 +51,7 @@ def test_windows_of_masks_of_several_axes(each_isa, exact_count):
         bits = numpy.empty(-(-2 * width // 8), numpy.uint8)
         name = "draw_exact_count" if exact_count else "draw_bernoulli"
         parameter = int(0.3 * width + 0.5) if exact_count else round(0.3 * 2**64)
-        key = MaskStream(0)._key0, MaskStream(0)._key1
+        key = stream_key(MaskStream(0))
         getattr(reference, name)(
             *key, 1, parameter, (2**30, width), (row, 0), (row + 2, width), bits
         )
@@ -64,7 +65,7 @@ def test_draws_beyond_2_to_the_32(each_isa):
     x = numpy.ones((3, 50), numpy.float32)
     for number in (2**32 - 1, 2**32, 2**40 + 3, 2**56 - 1):
         expected = reference.kept_bernoulli(
-            numpy.arange(150, dtype=numpy.uint64), number, 2**63, (stream._key0, stream._key1)
+            numpy.arange(150, dtype=numpy.uint64), number, 2**63, stream_key(stream)
         ).reshape(3, 50)
         stream.position = number
         numpy.testing.assert_array_equal(stream.draw(x.shape, rate=0.5).to_array(), expected)

@@ -5,7 +5,7 @@ import threading
 
 import torch
 
-from fastdrop.stream import MaskStream, as_stream
+from fastdrop.stream import MaskStream, as_stream, stream_key, take_position
 
 __all__ = ["key_of", "owned_stream", "repeat_masks", "torch_key"]
 
@@ -48,8 +48,9 @@ def key_of(rng):
     if generator:
         return torch_key(rng), 0
     stream = as_stream(rng)
-    draw = stream._take()
-    return stream._key0 | stream._key1 << 32, draw
+    draw = take_position(stream)
+    key0, key1 = stream_key(stream)
+    return key0 | key1 << 32, draw
 
 
 def owned_stream(rng):

@@ -14,7 +14,7 @@ from fastdrop.interop.torch.keys import key_of, owned_stream
 from fastdrop.interop.torch.memory import draw_bits
 from fastdrop.interop.torch.plan import plan
 from fastdrop.interop.torch.threads import follow_torch
-from fastdrop.mask import Mask
+from fastdrop.mask import new_mask
 from fastdrop.matmul import masked_matmul, masked_matmul_backward
 
 __all__ = ["LinearDropout"]
@@ -112,7 +112,7 @@ class LinearDropout(torch.nn.Linear):
         shape = (rows, self.out_features)
         layout = plan(shape, self.rate, (), self.rows_per_mask, self.exact_count, False)
         bits = draw_bits(layout, *key_of(self.rng))
-        mask = Mask._new(bits.numpy(), layout.mask_shape, self.rows_per_mask, None, layout.scale)
+        mask = new_mask(bits.numpy(), layout.mask_shape, self.rows_per_mask, None, layout.scale)
         y = _LinearDropout.apply(
             input, self.weight, self.bias, mask, _mask_of(input), self.activation
         )
