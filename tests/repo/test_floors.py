@@ -243,7 +243,7 @@ def source_files():
         "setup.py",
         "tests/**/*.py",
         "bench/**/*.py",
-        "docs/*.py",
+        "docs/**/*.py",
         "examples/**/*.py",
         "tools/*.py",
     ]
