@@ -94,6 +94,8 @@ def run_blocks(page):
         else:
             exec(compile(block, where, "exec"), names)
     assert runner.summarize(verbose=False).failed == 0
+    outside = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert ">>> " not in outside, "prompts outside of ``` are shown as quotations, and do not run"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
