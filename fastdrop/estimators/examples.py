@@ -54,6 +54,10 @@ class Examples:
         weights = None if self.weights is None else self.weights[self.places]
         return self.target[self.places], weights
 
+    def features(self):
+        """Their rows of data, an array or CSR matrix of shape (n, n_features)."""
+        return self.rows.x[self.places]
+
     def gradients(self, network, objective, places):
         """Let a network have the gradients of a batch.
 
@@ -102,7 +106,7 @@ class Examples:
         vars(view).update(seen)
         _, weights = self.targets()
         more = {} if weights is None else {"sample_weight": weights}
-        return float(scorer(view, self.rows.x[self.places], self.given[self.places], **more))
+        return float(scorer(view, self.features(), self.given[self.places], **more))
 
 
 def split(model, examples):

@@ -211,7 +211,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         if self.tau == "fit":
             held_out = held_out.part(MOST_ROWS)
             posterior = Posterior(self._network, mask_seed(self._random_state))
-            samples = posterior.samples(held_out.rows.x[held_out.places], n_samples=100)
+            samples = posterior.samples(held_out.features(), n_samples=100)
             self.tau_ = best_precision(samples, *held_out.targets())
 
     def predict(self, X, return_std=False, n_samples=100, random_state=None, tau=None):

@@ -19,8 +19,8 @@ def main():
             CASES[name]()
         except BaseException:
             # The others may wait for this rank for ever.
-            print(json.dumps({"case": name, "rank": RANK, "error": traceback.format_exc()}))
-            sys.stdout.flush()
+            error = {"case": name, "rank": RANK, "error": traceback.format_exc()}
+            print(f"\n{json.dumps(error)}", flush=True)  # not in the line of another rank
             COMM.Abort(1)
         COMM.Barrier()
         if RANK == 0:

@@ -6,6 +6,7 @@ import pickle
 import warnings
 
 import numpy
+import pytest
 from mpi_common import COMM, RANK, SIZE, TIMEOUT, assert_all_raise, case, parts, same_everywhere
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
@@ -37,6 +38,7 @@ def assert_same_model(model, expected, bound=1e-8):
     assert model.n_iter_ == expected.n_iter_
     numpy.testing.assert_allclose(model.loss_curve_, expected.loss_curve_, rtol=bound)
     assert vars(model).keys() == vars(expected).keys()
+    assert getattr(model, "tau_", 0) == pytest.approx(getattr(expected, "tau_", 0), rel=1e-6)
 
 
 @case
@@ -53,6 +55,7 @@ def fits_are_those_of_the_estimators():
         (MLPRegressor(**options, solver="sgd", learning_rate="adaptive"), x, y),
         (MLPRegressor(**options), x, examples(outputs=3)[1], weights),
         (MLPRegressor(**options, early_stopping=True), x, y, weights),
+        (MLPRegressor(**options, tau="fit"), sparse.csr_matrix(x), y),
         (MLPClassifier(**options), x, labels),
         (MLPClassifier(**options, class_weight="balanced"), sparse.csr_matrix(x), labels),
         (MLPClassifier(**options, early_stopping=True, scoring="loss"), x, labels),
@@ -133,9 +136,27 @@ def fits_that_cannot_be():
 
     nan = x.copy()
     nan[-1, 0] = numpy.nan
-    rank = f"rank {bad}"
+    one = numpy.ones(24 // SIZE)
+
+    def classify(last, **options):
+        """With these labels on the last rank."""
+        labels = numpy.concatenate([x[: 24 - len(last), 0] > 0, last])
+        model = MLPClassifier((8,), max_iter=2, **options)
+        given = mine(x, labels, uneven=False)
+        return lambda: mpi.fit(model, *given, COMM, timeout=TIMEOUT)
+
+    rank = f"rank {bad}" if SIZE > 1 else ""
     checks = [
-        (ValueError, [rank, "NaN"], fit(nan)),
+        (ValueError, [rank, "Input X contains NaN"], fit(nan)),
+        (ValueError, [rank, "Input y contains NaN"], fit(y=nan[:, 0])),
+        (ValueError, [rank, "at least 0"], fit(y=numpy.where(y == y[-1], -1, 1), loss="poisson")),
+        (ValueError, [rank, "Unknown label type"], classify(one / 2)),
+        (ValueError, [rank, "sample_weight", "-1"], fit(weights=[one] * bad + [-one])),
+        (ValueError, [rank, "sample_weight", "nan"], fit(weights=[one] * bad + [one * numpy.nan])),
+        (ValueError, [rank, "sample_weight", "complex"], fit(weights=[one] * bad + [one + 1j])),
+        # All ranks have these: no one is named.
+        (ValueError, ["^class_weight must"], classify(one, class_weight={0: 0, 1: 0})),
+        (ValueError, ["^The 'alpha' parameter"], fit(alpha=-1)),
         (ValueError, ["lbfgs"], fit(solver="lbfgs")),
         (ValueError, ["scoring", "r2"], fit(scoring="r2", early_stopping=True)),
         (ValueError, ["validation_fraction"], fit(early_stopping=True, validation_fraction=0.01)),
@@ -184,7 +205,7 @@ def one_rank_alone_runs_out_of_memory():
         )
         nn.Sequential.forward = fail
         try:
-            words = [f"rank {SIZE - 1}", "no room"]
+            words = [f"rank {SIZE - 1}" if SIZE > 1 else "", "no room"]
             call = functools.partial(mpi.fit, model, *mine(x, y, uneven=False), COMM)
             assert_all_raise(MemoryError, words, call)
         finally:

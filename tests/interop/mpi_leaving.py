@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy
+from mpi4py import MPI
 
 from fastdrop import mpi, nn, optim
 
@@ -47,6 +48,19 @@ def leave(scenario, where):
 
 
 def main(scenario):
+    timeout = 8.0 if "slow" in scenario else 1.5
+    if MPI.COMM_WORLD.rank == LEAVER:
+        leave(scenario.removeprefix("alone, "), "preparation")
+    try:
+        train(scenario, timeout)
+    except mpi.RankError as error:
+        print(f"rank {MPI.COMM_WORLD.rank} before: {error}", flush=True)
+        raise
+    if MPI.COMM_WORLD.rank == LEAVER:
+        leave(scenario, "the end")
+
+
+def train(scenario, timeout):
     net = nn.Sequential(
         [
             nn.Dense(4, 200),
@@ -58,7 +72,8 @@ def main(scenario):
         rng=0,
     )
     opt = optim.SGD(net, 0.1)
-    parallel = mpi.DataParallel(net, opt, timeout=8.0 if "slow" in scenario else 1.5)
+    comm = MPI.COMM_SELF if "alone" in scenario else None
+    parallel = mpi.DataParallel(net, opt, comm, timeout=timeout)
     x, y = numpy.ones((4, 4)), numpy.zeros(4, int)
     try:
         while opt.steps < 6:
@@ -77,7 +92,7 @@ def main(scenario):
             parallel.step(x, y, nn.SoftmaxCrossEntropy())
         except mpi.RankError as again:
             print(f"rank {parallel.rank} again: {again}", flush=True)
-        raise
+        sys.exit(3)
     print(f"rank {parallel.rank} ends after {opt.steps} steps", flush=True)
 
 

@@ -58,7 +58,7 @@ def outcomes(ranks):
     """What became of every case, from one start."""
     _, printed = start(ranks, "mpi_cases.py")
     lines = re.findall(r'^\{"case".*\}$', printed, re.MULTILINE)
-    return {line["case"]: line for line in map(json.loads, lines)}, printed
+    return {line["case"]: line for line in map(json.loads, lines)}, printed[-4000:]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -85,32 +85,65 @@ def leave(scenario):
     return code, printed, time.monotonic() - begin
 
 
-@pytest.mark.parametrize("scenario", ["stopped in backward", "exits in between"])
+STOPPED = ["stopped in backward", "stopped in preparation", "exits in preparation"]
+
+
+@pytest.mark.parametrize("scenario", STOPPED)
 def test_a_rank_that_does_not_come_is_named(scenario):
     code, printed, seconds = leave(scenario)
     assert code != 0
     assert seconds < 30
-    expected = r"rank ([02]) after 3 steps: rank \1 waited 1.5 s in step 3, and there is no answer "
-    assert re.search(expected + "from rank 1:", printed), printed
-    assert re.search("rank [02] again: the ranks are out of step", printed), printed
+    when, what = (" after 3 steps", "step 3")
+    if "preparation" in scenario:
+        when, what = (" before", "DataParallel")
+    expected = (
+        rf"rank ([02]){when}: rank \1 waited 1.5 s in {what}, and there is no answer from rank 1:"
+    )
+    assert re.search(expected, printed), printed
     assert re.search("fastdrop.mpi: rank [02] ends all ranks", printed), printed
+    if when != " before":
+        assert re.search("rank [02] again: the ranks are out of step", printed), printed
 
 
-def test_a_killed_rank_ends_all():
-    code, printed, seconds = leave("killed in backward")
+@pytest.mark.parametrize("scenario", ["killed in backward", "killed in preparation"])
+def test_a_killed_rank_ends_all(scenario):
+    code, printed, seconds = leave(scenario)
     assert code != 0
     assert seconds < 30
     assert "ends after" not in printed
 
 
-@pytest.mark.parametrize("scenario", ["raises in backward", "raises in between"])
+TOLD = ["raises in backward", "raises in between", "raises in preparation"]
+
+
+@pytest.mark.parametrize("scenario", TOLD)
 def test_an_error_on_one_rank_is_told_to_all(scenario):
     code, printed, seconds = leave(scenario)
     assert code != 0
     assert seconds < 30
+    when = "before" if "preparation" in scenario else "after 3 steps"
     for rank in (0, 2):
-        told = f"rank {rank} after 3 steps: rank 1: LookupError: nothing on the shelf"
-        assert told in printed
+        assert f"rank {rank} {when}: rank 1: LookupError: nothing on the shelf" in printed
+
+
+def test_ranks_that_wait_for_nobody_go_on():
+    code, printed, _ = leave("alone, raises in preparation")
+    assert code != 0
+    assert printed.count("ends after 6 steps") == 2, printed
+
+
+def test_the_end_of_a_program_is_told_to_those_that_wait():
+    code, printed, _ = leave("exits in between")
+    assert code != 0
+    assert "rank 1 has come to the end of its program, and rank 0 waits for it in step 3" in printed
+    assert "no answer" not in printed
+
+
+def test_a_rank_whose_work_takes_longer_is_waited_for_at_the_end():
+    code, printed, seconds = leave("slow in the end")
+    assert code == 0, printed
+    assert seconds > 2
+    assert printed.count("ends after 6 steps") == 3
 
 
 def test_an_interrupt_stops_all_ranks_after_the_same_step():
@@ -123,7 +156,7 @@ def test_an_interrupt_stops_all_ranks_after_the_same_step():
     assert "different" not in printed
 
 
-@pytest.mark.parametrize("scenario", ["slow in between", "slow in backward"])
+@pytest.mark.parametrize("scenario", ["slow in between", "slow in preparation"])
 def test_a_slow_rank_is_waited_for(scenario):
     code, printed, _ = leave(scenario)
     assert code == 0

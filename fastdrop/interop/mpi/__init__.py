@@ -19,7 +19,10 @@ except (ImportError, RuntimeError) as error:
     ) from error
 
 from fastdrop.interop.mpi.estimators import fit
+from fastdrop.interop.mpi.leaving import at_exit
 from fastdrop.interop.mpi.parallel import DataParallel
-from fastdrop.interop.mpi.ranks import RankError
+from fastdrop.interop.mpi.waiting import RankError, notify_world
 
 __all__ = ["DataParallel", "RankError", "fit"]
+
+at_exit(notify_world)

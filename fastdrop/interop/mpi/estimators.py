@@ -47,9 +47,9 @@ def fit(model, X_rows, y_rows, comm=None, sample_weight=None, *, timeout=TIMEOUT
     Raises
     ------
     TypeError, ValueError
-        On all ranks, with the rank whose data or parameters cannot be or differ from rank 0's; for
-        ``solver="lbfgs"`` and a `scoring` other than "loss", which need all rows in one place; what
-        the estimator's own `fit` raises. The model is as it was before then.
+        On all ranks, with the rank whose rows, targets, weights or parameters cannot be or differ
+        from rank 0's; for ``solver="lbfgs"`` and a `scoring` other than "loss", which need all rows
+        in one place; what the estimator's own `fit` raises. The model is as it was before then.
     RankError
         If another rank failed in some other way, or does not come within the timeout.
     ImportError
@@ -61,6 +61,8 @@ def fit(model, X_rows, y_rows, comm=None, sample_weight=None, *, timeout=TIMEOUT
     features of its own only. A batch's rows are drawn from those of all ranks, so that ranks have
     unequal shares of it: of 256 rows, the larger of two shares has 134 on average. With
     `DataParallel` every rank may bring as many rows as the others.
+
+    With ``tau="fit"``, every rank gets the rows that are held out, 2000 at most.
 
     Ctrl-C on any rank ends the fit on all after the same step, with a warning. Rank 0 shows
     progress and warnings.
@@ -75,8 +77,7 @@ def fit(model, X_rows, y_rows, comm=None, sample_weight=None, *, timeout=TIMEOUT
     >>> bool(mpi.fit(model, X, y).score(X, y) > 0.8)
     True
     """
-    ranks = Ranks.of(comm, timeout)
-    ranks.begin("fit")
+    ranks = Ranks.of(comm, timeout, "fit")
     try:
         _fit(ranks, model, X_rows, y_rows, sample_weight)
     except BaseException as error:
@@ -167,8 +168,6 @@ class _Own:
     def __init__(self, model, X, y, sample_weight):
         clone = importlib.import_module("sklearn.base").clone(model)
         count = X.shape[0] if hasattr(X, "shape") and X.shape else len(X)
-        self.X = clone._checked(X, reset=True) if count else None
-        self.names = getattr(clone, "feature_names_in_", None)
         self.y = as_array(y, "y_rows")
         if self.y.ndim == 0 or len(self.y) != count:
             raise ValueError(
@@ -183,6 +182,18 @@ class _Own:
                     f"sample_weight must hold real numbers, shape ({count},), got dtype "
                     f"{self.weights.dtype} and shape {self.weights.shape}"
                 )
+            bad = self.weights[~(numpy.isfinite(self.weights) & (self.weights >= 0))]
+            if bad.size:
+                raise ValueError(f"sample_weight must be finite and at least 0, got {bad[0]}")
+        self.X = None
+        if count:
+            self.X = clone._checked(X, reset=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the fit of all rows warns of their shape
+                _, checked = clone._checked(self.X, self.y)
+                clone._prepare(checked, True, False)
+                clone._targets(checked)
+        self.names = getattr(clone, "feature_names_in_", None)
 
     def record(self):
         """What the other ranks get to know: shape and dtype of X, targets, weights."""

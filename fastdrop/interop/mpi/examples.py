@@ -1,5 +1,6 @@
 """Examples of an estimator's fit, of which each rank holds the rows of its own."""
 
+import importlib
 from dataclasses import dataclass
 
 import numpy
@@ -61,6 +62,23 @@ class RankExamples(Examples):
         first, stop = self.shares.bounds[self.shares.ranks.rank :][:2]
         return (places >= first) & (places < stop)
 
+    def features(self):
+        """The rows of data of all ranks' examples, gathered on every rank: meant for a few."""
+        ranks, first = self.shares.ranks, self.shares.bounds[self.shares.ranks.rank]
+        parts = ranks.gather_objects(self.rows.x[self.places[self._mine(self.places)] - first])
+        sparse = importlib.import_module("scipy.sparse")
+        parts = [part for part in parts if part.shape[0]]  # others may be of another kind
+        if any(map(sparse.issparse, parts)):
+            together = sparse.vstack(parts, format="csr")
+        else:
+            together = numpy.concatenate(parts)
+        return together[self._in_order_of_ranks()]
+
+    def _in_order_of_ranks(self):
+        """Where each example is among the ones of rank 0, then those of rank 1, and so on."""
+        owners = numpy.searchsorted(self.shares.bounds, self.places, side="right")
+        return numpy.argsort(numpy.argsort(owners, kind="stable"), kind="stable")
+
     def gradients(self, network, objective, places):
         """Let the network have the gradients of a batch, in the order of the rows.
 
@@ -85,10 +103,7 @@ class RankExamples(Examples):
             error = caught
         ranks.agree(error)
         parts = ranks.gather_rows(part, self.shares.counts(numpy.sort(self.places)))
-        owners = numpy.searchsorted(self.shares.bounds, self.places, side="right")
-        raw = numpy.empty_like(parts)
-        raw[numpy.argsort(owners, kind="stable")] = parts
-        return raw
+        return parts[self._in_order_of_ranks()]
 
 
 class _Called:

@@ -11,6 +11,7 @@ from fastdrop._version import __version__
 from fastdrop.callers import warn_caller
 from fastdrop.config import get_num_threads
 from fastdrop.interop.mpi.batch import GlobalBatch
+from fastdrop.interop.mpi.losses import checked
 from fastdrop.interop.mpi.ranks import Ranks
 from fastdrop.nn import Sequential
 
@@ -62,10 +63,11 @@ class DataParallel:
     -----
     The constructor and all methods are collective: all ranks call them, in the same order.
 
-    An error that is found before gradients are computed (data, labels, a loss that is not finite)
-    is raised on all ranks and names the rank that has it; nothing has changed, and training may go
-    on. After any other error, on one rank, the others raise `RankError`, and as the program ends
-    all processes are ended. Ctrl-C lets the step end; then all ranks raise KeyboardInterrupt.
+    An error that is found before gradients are computed (data, labels, a loss or its gradient that
+    is not finite) is raised on all ranks and names the rank that has it; nothing has changed, and
+    training may go on. After any other error, on one rank, the others raise `RankError` as soon as
+    they wait for it, and as the program ends all processes are ended; the constructor, too, waits
+    no longer than the timeout. Ctrl-C lets the step end; then all ranks raise KeyboardInterrupt.
 
     Give every rank its share of the machine's processors by ``FASTDROP_NUM_THREADS`` and
     ``OPENBLAS_NUM_THREADS``, or what NumPy's BLAS obeys.
@@ -93,8 +95,7 @@ class DataParallel:
 
     def __init__(self, net, opt, comm=None, *, timeout=TIMEOUT):
         self._timeout = timeout
-        self._ranks = Ranks.of(comm, timeout)
-        self._begin("DataParallel")
+        self._ranks = Ranks.of(comm, timeout, "DataParallel")
         error = None
         try:
             _check(net, opt)
@@ -149,15 +150,16 @@ class DataParallel:
         ------
         TypeError, ValueError, FloatingPointError
             On all ranks, with the rank that has the error: if data do not fit the network or the
-            loss, differ in shape from rank to rank, or no rank has rows; if the loss is not finite;
-            if the ranks have done different steps or have different learning rates.
+            loss, differ in shape from rank to rank, or no rank has rows; if the loss or its
+            gradient is not finite, or the gradient has another shape than the prediction; if the
+            ranks have done different steps or have different learning rates.
         RankError
             If another rank failed in some other way, or does not come within the timeout.
         KeyboardInterrupt
             On all ranks, if one was interrupted. Every rank has done the same steps.
         """
         self._begin(f"step {self.opt.steps}")
-        with self._batch.step(x_rows, y_rows, loss, sample_weight) as (value, _):
+        with self._batch.step(x_rows, y_rows, checked(loss), sample_weight) as (value, _):
             self.opt.step()
         return value
 
@@ -274,9 +276,8 @@ def warn_of_threads(ranks):
     if ranks.warned:
         return
     ranks.warned = True
-    machine = ranks.comm.Split_type(MPI.COMM_TYPE_SHARED)
-    together = machine.Get_size()
-    machine.Free()
+    machines = ranks.gather_objects(MPI.Get_processor_name())
+    together = machines.count(machines[ranks.rank])
     try:
         processors = len(os.sched_getaffinity(0))
     except AttributeError:

@@ -1,62 +1,28 @@
-"""The ranks of a communicator: they agree on errors, and wait for each other with a timeout.
-
-Every exchange is a non-blocking collective that is tested until it is done. Between two tests a
-rank reads, on a second communicator, what others tell it: that one of them has failed, or that one
-asks who is still there.
-"""
+"""The ranks of a communicator: exchanges, and errors on which all ranks agree."""
 
 import builtins
-import os
 import pickle
-import time
 import zlib
 
 import numpy
 from mpi4py import MPI
 
 from fastdrop.arguments import real_number
-from fastdrop.interop.mpi.leaving import watch
+from fastdrop.interop.mpi.waiting import RankError, Waiting
 
 __all__ = ["RankError", "Ranks"]
-
-# Tests in a row before a rank looks at the clock and offers its processor to others.
-SPINS = 200
-# Seconds between two looks at what other ranks tell.
-LISTEN_EVERY = 0.02
-# A rank that asks who is there waits for answers for this share of its timeout.
-GRACE = 0.25
-LONGEST_GRACE = 5.0
-# Seconds for a message to another rank to leave this one.
-SENDING = 1.0
 
 # Numbers that every rank tells at the beginning of an operation.
 ROUND = 16
 
-FAILED, ASKS, ANSWERS = 1, 2, 3  # tags of messages
 
-_yield_processor = getattr(os, "sched_yield", lambda: time.sleep(0))
-
-
-class RankError(RuntimeError):
-    """Another rank failed, was lost, or differs from this one; the message names it."""
-
-
-class Ranks:
+class Ranks(Waiting):
     """The processes of a communicator; made by `Ranks.of`.
 
     Attributes
     ----------
-    rank, size : int
-    timeout : float
-        Seconds to wait for other ranks.
     sent : int
         Bytes that this rank has handed to collective operations.
-    broken : str or None
-        The error that left the ranks out of step: nothing goes on then.
-    agreed : BaseException or None
-        The last error that was raised on all ranks alike.
-    requests : list of mpi4py.MPI.Request
-        Operations under way, whose buffers must stay.
     warned : bool
         Of too many threads.
     """
@@ -64,26 +30,31 @@ class Ranks:
     _key = None
 
     def __init__(self, comm):
-        self.comm, self.control = comm.Dup(), comm.Dup()
-        self.rank, self.size = comm.Get_rank(), comm.Get_size()
-        self.timeout = 0.0
+        super().__init__(comm)
         self.sent = 0
-        self.doing = ""
-        self.broken = self.agreed = None
-        self.requests = []
         self.warned = False
 
     @classmethod
-    def of(cls, comm, timeout):
+    def of(cls, comm, timeout, doing):
         """Return the ranks of a communicator, the same object every time; the first is collective.
 
-        They have communicators of their own, duplicates, so that no message of the caller's meets
-        theirs. MPI has some thousands of them only: that is why they are kept.
+        They have communicators of their own. MPI has some thousands of them only: that is why they
+        are kept.
+
+        Parameters
+        ----------
+        comm : mpi4py.MPI.Intracomm or None
+        timeout : float
+        doing : str
+            What this rank is about to do.
 
         Raises
         ------
         TypeError, ValueError
             If `comm` is no communicator, or `timeout` no number greater than 0.
+        RankError
+            If another rank has failed, or does not come within the timeout; if an earlier error
+            left the ranks out of step.
         """
         comm = MPI.COMM_WORLD if comm is None else comm
         if not isinstance(comm, MPI.Intracomm):
@@ -99,9 +70,10 @@ class Ranks:
         if ranks is None:
             ranks = cls(comm)
             comm.Set_attr(cls._key, ranks)
-            if ranks.size > 1:
-                watch(ranks)
+            ranks.timeout = number
+            ranks.meet(doing)
         ranks.timeout = number
+        ranks.begin(doing)
         return ranks
 
     def begin(self, doing):
@@ -115,86 +87,6 @@ class Ranks:
         if self.broken is not None:
             raise RankError(f"the ranks are out of step since an earlier error: {self.broken}")
         self.doing = doing
-
-    # --- Waiting -------------------------------------------------------------------------------
-
-    def wait(self):
-        """Wait until all requests are done.
-
-        Raises
-        ------
-        RankError
-            If another rank says that it failed, or does not come within the timeout.
-        """
-        spins, deadline, next_look = 0, None, 0.0
-        while not MPI.Request.Testall(self.requests):
-            spins += 1
-            if spins < SPINS:
-                continue
-            now = time.monotonic()
-            if deadline is None:
-                deadline = now + self.timeout
-            if now >= next_look:
-                self._listen()
-                next_look = now + LISTEN_EVERY
-            if now > deadline:
-                self._ask_who_is_there()
-            _yield_processor()
-        self.requests.clear()
-
-    def _listen(self):
-        """Read what other ranks tell; returns what those that are there are doing, by rank."""
-        there = {}
-        status = MPI.Status()
-        while self.control.Iprobe(MPI.ANY_SOURCE, MPI.ANY_TAG, status):
-            source, tag = status.Get_source(), status.Get_tag()
-            text = self.control.recv(source=source, tag=tag)
-            if tag == FAILED:
-                self._break(f"rank {source}: {text}")
-            if tag == ASKS:
-                self._tell([source], ANSWERS, self.doing)
-            there[source] = text
-        return there
-
-    def _tell(self, ranks, tag, text):
-        sending = [self.control.isend(text, dest=rank, tag=tag) for rank in ranks]
-        end = time.monotonic() + SENDING
-        while not MPI.Request.Testall(sending) and time.monotonic() < end:
-            _yield_processor()
-
-    def _others(self):
-        return [rank for rank in range(self.size) if rank != self.rank]
-
-    def _ask_who_is_there(self):
-        """Raise the error that names the ranks that do not answer, or what each one waits for."""
-        self._tell(self._others(), ASKS, self.doing)
-        there = {}
-        end = time.monotonic() + min(GRACE * self.timeout, LONGEST_GRACE)
-        while time.monotonic() < end and len(there) < self.size - 1:
-            there |= self._listen()
-            time.sleep(LISTEN_EVERY)
-        lost = [f"rank {rank}" for rank in self._others() if rank not in there]
-        waited = f"rank {self.rank} waited {self.timeout:g} s in {self.doing}"
-        if lost:
-            self._break(
-                f"{waited}, and there is no answer from {', '.join(lost)}: lost, stopped, or busy "
-                "for longer than timeout"
-            )
-        doing = ", ".join(f"rank {rank} in {what}" for rank, what in sorted(there.items()))
-        self._break(f"{waited}, and the others are somewhere else: {doing}")
-
-    def _break(self, message):
-        self.broken = message
-        raise RankError(message)
-
-    def fail(self, error):
-        """Tell all other ranks that this one cannot go on, so that their waits end with an error.
-
-        Does nothing for an error that they know already.
-        """
-        if error is not self.agreed and self.broken is None and self.size > 1:
-            self.broken = f"{type(error).__name__}: {error}"
-            self._tell(self._others(), FAILED, self.broken)
 
     # --- Exchanges -----------------------------------------------------------------------------
 
@@ -216,7 +108,7 @@ class Ranks:
             return record[None]
         result = numpy.empty((self.size, record.size), record.dtype)
         self.sent += record.nbytes
-        self.requests.append(self.comm.Iallgather(record, result))
+        self.begin_request(self.comm.Iallgather(record, result))
         return result
 
     def start_round(self, numbers):
@@ -281,7 +173,7 @@ class Ranks:
             parts = [numpy.empty(size, numpy.uint8) for size in sizes]
         for part in parts:
             self.sent += part.nbytes
-            self.requests.append(self.comm.Ibcast(part, root=0))
+            self.begin_request(self.comm.Ibcast(part, root=0))
             self.wait()
         return value if self.rank == 0 else pickle.loads(parts[0], buffers=parts[1:])
 
@@ -320,16 +212,20 @@ class Ranks:
         Raises
         ------
         Exception
-            Of the class of the error where that is one of Python's own, else `RankError`. The
-            message names the rank.
+            Of the class of the error, or the first class above it, that is one of Python's own;
+            else `RankError`. The message names the rank, unless all have the same.
         """
-        texts = self.gather_objects(None if error is None else (type(error).__name__, str(error)))
+        told = None if error is None else ([c.__name__ for c in type(error).__mro__], str(error))
+        everybody = self.gather_objects(told)
         rank = int(numpy.flatnonzero(failed)[0])
-        name, text = texts[rank]
-        kind = getattr(builtins, name, None)
-        if name not in PASSED_ON:
-            kind, text = RankError, f"{name}: {text}"
-        self.refuse(f"rank {rank}: {text}", kind, error if rank == self.rank else None)
+        names, text = everybody[rank]
+        name = next((name for name in names if name in PASSED_ON), None)
+        kind = RankError if name is None else getattr(builtins, name)
+        if name is None:
+            text = f"{names[0]}: {text}"
+        if not all(one == everybody[rank] for one in everybody):
+            text = f"rank {rank}: {text}"
+        self.refuse(text, kind, None if told is None else error)
 
     def refuse(self, message, kind=ValueError, cause=None):
         """Raise an error that all ranks raise alike: they stay in step."""

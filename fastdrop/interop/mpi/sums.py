@@ -40,7 +40,7 @@ class GradientSums:
 
     def _sum(self, array):
         self._ranks.sent += array.nbytes
-        self._ranks.requests.append(self._ranks.comm.Iallreduce(MPI.IN_PLACE, array))
+        self._ranks.begin_request(self._ranks.comm.Iallreduce(MPI.IN_PLACE, array))
 
     def finish(self):
         """Wait until all gradients are sums."""
