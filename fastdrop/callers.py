@@ -1,13 +1,30 @@
 """Warnings that point at the caller's line, however deep in the package their reason was found."""
 
+import contextlib
+import contextvars
 import sys
 import warnings
 
-__all__ = ["warn_caller"]
+__all__ = ["warn_caller", "warned_before"]
 
 # Packages whose frames are passed over: this one, scikit-learn, which wraps every `fit`, and what
 # scikit-learn fits in parallel with.
 _PASSED = {"fastdrop", "joblib", "sklearn"}
+
+_silent = contextvars.ContextVar("silent", default=False)
+
+
+@contextlib.contextmanager
+def warned_before():
+    """Let `warn_caller` be silent in a ``with`` block, in this thread alone.
+
+    For work in parts, each of which would repeat what the caller has been warned of.
+    """
+    token = _silent.set(True)
+    try:
+        yield
+    finally:
+        _silent.reset(token)
 
 
 def warn_caller(message, category=UserWarning):
@@ -28,6 +45,8 @@ def warn_caller(message, category=UserWarning):
     >>> str(found[0].message)
     'the rate is 1'
     """
+    if _silent.get():
+        return
     level, frame = 1, sys._getframe(0)
     while frame is not None and _package(frame) in _PASSED:
         level, frame = level + 1, frame.f_back

@@ -17,6 +17,8 @@ __all__ = ["give_up", "is_finite", "train"]
 def train(model, training, held_out, single):
     """Train a model's network, and set what its fit is to tell.
 
+    An interrupt ends it, which `_interrupted` says: callers of `partial_fit` may have more to end.
+
     Parameters
     ----------
     model : MultilayerPerceptron
@@ -36,6 +38,7 @@ def train(model, training, held_out, single):
     objective = Objective(model.out_activation_, model.n_outputs_)
     epochs = 1 if single else model.max_iter
     model.n_iter_ = 0
+    model._interrupted = False
     if held_out is None:
         rule = stopping_rule(model, training, -(-len(training) // batch), single)
     else:
@@ -70,6 +73,7 @@ def train(model, training, held_out, single):
                     ConvergenceWarning,
                 )
     except KeyboardInterrupt:
+        model._interrupted = True
         warn_caller("Training interrupted by user. The model keeps what it has learnt")
     finally:
         progress.close()

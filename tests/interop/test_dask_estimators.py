@@ -1,9 +1,7 @@
 """fastdrop.dask: estimators on blocks of rows."""
 
-import os
-import signal
-import threading
 import time
+import warnings
 import weakref
 
 import numpy
@@ -14,26 +12,11 @@ import fastdrop
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
 pytest.importorskip("sklearn")
+from dask_common import LABELS, LAZY, ROWS, VALUES, X, classifier, regressor  # noqa: E402
+
 import fastdrop.dask  # noqa: E402
 
 pytestmark = pytest.mark.dask
-
-RNG = numpy.random.default_rng(0)
-ROWS = 600
-X = RNG.standard_normal((ROWS, 6)).astype(numpy.float32)
-LABELS = numpy.where(X[:, 0] > X[:, 1], "left", "right")
-VALUES = numpy.stack([X[:, 0] * X[:, 1], X[:, 2]], axis=1)
-LAZY = da.from_array(X, chunks=(250, 6))
-
-
-def classifier(**options):
-    options = {"hidden_layer_sizes": (16,), "dropout": 0.2, "random_state": 0, **options}
-    return fastdrop.MLPClassifier(**options)
-
-
-def regressor(**options):
-    options = {"hidden_layer_sizes": (16,), "dropout": 0.2, "random_state": 0, **options}
-    return fastdrop.MLPRegressor(**options)
 
 
 def same_weights(a, b):
@@ -214,6 +197,12 @@ def exploding(*_):
         ({"X": LAZY[:0], "y": VALUES[:0]}, ValueError, "X must have at least one row"),
         ({"model": object()}, TypeError, "model must have partial_fit, object has not"),
         ({"model": regressor(early_stopping=True)}, ValueError, "early_stopping=True"),
+        ({"model": regressor(solver="lbfgs", dropout=0.0)}, ValueError, "solver='lbfgs' wants"),
+        (
+            {"classes": [0, 1]},
+            TypeError,
+            "classes is for classifiers only",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_computed(change, error, message):
@@ -223,18 +212,16 @@ def test_what_cannot_be_is_told_before_anything_is_computed(change, error, messa
         fastdrop.dask.fit(**arguments)
 
 
-def test_a_failing_block_is_named_and_the_model_is_as_it_was_before_it():
-    def fail(block, block_info):
-        if block_info[0]["chunk-location"][0] == 2:
-            raise OSError("a disk is gone")
-        return block
-
-    model = classifier()
-    with pytest.raises(OSError, match="a disk is gone") as caught:
-        fastdrop.dask.fit(model, LAZY.map_blocks(fail, dtype=X.dtype), LABELS, shuffle_blocks=False)
-    assert caught.value.__notes__ == ["in fastdrop.dask.fit, block 2 of the rows of X"]
-    assert model.random_state == 0
-    assert model.t_ == 500
+def test_warnings_of_predictions_come_once():
+    model = regressor(dropout=0.0)
+    fastdrop.dask.fit(model, LAZY, VALUES)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        values = fastdrop.dask.predict(model, LAZY, return_std=True, n_samples=1)
+        dask.compute(*values)
+    told = [str(one.message) for one in found]
+    assert len(told) == len(set(told)) == 2, told
+    assert {one.filename for one in found} == {__file__}
 
 
 def test_progress(capsys):
@@ -244,58 +231,6 @@ def test_progress(capsys):
     assert "Block 6, loss = 0." in output
     fastdrop.dask.fit(classifier(), LAZY, LABELS)
     assert "".join(capsys.readouterr()) == ""
-
-
-def interrupt_when(condition):
-    """Send this process an interrupt as soon as a condition holds."""
-
-    def wait():
-        while not condition():
-            time.sleep(0.001)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
-
-
-@pytest.mark.parametrize("where", ["training", "reading"])
-def test_an_interrupt_keeps_the_model(where):
-    model, begun = classifier(batch_size=1), threading.Event()
-
-    def slow(block, block_info):
-        if where == "reading" and block_info[0]["chunk-location"][0] == 2:
-            begun.set()
-            time.sleep(1)
-        return block
-
-    condition = begun.is_set if where == "reading" else lambda: getattr(model, "t_", 0) >= 500
-    thread = interrupt_when(condition)
-    lazy = LAZY.map_blocks(slow, dtype=X.dtype, meta=X[:0])
-    with pytest.warns(UserWarning, match="The model keeps what it has learnt") as caught:
-        fastdrop.dask.fit(model, lazy, LABELS, epochs=1000, shuffle_blocks=False)
-    thread.join()
-    told = [one for one in caught if "interrupted" in str(one.message)]
-    assert len(told) == 1
-    assert model.random_state == 0
-    assert model.n_iter_ == len(model.loss_curve_) < 1000
-    assert model.predict(X).shape == (ROWS,)
-
-
-def test_an_interrupt_before_anything_is_learnt():
-    begun = threading.Event()
-
-    def slow(block):
-        begun.set()
-        time.sleep(1)
-        return block
-
-    model = classifier()
-    thread = interrupt_when(begun.is_set)
-    with pytest.raises(KeyboardInterrupt):
-        fastdrop.dask.fit(model, LAZY.map_blocks(slow, dtype=X.dtype, meta=X[:0]), LABELS)
-    thread.join()
-    assert model.random_state == 0
 
 
 def test_no_more_than_two_blocks_are_in_memory(monkeypatch):

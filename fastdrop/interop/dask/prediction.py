@@ -6,6 +6,7 @@ import dask
 import dask.array as da
 import numpy
 
+from fastdrop.callers import warned_before
 from fastdrop.interop.dask.blocks import table
 
 __all__ = ["predict", "predict_proba", "predict_samples"]
@@ -144,7 +145,8 @@ def _seed(random_state):
 def _lazy(model, method, X, options, rows_axis=0):
     """Call a method of the model on every block of rows, and join its results along `rows_axis`.
 
-    The method's own checks come first: a call on a row of zeros, which tells shape and dtype.
+    The method's own checks come first: a call on a row of zeros, which tells shape and dtype, and
+    of which the method warns. Blocks do not repeat that.
     """
     if not hasattr(model, method):
         raise TypeError(f"model must have {method}, {type(model).__name__} has not")
@@ -154,8 +156,10 @@ def _lazy(model, method, X, options, rows_axis=0):
     index, new = ("i", {}) if rows_axis == 0 else ("si", {"s": probe.shape[0]})
     if probe.ndim > len(index):
         index, new["k"] = index + "k", probe.shape[-1]
+    model = copy.deepcopy(model)
+    vars(model).pop("feature_names_in_", None)  # arrays have no names: the call above warned
     return da.blockwise(
-        _called,
+        _called_on_block,
         index,
         X,
         "ij",
@@ -164,11 +168,16 @@ def _lazy(model, method, X, options, rows_axis=0):
         dtype=probe.dtype,
         meta=numpy.empty((0,) * probe.ndim, probe.dtype),
         token=f"fastdrop-{method.replace('_', '-')}",
-        model=dask.delayed(copy.deepcopy(model), traverse=False),
+        model=dask.delayed(model, traverse=False),
         method=method,
         options=options,
         rows_axis=rows_axis,
     )
+
+
+def _called_on_block(block, **given):
+    with warned_before():
+        return _called(block, **given)
 
 
 def _called(block, *, model, method, options, rows_axis):

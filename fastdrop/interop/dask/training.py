@@ -29,7 +29,7 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
         In any chunks; they become those of the rows of X.
     sample_weight : dask.array.Array or array_like, shape (n_samples,), optional
     classes : array_like, shape (n_classes,), optional
-        All classes of a classifier. Without it, y is read once before to find them.
+        All classes, of a classifier only. Without it, y is read once before to find them.
     epochs : int, optional
         How often everything is seen; the model's `max_iter` and `tol` do nothing.
     shuffle_blocks : bool, optional
@@ -45,19 +45,26 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
     Raises
     ------
     TypeError
-        If `X` is no dask array, or `model` has no `partial_fit`.
+        If `X` is no dask array, `model` has no `partial_fit`, or `classes` are given for a model
+        that is no classifier.
     ValueError
-        Before anything is read: for unknown chunk sizes, shapes that do not fit, `epochs` below 1.
-        For data that the model does not take; a note says in which block. The model then has what
-        it learnt from the blocks before.
+        Before anything is read: for unknown chunk sizes, shapes that do not fit, `epochs` below 1,
+        ``solver="lbfgs"``, ``early_stopping=True``. For data that the model does not take; a note
+        says in which block.
+    KeyboardInterrupt
+        When the user interrupts it before anything is learnt.
 
     Warns
     -----
     UserWarning
-        When the user interrupts it: the model keeps what it has learnt.
+        When the user interrupts it later: the model keeps what it has learnt.
 
     Notes
     -----
+    After an error or an interrupt the model has what it learnt from the blocks before; an epoch
+    that was not finished counts in `t_`, but not in `n_iter_` and `loss_curve_`. If nothing was
+    learnt, the model is as it was before the call, fitted if it was fitted.
+
     The same `random_state`, data and chunks give the same model bit for bit, with any scheduler and
     number of workers. Other chunks give other batches, and so another model.
 
@@ -72,10 +79,7 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
     >>> float((fastdrop.dask.predict(model, X) == y).mean()) > 0.9
     True
     """
-    if not hasattr(model, "partial_fit"):
-        raise TypeError(f"model must have partial_fit, {type(model).__name__} has not")
-    if getattr(model, "early_stopping", False):
-        raise ValueError("model must not have early_stopping=True, which partial_fit does not know")
+    _check_model(model, classes)
     epochs = integer(epochs, "epochs")
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
@@ -85,8 +89,6 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
         arrays.append(row_blocks(sample_weight, "sample_weight", X))
     if not X.shape[0]:
         raise ValueError(f"X must have at least one row, got shape {X.shape}")
-    if getattr(model, "early_stopping", False):
-        raise ValueError("fastdrop.dask.fit does not support early_stopping=True")
     parameters = model.get_params(deep=False)
     fresh = not (parameters.get("warm_start", False) and hasattr(model, "n_features_in_"))
     numbers = numpy.flatnonzero(X.chunks[0])  # blocks without rows are left out
@@ -94,17 +96,51 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
         classes = None
     elif classes is None and _is_classifier(model):
         classes = _classes(arrays[1], numbers)
-    if fresh:
-        for name in set(vars(model)) - set(parameters):
-            delattr(model, name)
-    with _settings(model, parameters) as state:
+    with _as_before_unless_taught(model) as taught, _settings(model, parameters) as state:
+        if fresh:
+            for name in set(vars(model)) - set(parameters):
+                delattr(model, name)
         shuffled = shuffle_blocks and parameters.get("shuffle", True) and len(numbers) > 1
         orders = (state.permutation(numbers) if shuffled else numbers for _ in range(epochs))
         dtype = numpy.dtype(parameters.get("dtype") or X.dtype)
         shown = _progress(parameters.get("verbose", 0), epochs * len(numbers), dtype)
         with contextlib.closing(shown) as progress:
-            _train(model, arrays, orders, classes, progress)
+            _train(model, arrays, orders, classes, progress, taught)
     return model
+
+
+def _check_model(model, classes):
+    """Refuse models that do not learn block by block, and classes for those that have none."""
+    if getattr(model, "solver", None) == "lbfgs":
+        raise ValueError("solver='lbfgs' wants all data in memory: use 'adam' or 'sgd'")
+    if not hasattr(model, "partial_fit"):
+        raise TypeError(f"model must have partial_fit, {type(model).__name__} has not")
+    if getattr(model, "early_stopping", False):
+        raise ValueError("model must not have early_stopping=True, which partial_fit does not know")
+    if classes is not None and not _is_classifier(model):
+        raise TypeError(f"classes is for classifiers only, model is a {type(model).__name__}")
+
+
+@contextlib.contextmanager
+def _as_before_unless_taught(model):
+    """Put everything back if the block fails before something was learnt.
+
+    Yields
+    ------
+    list of int
+        For the numbers of the blocks that the model has learnt from.
+    """
+    before, taught = dict(vars(model)), []
+    lengths = {name: len(value) for name, value in before.items() if isinstance(value, list)}
+    try:
+        yield taught
+    except BaseException:
+        if not taught:
+            vars(model).clear()
+            vars(model).update(before)
+            for name, length in lengths.items():
+                del before[name][length:]
+        raise
 
 
 @contextlib.contextmanager
@@ -130,16 +166,16 @@ def _progress(verbose, blocks, dtype):
     return Progress(verbose, blocks, dtype, unit="block")
 
 
-def _train(model, arrays, orders, classes, progress):
+def _train(model, arrays, orders, classes, progress, taught):
     """Stream the blocks of all epochs through `partial_fit`, and set what a fit tells."""
-    before = len(getattr(model, "loss_curve_", ()))
+    begin = len(getattr(model, "loss_curve_", ()))
     losses, done = [], 0
     try:
         for order in orders:
             total = learnt = 0
             with contextlib.closing(stream(arrays, order)) as blocks:
                 for number in order:
-                    rows, loss = _learn(model, blocks, number, classes)
+                    rows, loss = _learn(model, blocks, number, classes, taught)
                     done += 1
                     progress.done(done, loss)
                     if rows:
@@ -152,12 +188,20 @@ def _train(model, arrays, orders, classes, progress):
     except _Told:
         pass
     except KeyboardInterrupt:
-        if not done:
-            raise  # nothing has been learnt
+        if not taught:
+            raise
         warn_caller("Training interrupted by user. The model keeps what it has learnt")
-    if hasattr(model, "loss_curve_"):  # of epochs, not of calls of `partial_fit`
-        model.loss_curve_[before:] = losses
-        model.loss_ = losses[-1] if losses else model.loss_
+    finally:
+        if taught:
+            _tell(model, begin, losses)
+
+
+def _tell(model, begin, losses):
+    """Set what a fit tells: of epochs, not of calls of `partial_fit`."""
+    if hasattr(model, "loss_curve_"):
+        model.loss_curve_[begin:] = losses
+        if losses:
+            model.loss_ = losses[-1]
     model.n_iter_ = len(losses)
 
 
@@ -165,7 +209,7 @@ class _Told(KeyboardInterrupt):
     """An interrupt that `partial_fit` has met, told the user of, and kept for itself."""
 
 
-def _learn(model, blocks, number, classes):
+def _learn(model, blocks, number, classes, taught):
     """Let the model learn the next block; return how many rows, and the loss.
 
     A block whose weights are all 0 teaches nothing. The loss is NaN where the model has none.
@@ -181,7 +225,8 @@ def _learn(model, blocks, number, classes):
     except Exception as error:
         error.add_note(f"in fastdrop.dask.fit, block {number} of the rows of X")
         raise
-    if getattr(model, "n_iter_", 1) == 0:  # of one epoch
+    taught.append(int(number))
+    if getattr(model, "_interrupted", False):
         raise _Told
     return len(X), getattr(model, "loss_", numpy.nan)
 
