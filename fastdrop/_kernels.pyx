@@ -177,6 +177,16 @@ cdef extern from "kernels.h" nogil:
         const double *table
     int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
 
+cdef extern from "masks/noise.h" nogil:
+    ctypedef enum fd_noise:
+        FD_NORMAL
+        FD_UNIFORM
+    void fd_draw_noise(const fd_stream *stream, fd_noise noise, int dimensions,
+                       const int64_t *shape, const int64_t *starts, const int64_t *stops,
+                       float *out)
+    void fd_apply_noise(const fd_stream *stream, fd_noise noise, fd_dtype dtype, const void *x,
+                        void *out, int64_t n, double scale, int additive)
+
 cdef extern from "runtime/cache.h" nogil:
     int64_t fd_second_level_cache_bytes()
     void fd_assume_first_level_cache(int64_t bytes)
@@ -285,6 +295,28 @@ def draw_exact_count(uint32_t key0, uint32_t key1, uint64_t draw, int64_t keep, 
                                      window.starts, window.stops, data)
     if failed:
         raise MemoryError("no memory for the scratch rows of an exact-count mask")
+
+
+def draw_noise(uint32_t key0, uint32_t key1, uint64_t draw, int noise, tuple shape, tuple starts,
+               tuple stops, cnp.ndarray out not None):
+    cdef window_t window
+    cdef fd_stream stream = stream_of(key0, key1, draw)
+    cdef float *data = <float *>cnp.PyArray_DATA(out)
+    read_window(&window, shape, starts, stops)
+    with nogil:
+        fd_draw_noise(&stream, <fd_noise>noise, window.dimensions, window.shape, window.starts,
+                      window.stops, data)
+
+
+def apply_noise(cnp.ndarray x not None, uint32_t key0, uint32_t key1, uint64_t draw, int noise,
+                double scale, bint additive, cnp.ndarray out not None):
+    cdef fd_stream stream = stream_of(key0, key1, draw)
+    cdef fd_dtype dtype = dtype_of(x)
+    cdef const void *source = cnp.PyArray_DATA(x)
+    cdef void *target = cnp.PyArray_DATA(out)
+    cdef int64_t n = cnp.PyArray_SIZE(x)
+    with nogil:
+        fd_apply_noise(&stream, <fd_noise>noise, dtype, source, target, n, scale, additive)
 
 
 cdef int draw_and_apply(cnp.ndarray x, fd_stream stream, threshold, double scale,

@@ -5,6 +5,7 @@
 #define FD_KERNELS_H
 
 #include "fastdrop.h"
+#include "masks/noise.h"
 
 /* How a kernel stores what is not used again soon: as usual; past the caches, by non-temporal stores, fenced
  * before it returns; or so, and the input fetched ahead into the second-level cache. */
@@ -33,6 +34,16 @@ struct fd_kernels {
      * Each digit halves the undecided; blocks without any are not drawn again. */
     void (*exact_count_row)(const fd_stream *stream, uint64_t first, int64_t n, int64_t keep,
                             uint8_t *scratch);
+
+    /* The numbers of `blocks` whole blocks from block `first` on: blocks * 128 floats to `to`, aligned to
+     * their element. Per block 66 multiplications 32x32->64 of as many lanes as digits, and for normal ones
+     * 64 Box-Muller transforms. */
+    void (*noise_blocks)(const fd_stream *stream, fd_noise noise, uint64_t first, int64_t blocks, float *to);
+
+    /* n elements, float16, float32 or float64, with the noise from element `first` (a multiple of 128) on;
+     * see fd_apply_noise. */
+    void (*apply_noise[3])(const fd_stream *stream, fd_noise noise, uint64_t first, int64_t n, const void *x,
+                           void *out, double scale, int additive);
 
     /* Draws the bits of n elements from element `first` on (a multiple of 128, and no multiple of
      * 2^39 among those that follow) and applies them, chunk by chunk, while the bits are in the L1

@@ -74,6 +74,15 @@ from fastdrop.reference.matmul import (
     scatter,
     skip_matmul,
 )
+from fastdrop.reference.noise import (
+    NORMAL,
+    UNIFORM,
+    apply_noise,
+    draw_noise,
+    noise_words,
+    normals,
+    uniform_noise,
+)
 from fastdrop.reference.stream import (
     DIGITS,
     ROUNDS,
@@ -91,10 +100,13 @@ from fastdrop.reference.update import correction_table, update_adam, update_sgd
 
 __all__ = [
     "DIGITS",
+    "NORMAL",
     "ROUNDS",
+    "UNIFORM",
     "all_finite",
     "apply_mask",
     "apply_mask_at",
+    "apply_noise",
     "bernoulli_threshold",
     "bfloat16_of",
     "build_info",
@@ -107,6 +119,7 @@ __all__ = [
     "draw_bernoulli",
     "draw_bernoulli_rows",
     "draw_exact_count",
+    "draw_noise",
     "dropout_at",
     "dropout_forward",
     "dropout_fresh",
@@ -120,6 +133,8 @@ __all__ = [
     "masked_matmul",
     "masked_matmul_backward",
     "masked_sums",
+    "noise_words",
+    "normals",
     "philox4x32",
     "plain_matmul",
     "rectify",
@@ -131,6 +146,7 @@ __all__ = [
     "small_matmul",
     "stop_threads",
     "surely_apart",
+    "uniform_noise",
     "uniforms",
     "update_adam",
     "update_sgd",

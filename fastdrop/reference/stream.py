@@ -24,6 +24,7 @@ __all__ = [
     "kept_bernoulli",
     "philox4x32",
     "uniforms",
+    "window_elements",
 ]
 
 ROUNDS = 10
@@ -202,7 +203,7 @@ def draw_bernoulli(key0, key1, draw, threshold, shape, starts, stops, bits):
     n = _check_draw(key0, key1, draw, shape, starts, stops, bits)
     for first in range(0, n, _CHUNK):
         last = min(first + _CHUNK, n)
-        elements = _window_elements(first, last, shape, starts, stops)
+        elements = window_elements(first, last, shape, starts, stops)
         kept = kept_bernoulli(elements, draw, threshold, (key0, key1))
         bits[first // 8 : (last + 7) // 8] = numpy.packbits(kept, bitorder="little")
 
@@ -250,7 +251,7 @@ def draw_exact_count(key0, key1, draw, keep, shape, starts, stops, bits):
     group = max(_CHUNK // length // 8, 1) * 8
     for first in range(0, rows, group):
         last = min(first + group, rows)
-        row = _window_elements(first, last, shape[:-1], starts[:-1], stops[:-1])
+        row = window_elements(first, last, shape[:-1], starts[:-1], stops[:-1])
         elements = row[:, None] * length + numpy.arange(length, dtype=numpy.uint64)
         uniform = uniforms(elements.ravel(), draw, (key0, key1)).reshape(elements.shape)
         # The sort is stable, so equal numbers stay in the order of their index.
@@ -281,7 +282,7 @@ def _check_draw(key0, key1, draw, shape, starts, stops, bits):
     return n
 
 
-def _window_elements(first, last, shape, starts, stops):
+def window_elements(first, last, shape, starts, stops):
     """Return the element indices of positions `first` to `last` of a window, both in C order."""
     position = numpy.arange(first, last, dtype=numpy.uint64)
     element = numpy.zeros_like(position)

@@ -2,8 +2,10 @@
  *
  * The including file names the level (FD_LEVEL) and sets its target first. */
 #include "masks/mask_body.h"
+#include "masks/noise_body.h"
 
 #include "dropout/dropout_body.h"
+#include "dropout/noisy_body.h"
 #include "masks/exact_body.h"
 #include "matmul/matmul_body.h"
 
@@ -23,6 +25,8 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .bernoulli_blocks = bernoulli_blocks,
     .digit_blocks = digit_blocks,
     .exact_count_row = exact_count_row,
+    .noise_blocks = noise_blocks,
+    .apply_noise = {f16_apply_noise, f32_apply_noise, f64_apply_noise},
     .dropout = {f16_dropout, f32_dropout, f64_dropout, bf16_dropout},
     .apply_bits = {f16_apply_bits, f32_apply_bits, f64_apply_bits, bf16_apply_bits},
     .apply_run = {f16_apply_run, f32_apply_run, f64_apply_run, bf16_apply_run},

@@ -13,7 +13,7 @@
  *   words_lane_numbers()   which block (or digit) of a group each lane holds, so that
  *   words_store(p, a, b)   stores packed pairs (words 0 1 in a, 2 3 in b) as FD_WORD_LANES
  *                          consecutive 16-byte blocks
- *   words_add(a, b)
+ *   words_add(a, b), words_in_order()   0, 1, 2, ... from the lowest lane in memory on
  *
  * and for R in f16, bf16, f32, f64 (R_element: the C type, R_lanes per vector, R_vector):
  *   R_splat(double scale)  scale as the element type
@@ -44,6 +44,15 @@
  *   R_add(a, b), R_subtract(a, b), R_divide(a, b), R_root(v)   rounded once each, never fused
  *   R_choose(old, new_one, bits)   lane i of new_one if bit i of bits, else of old, bit for bit
  *   R_larger(a, b)                    of numbers, not NaN
+ *
+ * and for noise:
+ *   u32_vector             as many lanes as f32_vector: u32_load(p), u32_set(u32), u32_add/and/or/xor(a, b),
+ *                          u32_left(v, by), u32_right(v, by) by a constant
+ *   f32_of_signed(u32)     signed integers, rounded to nearest, ties to even
+ *   f32_of_bits(u32), f32_bits(f32)   the same bits
+ *   f32_where_negative(u32, a, b)     lane i of a where the sign bit of lane i is set, else of b
+ *   f64_widen(float *)     f64_lanes floats as doubles
+ *   f16_widen(u16 *, float *), f16_narrow(float *, u16 *)   f16_lanes elements, rounded to nearest
  *
  * (R_product_one, for one element, is in element.h.)
  */

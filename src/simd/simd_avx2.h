@@ -33,6 +33,8 @@ static inline void words_store(uint8_t *to, fd_words a, fd_words b)
     _mm256_storeu_si256((__m256i *)(to + 32), _mm256_unpackhi_epi64(a, b));
 }
 
+static inline fd_words words_in_order(void) { return _mm256_set_epi64x(3, 2, 1, 0); }
+
 #define f32_element float
 #define f32_lanes 8
 typedef __m256 f32_vector;
@@ -293,5 +295,29 @@ static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t
     const __m256i chosen = _mm256_cmpeq_epi64(hit, lane);
     return _mm256_blendv_pd(old, new_one, _mm256_castsi256_pd(chosen));
 }
+
+/* For noise. */
+typedef __m256i u32_vector; /* as many lanes as f32_vector */
+static inline u32_vector u32_load(const uint32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline u32_vector u32_set(uint32_t value) { return _mm256_set1_epi32((int)value); }
+static inline u32_vector u32_add(u32_vector a, u32_vector b) { return _mm256_add_epi32(a, b); }
+static inline u32_vector u32_and(u32_vector a, u32_vector b) { return _mm256_and_si256(a, b); }
+static inline u32_vector u32_or(u32_vector a, u32_vector b) { return _mm256_or_si256(a, b); }
+static inline u32_vector u32_xor(u32_vector a, u32_vector b) { return _mm256_xor_si256(a, b); }
+#define u32_left(v, by) _mm256_slli_epi32(v, by)
+#define u32_right(v, by) _mm256_srli_epi32(v, by)
+static inline f32_vector f32_of_signed(u32_vector v) { return _mm256_cvtepi32_ps(v); }
+static inline f32_vector f32_of_bits(u32_vector v) { return _mm256_castsi256_ps(v); }
+static inline u32_vector f32_bits(f32_vector v) { return _mm256_castps_si256(v); }
+static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vector b)
+{
+    return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(v));
+}
+static inline f64_vector f64_widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+static inline void f16_widen(const uint16_t *p, float *to)
+{
+    _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)));
+}
+static inline void f16_narrow(const float *p, uint16_t *to) { f16_store(to, _mm256_loadu_ps(p)); }
 
 static inline void fd_stream_fence(void) { _mm_sfence(); }

@@ -36,6 +36,8 @@ static inline void words_store(uint8_t *to, fd_words a, fd_words b)
     _mm512_storeu_si512(to + 64, _mm512_unpackhi_epi64(a, b));
 }
 
+static inline fd_words words_in_order(void) { return _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0); }
+
 /* Through a general register: GCC 12 has been seen to spill a mask of 8 bits as one byte and to load
  * it as 8, seven of them of something else. */
 static inline uint64_t fd_mask_bits(uint32_t mask)
@@ -292,5 +294,29 @@ static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t
 {
     return _mm512_mask_mov_pd(old, (__mmask8)bits, new_one);
 }
+
+/* For noise. */
+typedef __m512i u32_vector; /* as many lanes as f32_vector */
+static inline u32_vector u32_load(const uint32_t *p) { return _mm512_loadu_si512(p); }
+static inline u32_vector u32_set(uint32_t value) { return _mm512_set1_epi32((int)value); }
+static inline u32_vector u32_add(u32_vector a, u32_vector b) { return _mm512_add_epi32(a, b); }
+static inline u32_vector u32_and(u32_vector a, u32_vector b) { return _mm512_and_si512(a, b); }
+static inline u32_vector u32_or(u32_vector a, u32_vector b) { return _mm512_or_si512(a, b); }
+static inline u32_vector u32_xor(u32_vector a, u32_vector b) { return _mm512_xor_si512(a, b); }
+#define u32_left(v, by) _mm512_slli_epi32(v, by)
+#define u32_right(v, by) _mm512_srli_epi32(v, by)
+static inline f32_vector f32_of_signed(u32_vector v) { return _mm512_cvtepi32_ps(v); }
+static inline f32_vector f32_of_bits(u32_vector v) { return _mm512_castsi512_ps(v); }
+static inline u32_vector f32_bits(f32_vector v) { return _mm512_castps_si512(v); }
+static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vector b)
+{
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask(v), b, a);
+}
+static inline f64_vector f64_widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+static inline void f16_widen(const uint16_t *p, float *to)
+{
+    _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)));
+}
+static inline void f16_narrow(const float *p, uint16_t *to) { f16_store(to, _mm512_loadu_ps(p)); }
 
 static inline void fd_stream_fence(void) { _mm_sfence(); }

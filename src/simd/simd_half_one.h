@@ -10,3 +10,5 @@ static inline f16_vector f16_product(const uint16_t *p, f16_vector s)
 static inline f16_vector f16_keep(f16_vector v, uint64_t bits) { return bits & 1 ? v : 0.0f; }
 static inline void f16_store(uint16_t *p, f16_vector v) { *p = fd_half_from_float(v); }
 static inline void f16_stream(uint16_t *p, f16_vector v) { f16_store(p, v); }
+static inline void f16_widen(const uint16_t *p, float *to) { *to = fd_float_from_half(*p); }
+static inline void f16_narrow(const float *p, uint16_t *to) { *to = fd_half_from_float(*p); }

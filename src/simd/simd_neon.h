@@ -39,6 +39,8 @@ static inline void words_store(uint8_t *to, fd_words a, fd_words b)
     vst1q_u8(to + 16, vreinterpretq_u8_u64(vzip2q_u64(a, b)));
 }
 
+static inline fd_words words_in_order(void) { return words_lane_numbers(); }
+
 #define f32_element float
 #define f32_lanes 4
 typedef float32x4_t f32_vector;
@@ -168,5 +170,29 @@ static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t
     static const uint64_t numbers[2] = {1, 2};
     return vbslq_f64(vtstq_u64(vdupq_n_u64(bits), vld1q_u64(numbers)), new_one, old);
 }
+
+/* For noise. */
+typedef uint32x4_t u32_vector; /* as many lanes as f32_vector */
+static inline u32_vector u32_load(const uint32_t *p) { return vld1q_u32(p); }
+static inline u32_vector u32_set(uint32_t value) { return vdupq_n_u32(value); }
+static inline u32_vector u32_add(u32_vector a, u32_vector b) { return vaddq_u32(a, b); }
+static inline u32_vector u32_and(u32_vector a, u32_vector b) { return vandq_u32(a, b); }
+static inline u32_vector u32_or(u32_vector a, u32_vector b) { return vorrq_u32(a, b); }
+static inline u32_vector u32_xor(u32_vector a, u32_vector b) { return veorq_u32(a, b); }
+#define u32_left(v, by) vshlq_n_u32(v, by)
+#define u32_right(v, by) vshrq_n_u32(v, by)
+static inline f32_vector f32_of_signed(u32_vector v) { return vcvtq_f32_s32(vreinterpretq_s32_u32(v)); }
+static inline f32_vector f32_of_bits(u32_vector v) { return vreinterpretq_f32_u32(v); }
+static inline u32_vector f32_bits(f32_vector v) { return vreinterpretq_u32_f32(v); }
+static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vector b)
+{
+    return vbslq_f32(vcltzq_s32(vreinterpretq_s32_u32(v)), a, b);
+}
+static inline f64_vector f64_widen(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
+static inline void f16_widen(const uint16_t *p, float *to)
+{
+    vst1q_f32(to, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))));
+}
+static inline void f16_narrow(const float *p, uint16_t *to) { f16_store(to, vld1q_f32(p)); }
 
 static inline void fd_stream_fence(void) {}

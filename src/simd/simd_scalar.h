@@ -26,6 +26,8 @@ static inline void words_store(uint8_t *to, fd_words a, fd_words b)
     memcpy(to + 8, &b, 8);
 }
 
+static inline fd_words words_in_order(void) { return words_lane_numbers(); }
+
 #define f32_element float
 #define f32_lanes 1
 typedef float f32_vector;
@@ -105,5 +107,34 @@ static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t
 {
     return bits & 1 ? new_one : old;
 }
+
+/* For noise. */
+typedef uint32_t u32_vector;
+static inline u32_vector u32_load(const uint32_t *p) { return *p; }
+static inline u32_vector u32_set(uint32_t value) { return value; }
+static inline u32_vector u32_add(u32_vector a, u32_vector b) { return a + b; }
+static inline u32_vector u32_and(u32_vector a, u32_vector b) { return a & b; }
+static inline u32_vector u32_or(u32_vector a, u32_vector b) { return a | b; }
+static inline u32_vector u32_xor(u32_vector a, u32_vector b) { return a ^ b; }
+#define u32_left(v, by) ((v) << (by))
+#define u32_right(v, by) ((v) >> (by))
+static inline f32_vector f32_of_signed(u32_vector v) { return (float)(int32_t)v; }
+static inline f32_vector f32_of_bits(u32_vector v)
+{
+    f32_vector value;
+    memcpy(&value, &v, 4);
+    return value;
+}
+static inline u32_vector f32_bits(f32_vector v)
+{
+    u32_vector bits;
+    memcpy(&bits, &v, 4);
+    return bits;
+}
+static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vector b)
+{
+    return v >> 31 ? a : b;
+}
+static inline f64_vector f64_widen(const float *p) { return *p; }
 
 static inline void fd_stream_fence(void) {}

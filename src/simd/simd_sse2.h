@@ -36,6 +36,8 @@ static inline void words_store(uint8_t *to, fd_words a, fd_words b)
     _mm_storeu_si128((__m128i *)(to + 16), _mm_unpackhi_epi64(a, b));
 }
 
+static inline fd_words words_in_order(void) { return words_lane_numbers(); }
+
 #define f32_element float
 #define f32_lanes 4
 typedef __m128 f32_vector;
@@ -167,6 +169,29 @@ static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t
     const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
     const __m128d chosen = _mm_castsi128_pd(_mm_cmpeq_epi32(hit, lane));
     return _mm_or_pd(_mm_and_pd(chosen, new_one), _mm_andnot_pd(chosen, old));
+}
+
+/* For noise. */
+typedef __m128i u32_vector; /* as many lanes as f32_vector */
+static inline u32_vector u32_load(const uint32_t *p) { return _mm_loadu_si128((const __m128i *)p); }
+static inline u32_vector u32_set(uint32_t value) { return _mm_set1_epi32((int)value); }
+static inline u32_vector u32_add(u32_vector a, u32_vector b) { return _mm_add_epi32(a, b); }
+static inline u32_vector u32_and(u32_vector a, u32_vector b) { return _mm_and_si128(a, b); }
+static inline u32_vector u32_or(u32_vector a, u32_vector b) { return _mm_or_si128(a, b); }
+static inline u32_vector u32_xor(u32_vector a, u32_vector b) { return _mm_xor_si128(a, b); }
+#define u32_left(v, by) _mm_slli_epi32(v, by)
+#define u32_right(v, by) _mm_srli_epi32(v, by)
+static inline f32_vector f32_of_signed(u32_vector v) { return _mm_cvtepi32_ps(v); }
+static inline f32_vector f32_of_bits(u32_vector v) { return _mm_castsi128_ps(v); }
+static inline u32_vector f32_bits(f32_vector v) { return _mm_castps_si128(v); }
+static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vector b)
+{
+    const __m128 negative = _mm_castsi128_ps(_mm_srai_epi32(v, 31));
+    return _mm_or_ps(_mm_and_ps(negative, a), _mm_andnot_ps(negative, b));
+}
+static inline f64_vector f64_widen(const float *p)
+{
+    return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)p)));
 }
 
 static inline void fd_stream_fence(void) { _mm_sfence(); }
