@@ -22,33 +22,49 @@ from fastdrop.config import (
     show_config,
     stop_threads,
 )
-from fastdrop.dropouts import dropout1d, dropout2d, dropout3d
+from fastdrop.dropouts import (
+    apply_noise,
+    dropout1d,
+    dropout2d,
+    dropout3d,
+    gaussian_dropout,
+    gaussian_noise,
+    noise_backward,
+    uniform_dropout,
+)
 from fastdrop.functional import apply_mask, dropout, dropout_backward
 from fastdrop.mask import Mask
 from fastdrop.matmul import masked_matmul, masked_matmul_backward
+from fastdrop.noise import Noise
 from fastdrop.stream import MaskStream
 
 __all__ = [
     "Mask",
     "MaskStream",
+    "Noise",
     "__version__",
     "apply_mask",
+    "apply_noise",
     "dropout",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "dropout_backward",
+    "gaussian_dropout",
+    "gaussian_noise",
     "get_num_threads",
     "load",
     "masked_matmul",
     "masked_matmul_backward",
     "nn",
+    "noise_backward",
     "optim",
     "reference",
     "save",
     "set_num_threads",
     "show_config",
     "stop_threads",
+    "uniform_dropout",
 ]
 
 follow_num_threads(default_num_threads())

@@ -45,6 +45,26 @@ def draw_exact_count(
     stops: _Shape,
     bits: _Bits,
 ) -> None: ...
+def draw_noise(
+    key0: int,
+    key1: int,
+    draw: int,
+    noise: int,
+    shape: _Shape,
+    starts: _Shape,
+    stops: _Shape,
+    out: NDArray[numpy.float32],
+) -> None: ...
+def apply_noise(
+    x: _Values,
+    key0: int,
+    key1: int,
+    draw: int,
+    noise: int,
+    scale: float,
+    additive: bool,
+    out: _Values,
+) -> None: ...
 def dropout_fresh(
     key0: int,
     key1: int,

@@ -103,7 +103,7 @@ def dropout(
     """
     given = x
     if x.__class__ is not numpy.ndarray or x.dtype not in _FLOATS or not x.flags.aligned:
-        x = _floats(x, "x")
+        x = float_array(x, "x")
     if keep_prob is None and rate.__class__ is float and 0.0 <= rate <= 1.0:
         keep = 1.0 - rate
     else:
@@ -122,7 +122,7 @@ def dropout(
         and scale_at.__class__ is str
         and scale_at in _SCALE_AT
         and x.flags.c_contiguous
-        and (out is None or (_output(out, x).flags.carray and out.dtype.isnative))
+        and (out is None or (output_for(out, x).flags.carray and out.dtype.isnative))
     ):
         stream = rng if rng.__class__ is MaskStream else as_stream(rng)
         return _plain_dropout(x, keep, stream, scale_at, out)
@@ -139,10 +139,10 @@ def dropout(
             return OutputAndMask((_scaled(x, test_scale, out), None))
         if out is None:
             return OutputAndMask((given, None))
-        out = _output(out, x)
+        out = output_for(out, x)
         numpy.copyto(out, x)
         return OutputAndMask((out, None))
-    y = numpy.empty_like(x) if out is None else _output(out, x)
+    y = numpy.empty_like(x) if out is None else output_for(out, x)
     direct = _direct(y, x)
     stream = as_stream(rng)  # all memory is there: a draw that cannot be used is not made
     scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
@@ -197,7 +197,7 @@ def dropout_backward(grad_y, mask, *, scale=None, out=None):
     >>> fastdrop.dropout_backward(numpy.ones(3), mask)
     array([2., 0., 2.])
     """
-    grad_y = _floats(grad_y, "grad_y")
+    grad_y = float_array(grad_y, "grad_y")
     if mask is None:
         return _scaled(grad_y, 1.0 if scale is None else real_number(scale, "scale"), out, "grad_y")
     return _apply(grad_y, mask, scale, out, "grad_y")
@@ -235,7 +235,7 @@ def apply_mask(x, mask, *, scale=None, out=None):
     array([[2., 2., 0., 0.],
            [2., 2., 0., 0.]])
     """
-    return _apply(_floats(x, "x"), mask, scale, out, "x")
+    return _apply(float_array(x, "x"), mask, scale, out, "x")
 
 
 def _apply(x, mask, scale, out, name):
@@ -243,7 +243,7 @@ def _apply(x, mask, scale, out, name):
         raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
     scale = mask.scale if scale is None else real_number(scale, "scale")
     mask_operand(mask, x.shape, name)
-    y = numpy.empty_like(x) if out is None else _output(out, x, name)
+    y = numpy.empty_like(x) if out is None else output_for(out, x, name)
     return _applied(x, mask, scale, y, _direct(y, x))
 
 
@@ -262,13 +262,13 @@ def _applied(x, mask, scale, y, direct):
 
 def _scaled(x, scale, out, name="x"):
     """x times scale, in a new array or in `out`; no mask."""
-    y = numpy.empty_like(x) if out is None else _output(out, x, name)
+    y = numpy.empty_like(x) if out is None else output_for(out, x, name)
     with numpy.errstate(all="ignore"):  # as silent as the kernels
         numpy.multiply(x, x.dtype.type(scale), out=y)
     return y
 
 
-def _floats(x, name):
+def float_array(x, name):
     """An argument as an aligned array of a dtype the kernels know."""
     x = as_array(x, name)
     if x.dtype not in _FLOATS:
@@ -301,7 +301,7 @@ def check_output(out, shape, dtype):
         raise ValueError("out must not overlap itself")
 
 
-def _output(out, x, name="x"):
+def output_for(out, x, name="x"):
     """Check that `out` can take a result of the shape and dtype of `x` while `x` is read."""
     check_output(out, x.shape, x.dtype)
     if out is not x and overlap(x, out) and not _same_place(x, out):

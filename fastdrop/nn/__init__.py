@@ -21,6 +21,7 @@ from fastdrop.nn.losses import (
     SigmoidCrossEntropy,
     SoftmaxCrossEntropy,
 )
+from fastdrop.nn.noise import GaussianDropout, GaussianNoise, UniformDropout
 from fastdrop.nn.sequential import Sequential
 from fastdrop.parameters import Parameter
 
@@ -31,6 +32,8 @@ __all__ = [
     "Dropout2d",
     "Dropout3d",
     "Elementwise",
+    "GaussianDropout",
+    "GaussianNoise",
     "Identity",
     "Layer",
     "LeakyReLU",
@@ -44,4 +47,5 @@ __all__ = [
     "SigmoidCrossEntropy",
     "SoftmaxCrossEntropy",
     "Tanh",
+    "UniformDropout",
 ]

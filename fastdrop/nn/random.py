@@ -7,7 +7,7 @@ from fastdrop.functional import dropout_backward
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
 from fastdrop.stream import MaskStream, as_stream
 
-__all__ = ["MaskedLayer", "RandomLayer", "RateLayer"]
+__all__ = ["DrawnLayer", "MaskedLayer", "RandomLayer", "RateLayer"]
 
 
 class RandomLayer(Layer):
@@ -92,17 +92,20 @@ class RateLayer(RandomLayer):
         return {"keep_prob": self._keep_prob}
 
 
-class MaskedLayer(RateLayer):
-    """Base of layers whose gradient is that of their input under the mask of the forward pass.
+class DrawnLayer(RandomLayer):
+    """Base of layers whose backward pass needs what the forward pass has drawn, and no more.
 
     A class derived from it defines ``_drop(x, training, out)``, which writes the result to `out`
-    and returns the mask.
+    and returns what was drawn, and ``_gradient(grad, drawn)``.
     """
 
     _mask = _drawn_for = None
 
     def _drop(self, x, training, out):
         raise NotImplementedError(f"{self.name} defines no _drop")
+
+    def _gradient(self, grad, drawn):
+        raise NotImplementedError(f"{self.name} defines no _gradient")
 
     def forward(self, x, training=False):
         """Return x with units dropped, or as it is used at test time.
@@ -137,7 +140,14 @@ class MaskedLayer(RateLayer):
         if self._drawn_for is None:
             raise self._missing_forward()
         grad = fitting_gradient(grad, *self._drawn_for, self.name)
-        return dropout_backward(grad, self._mask) if input_gradient else None
+        return self._gradient(grad, self._mask) if input_gradient else None
+
+
+class MaskedLayer(DrawnLayer, RateLayer):
+    """Base of layers whose gradient is that of their input under the mask of the forward pass."""
+
+    def _gradient(self, grad, mask):
+        return dropout_backward(grad, mask)
 
 
 def _given(value, name):

@@ -62,7 +62,7 @@ def noise_words(elements, draw, key):
     Examples
     --------
     >>> [f"{int(word):08x}" for word in noise_words([0, 1, 64], 0, (0xB0F478BE, 0xDB2CD7E7))]
-    ['0f4c4a3c', '3df8ba3b', '6a2a7a61']
+    ['c010930b', 'e30505f8', 'fef30c15']
     """
     elements = numpy.asarray(elements, dtype=numpy.uint64)
     block, place = elements >> 7, elements & 127
@@ -101,7 +101,7 @@ def normals(lengths, turns):
     Examples
     --------
     >>> normals(numpy.array([2**31], numpy.uint32), numpy.array([0], numpy.uint32))
-    (array([1.1774101], dtype=float32), array([0.], dtype=float32))
+    (array([1.17741], dtype=float32), array([0.], dtype=float32))
     """
     odd = lengths | numpy.uint32(1)
     u = _signed(odd) * _real(2.0**-32)
@@ -154,8 +154,7 @@ def draw_noise(key0, key1, draw, noise, shape, starts, stops, out):
     --------
     >>> out = numpy.empty(3, numpy.float32)
     >>> draw_noise(0xB0F478BE, 0xDB2CD7E7, 0, NORMAL, (200,), (100,), (103,), out)
-    >>> out.tolist() == (whole := numpy.empty(200, numpy.float32)).tolist()
-    False
+    >>> whole = numpy.empty(200, numpy.float32)
     >>> draw_noise(0xB0F478BE, 0xDB2CD7E7, 0, NORMAL, (200,), (0,), (200,), whole)
     >>> out.tolist() == whole[100:103].tolist()
     True
@@ -182,7 +181,7 @@ def apply_noise(x, key0, key1, draw, noise, scale, additive, out):
     >>> x = numpy.ones(4)
     >>> apply_noise(x, 0xB0F478BE, 0xDB2CD7E7, 0, UNIFORM, 0.5, False, x)
     >>> x.round(3)
-    array([1.06 , 1.242, 0.867, 1.297])
+    array([0.75 , 0.887, 1.037, 1.009])
     """
     working = numpy.promote_types(x.dtype, numpy.float32).type
     z = _noise(numpy.arange(x.size), draw, noise, (key0, key1)).reshape(x.shape).astype(working)

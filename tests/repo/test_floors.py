@@ -25,7 +25,7 @@ FLOORS = [
     {"fastdrop._backend"},
     {"fastdrop.config"},
     {"fastdrop.arguments", "fastdrop.refusal"},
-    {"fastdrop.stream", "fastdrop.mask", "fastdrop.seeds"},
+    {"fastdrop.stream", "fastdrop.mask", "fastdrop.noise", "fastdrop.seeds"},
     {"fastdrop.functional", "fastdrop.cost", "fastdrop.operands"},
     {"fastdrop.products"},
     {"fastdrop.matmul", "fastdrop.dropouts", "fastdrop.dropouts."},

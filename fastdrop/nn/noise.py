@@ -1,0 +1,135 @@
+"""Layers of noise: GaussianDropout, UniformDropout, GaussianNoise."""
+
+import math
+
+from fastdrop.arguments import real_number
+from fastdrop.dropouts import gaussian_dropout, gaussian_noise, noise_backward, uniform_dropout
+from fastdrop.nn.random import DrawnLayer, RateLayer
+
+__all__ = ["GaussianDropout", "GaussianNoise", "UniformDropout"]
+
+
+class _NoiseLayer(DrawnLayer):
+    """What the three have in common: the backward pass makes the noise again."""
+
+    def _gradient(self, grad, noise):
+        return noise_backward(grad, noise)
+
+
+class _FactorLayer(_NoiseLayer, RateLayer):
+    _function = None
+
+    def _set_keep_prob(self, keep_prob):
+        if keep_prob == 0:
+            raise ValueError(
+                f"{self.name}: rate must be below 1, where the variance rate / (1 - rate) is infinite"
+            )
+        super()._set_keep_prob(keep_prob)
+
+    def _drop(self, x, training, out):
+        _, noise = type(self)._function(
+            x, keep_prob=self.keep_prob, rng=self.stream, training=training, out=out
+        )
+        return noise
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.rate:g})"
+
+
+class GaussianDropout(_FactorLayer):
+    """Multiply by normal numbers of mean 1 in training; see `fastdrop.gaussian_dropout`.
+
+    Parameters
+    ----------
+    rate, keep_prob : float
+        The rate of the dropout that has the same variance, below 1; exactly one of the two. Can be
+        set later.
+    rng : optional
+        As for `fastdrop.dropout`. By default the network decides.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be, by name.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> layer = nn.GaussianDropout(0.2, rng=0)
+    >>> y = layer.forward(numpy.ones((1, 4)), training=True)
+    >>> numpy.array_equal(layer.backward(numpy.ones((1, 4))), y)
+    True
+    """
+
+    _sealed = True
+    _function = staticmethod(gaussian_dropout)
+
+
+class UniformDropout(_FactorLayer):
+    """Multiply by uniform numbers of mean 1 in training; see `fastdrop.uniform_dropout`.
+
+    Parameters
+    ----------
+    rate, keep_prob, rng : optional
+        As for `GaussianDropout`.
+    """
+
+    _sealed = True
+    _function = staticmethod(uniform_dropout)
+
+
+class GaussianNoise(_NoiseLayer):
+    """Add normal numbers of mean 0 in training; see `fastdrop.gaussian_noise`.
+
+    Parameters
+    ----------
+    std : float
+        Standard deviation, at least 0 and finite. Can be set later.
+    rng : optional
+        As for `fastdrop.dropout`. By default the network decides.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be, by name.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> layer = nn.GaussianNoise(0.5, rng=0)
+    >>> layer.forward(numpy.zeros((1, 3)), training=True).round(3)
+    array([[ 0.01 , -0.034, -0.94 ]])
+    >>> layer.forward(numpy.zeros((1, 3)))
+    array([[0., 0., 0.]])
+    """
+
+    _sealed = True
+
+    def __init__(self, std, *, rng=None):
+        super().__init__(rng)
+        self.std = std
+
+    @property
+    def std(self):
+        """float: the standard deviation of what is added."""
+        return self._std
+
+    @std.setter
+    def std(self, std):
+        std = real_number(std, "std")
+        if not 0 <= std < math.inf:
+            raise ValueError(f"std must be at least 0 and finite, got {std}")
+        self._std = std
+
+    def settings(self):
+        """Return the standard deviation, by name."""
+        return {"std": self._std}
+
+    def _drop(self, x, training, out):
+        _, noise = gaussian_noise(x, self._std, rng=self.stream, training=training, out=out)
+        return noise
+
+    def __repr__(self):
+        return f"GaussianNoise({self._std:g})"

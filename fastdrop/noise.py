@@ -1,0 +1,173 @@
+"""`Noise`: random numbers that values are multiplied by, or that are added to them, by their place in a stream."""
+
+import math
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.arguments import integer, is_one_of, real_number
+from fastdrop.refusal import NoArithmetic
+
+__all__ = ["KINDS", "Noise"]
+
+# By the kernels' numbers; `fastdrop.reference.NORMAL` and UNIFORM.
+KINDS = ("normal", "uniform")
+
+
+class Noise(NoArithmetic):
+    """The noise of one draw of a stream: where its numbers come from, not the numbers.
+
+    `gaussian_dropout`, `uniform_dropout` and `gaussian_noise` return it, and their backward pass makes
+    the same numbers again: a noise takes some hundred bytes, whatever the size of the array. Immutable;
+    pickled, it gives the same numbers on every machine.
+
+    Arithmetic with it (``x * noise``) is a TypeError: `fastdrop.apply_noise` computes with it, and
+    `to_array` gives the numbers.
+
+    Attributes
+    ----------
+    kind : str
+        "normal": standard normal numbers z; "uniform": uniform ones in (-1, 1).
+    shape : tuple of int
+        Of the noise: 1 along axes that share it.
+    scale : float
+        The factor s on z: the standard deviation, or half the width.
+    additive : bool
+        Whether a value x becomes ``x + s * z``, and not ``x * (1 + s * z)``.
+    draw : int
+        Number of the draw.
+    ndim, size : int
+        Axes and elements.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> y, noise = fastdrop.gaussian_dropout(numpy.ones((2, 3)), rate=0.5, rng=0)
+    >>> noise
+    Noise('normal', shape=(2, 3), scale=1.0, additive=False, draw=0)
+    >>> numpy.array_equal(1 + noise.to_array(numpy.float64), y)
+    True
+    """
+
+    __slots__ = ("_additive", "_draw", "_key", "_kind", "_scale", "_shape")
+
+    _refused = (
+        "a fastdrop.Noise takes no part in arithmetic; fastdrop.apply_noise(x, noise) applies it, "
+        "noise.to_array() gives the numbers"
+    )
+
+    def __init__(self):
+        raise TypeError("noise is made by gaussian_dropout and its like, not by Noise()")
+
+    @classmethod
+    def _new(cls, key, draw, kind, shape, scale, additive):
+        noise = cls.__new__(cls)
+        noise._key = key
+        noise._draw = draw
+        noise._kind = kind
+        noise._shape = shape
+        noise._scale = scale
+        noise._additive = additive
+        return noise
+
+    kind = property(lambda self: KINDS[self._kind], doc='str: "normal" or "uniform".')
+    shape = property(lambda self: self._shape, doc="tuple of int: the noise's own shape.")
+    scale = property(lambda self: self._scale, doc="float: the factor on its numbers.")
+    additive = property(lambda self: self._additive, doc="bool: added, not multiplied by.")
+    draw = property(lambda self: self._draw, doc="int: number of the draw.")
+    ndim = property(lambda self: len(self._shape), doc="int: axes of the noise's own shape.")
+    size = property(lambda self: math.prod(self._shape), doc="int: elements of the noise.")
+
+    def to_array(self, dtype=numpy.float32):
+        """Return ``scale * z``, an array of the noise's own shape.
+
+        The numbers z have the precision of float32 in every dtype.
+
+        Parameters
+        ----------
+        dtype : optional
+            float32, the default, float64 or float16.
+
+        Raises
+        ------
+        TypeError
+            For another dtype.
+        """
+        dtype = numpy.dtype(dtype)
+        if dtype.char not in "efd":
+            raise TypeError(f"dtype must be float16, float32 or float64, got {dtype}")
+        working = numpy.promote_types(dtype, numpy.float32)
+        z = self._numbers()
+        with numpy.errstate(all="ignore"):
+            return (z.astype(working, copy=False) * working.type(self._scale)).astype(dtype)
+
+    def _numbers(self):
+        """The numbers themselves, float32."""
+        z = numpy.empty(self._shape, numpy.float32)
+        starts = (0,) * len(self._shape)
+        kernels.draw_noise(*self._key, self._draw, self._kind, self._shape, starts, self._shape, z)
+        return z
+
+    def with_scale(self, s):
+        """Return the same numbers with another factor.
+
+        Raises
+        ------
+        TypeError
+            If `s` is not a real number.
+        """
+        return Noise._new(
+            self._key, self._draw, self._kind, self._shape, real_number(s, "s"), self._additive
+        )
+
+    def __array__(self, dtype=None, copy=None):
+        if copy is False:
+            raise ValueError("noise is made when it is asked for: an array of it is always a copy")
+        return self.to_array(numpy.float32 if dtype is None else dtype)
+
+    def __bool__(self):
+        return True  # `if noise` asks for None
+
+    def _state(self):
+        return self._key, self._draw, self.kind, self._shape, self._scale, self._additive
+
+    def __eq__(self, other):
+        return self._state() == other._state() if isinstance(other, Noise) else NotImplemented
+
+    def __hash__(self):
+        return hash(self._state())
+
+    def __reduce__(self):
+        return _unpickle, self._state()
+
+    def __repr__(self):
+        return (
+            f"Noise({self.kind!r}, shape={self._shape}, scale={self._scale}, "
+            f"additive={self._additive}, draw={self._draw})"
+        )
+
+    def _fit(self, shape, name):
+        """The noise's shape with the axes that an array of `shape` has before it.
+
+        Raises
+        ------
+        ValueError
+            If it does not broadcast to the array; `name` is the array's.
+        """
+        own = (1,) * (len(shape) - len(self._shape)) + self._shape
+        if len(own) != len(shape) or any(
+            mine not in (1, theirs) for mine, theirs in zip(own, shape, strict=True)
+        ):
+            raise ValueError(f"noise of shape {self._shape} does not fit {name} of shape {shape}")
+        return own
+
+
+def _unpickle(key, draw, kind, shape, scale, additive):
+    """Rebuild a pickled noise; what no noise can be is a TypeError or ValueError."""
+    key = tuple(integer(word, "key") for word in key)
+    draw, shape = integer(draw, "draw"), tuple(integer(extent, "shape") for extent in shape)
+    if len(key) != 2 or not all(0 <= word < 1 << 32 for word in key) or not 0 <= draw < 1 << 56:
+        raise ValueError(f"a noise needs a key of two words and a draw below 2**56, got {key}, {draw}")
+    if not is_one_of(kind, KINDS) or min(shape, default=0) < 0 or math.prod(shape) >= 1 << 63:
+        raise ValueError(f"there is no noise of kind {kind!r} and shape {shape}")
+    return Noise._new(key, draw, KINDS.index(kind), shape, real_number(scale, "scale"), bool(additive))
