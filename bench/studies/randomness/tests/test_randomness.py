@@ -5,7 +5,7 @@ import pytest
 
 import fastdrop
 from bench.studies.randomness import __main__ as command
-from bench.studies.randomness import batteries, chisquare, report, runs, sequences
+from bench.studies.randomness import batteries, chisquare, normals, report, runs, sequences
 from bench.studies.randomness.runs import Run, Verdict
 
 
@@ -187,3 +187,21 @@ def test_missing_batteries_are_told(tmp_path, monkeypatch, capsys):
     options = ["--batteries", "dieharder", "--results", str(tmp_path / "runs.jsonl")]
     assert command.main(options) == 1
     assert "not installed: dieharder" in capsys.readouterr().out
+
+
+# --- Normal numbers ----------------------------------------------------------------------------
+
+
+def test_normal_numbers_pass_and_worse_ones_do_not(monkeypatch, capsys):
+    assert normals.main(["--numbers", str(1 << 20)]) == 0
+    assert "0 of" in capsys.readouterr().out
+    right = normals._chunks
+    for worse in (lambda z: z * 1.01, lambda z: numpy.round(z, 2), lambda z: z.clip(-4, 4)):
+        monkeypatch.setattr(normals, "_chunks", lambda n, worse=worse: map(worse, right(n)))
+        assert normals.main(["--numbers", str(1 << 20)]) == 1
+
+
+def test_the_accuracy_that_the_page_promises():
+    radius, circle = normals.accuracy(step=2047)
+    assert 2**-26 < radius < 2**-22
+    assert 2**-26 < circle < 2**-22
