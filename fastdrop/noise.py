@@ -1,4 +1,4 @@
-"""`Noise`: random numbers that values are multiplied by, or that are added to them, by their place in a stream."""
+"""`Noise`: numbers that are added to values, or multiply them, by their place in a stream."""
 
 import math
 
@@ -8,7 +8,7 @@ from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, real_number
 from fastdrop.refusal import NoArithmetic
 
-__all__ = ["KINDS", "Noise"]
+__all__ = ["KINDS", "Noise", "new_noise", "noise_operand"]
 
 # By the kernels' numbers; `fastdrop.reference.NORMAL` and UNIFORM.
 KINDS = ("normal", "uniform")
@@ -17,9 +17,9 @@ KINDS = ("normal", "uniform")
 class Noise(NoArithmetic):
     """The noise of one draw of a stream: where its numbers come from, not the numbers.
 
-    `gaussian_dropout`, `uniform_dropout` and `gaussian_noise` return it, and their backward pass makes
-    the same numbers again: a noise takes some hundred bytes, whatever the size of the array. Immutable;
-    pickled, it gives the same numbers on every machine.
+    `gaussian_dropout`, `uniform_dropout` and `gaussian_noise` return it, and their backward pass
+    makes the same numbers again: a noise takes some hundred bytes, whatever the size of the array.
+    Immutable; pickled, it gives the same numbers on every machine.
 
     Arithmetic with it (``x * noise``) is a TypeError: `fastdrop.apply_noise` computes with it, and
     `to_array` gives the numbers.
@@ -58,17 +58,6 @@ class Noise(NoArithmetic):
 
     def __init__(self):
         raise TypeError("noise is made by gaussian_dropout and its like, not by Noise()")
-
-    @classmethod
-    def _new(cls, key, draw, kind, shape, scale, additive):
-        noise = cls.__new__(cls)
-        noise._key = key
-        noise._draw = draw
-        noise._kind = kind
-        noise._shape = shape
-        noise._scale = scale
-        noise._additive = additive
-        return noise
 
     kind = property(lambda self: KINDS[self._kind], doc='str: "normal" or "uniform".')
     shape = property(lambda self: self._shape, doc="tuple of int: the noise's own shape.")
@@ -116,9 +105,8 @@ class Noise(NoArithmetic):
         TypeError
             If `s` is not a real number.
         """
-        return Noise._new(
-            self._key, self._draw, self._kind, self._shape, real_number(s, "s"), self._additive
-        )
+        key, draw, kind, shape, _, additive = self._state()
+        return new_noise(key, draw, kind, shape, real_number(s, "s"), additive)
 
     def __array__(self, dtype=None, copy=None):
         if copy is False:
@@ -146,20 +134,56 @@ class Noise(NoArithmetic):
             f"additive={self._additive}, draw={self._draw})"
         )
 
-    def _fit(self, shape, name):
-        """The noise's shape with the axes that an array of `shape` has before it.
 
-        Raises
-        ------
-        ValueError
-            If it does not broadcast to the array; `name` is the array's.
-        """
-        own = (1,) * (len(shape) - len(self._shape)) + self._shape
-        if len(own) != len(shape) or any(
-            mine not in (1, theirs) for mine, theirs in zip(own, shape, strict=True)
-        ):
-            raise ValueError(f"noise of shape {self._shape} does not fit {name} of shape {shape}")
-        return own
+def new_noise(key, draw, kind, shape, scale, additive):
+    """Return a noise.
+
+    Parameters
+    ----------
+    key : tuple of int
+        The two words of the stream's.
+    draw : int
+    kind : str
+        One of `KINDS`.
+    shape : tuple of int
+    scale : float
+    additive : bool
+    """
+    noise = Noise.__new__(Noise)
+    noise._key = key
+    noise._draw = draw
+    noise._kind = KINDS.index(kind)
+    noise._shape = shape
+    noise._scale = scale
+    noise._additive = additive
+    return noise
+
+
+def noise_operand(noise, shape, name="x"):
+    """What kernels want to know of a noise for an array of `shape`.
+
+    Returns
+    -------
+    own : tuple of int
+        The noise's shape with the axes that the array has before it.
+    arguments : tuple
+        Of ``kernels.apply_noise``, between the two arrays.
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    ValueError
+        If it does not broadcast to the array; `name` is the array's.
+    """
+    if not isinstance(noise, Noise):
+        raise TypeError(f"noise must be a fastdrop.Noise, got {type(noise).__name__}")
+    own = (1,) * (len(shape) - len(noise._shape)) + noise._shape
+    if len(own) != len(shape) or any(
+        mine not in (1, theirs) for mine, theirs in zip(own, shape, strict=True)
+    ):
+        raise ValueError(f"noise of shape {noise._shape} does not fit {name} of shape {shape}")
+    return own, (*noise._key, noise._draw, noise._kind, noise._scale, noise._additive)
 
 
 def _unpickle(key, draw, kind, shape, scale, additive):
@@ -167,7 +191,9 @@ def _unpickle(key, draw, kind, shape, scale, additive):
     key = tuple(integer(word, "key") for word in key)
     draw, shape = integer(draw, "draw"), tuple(integer(extent, "shape") for extent in shape)
     if len(key) != 2 or not all(0 <= word < 1 << 32 for word in key) or not 0 <= draw < 1 << 56:
-        raise ValueError(f"a noise needs a key of two words and a draw below 2**56, got {key}, {draw}")
+        raise ValueError(
+            f"a noise needs a key of two words and a draw below 2**56, got {key}, {draw}"
+        )
     if not is_one_of(kind, KINDS) or min(shape, default=0) < 0 or math.prod(shape) >= 1 << 63:
         raise ValueError(f"there is no noise of kind {kind!r} and shape {shape}")
-    return Noise._new(key, draw, KINDS.index(kind), shape, real_number(scale, "scale"), bool(additive))
+    return new_noise(key, draw, kind, shape, real_number(scale, "scale"), bool(additive))

@@ -25,7 +25,8 @@ HEADER = """\
 #    5 first    the first element, decimal
 #    6 count    how many elements, decimal
 #    7 numbers  their float32 bits in hexadecimal, separated by commas; of more than 8 elements
-#               "crc32=" and the CRC-32 (the one of zlib and PNG) of the numbers in little-endian order
+#               "crc32=" and the CRC-32 (the one of zlib and PNG) of the numbers in little-endian
+# order
 
 """
 KIND = {"normal": reference.NORMAL, "uniform": reference.UNIFORM}
@@ -62,7 +63,9 @@ def read():
     lines = [line.split() for line in PATH.read_text("ascii").splitlines()]
     return [
         (kind, (int(key0, 16), int(key1, 16)), *map(int, rest[:3]), rest[3])
-        for kind, key0, key1, *rest in (line for line in lines if line and not line[0].startswith("#"))
+        for kind, key0, key1, *rest in (
+            line for line in lines if line and not line[0].startswith("#")
+        )
     ]
 
 

@@ -3,8 +3,8 @@
 Every kind takes ``rate`` or ``keep_prob`` and ``rng`` as `fastdrop.dropout` does, takes one draw of
 the stream in training and none outside, and returns ``(y, mask)``. With ``mask=`` it uses that mask
 and draws none. Where the gradient is the output's under the mask, times ``mask.scale``,
-`fastdrop.dropout_backward` computes it, that of noise `noise_backward`; other kinds have a backward function of their own beside
-them. The names are those of `fastdrop`; layers are in `fastdrop.nn`.
+`fastdrop.dropout_backward` computes it, that of noise `noise_backward`; other kinds have a backward
+function of their own beside them. The names are those of `fastdrop`; layers are in `fastdrop.nn`.
 """
 
 from fastdrop.dropouts.channels import dropout1d, dropout2d, dropout3d

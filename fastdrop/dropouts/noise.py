@@ -1,7 +1,7 @@
 """Noise in the place of dropped values: `gaussian_dropout`, `uniform_dropout`, `gaussian_noise`.
 
-The factor on a value has mean 1 and, at a rate, the variance that dropout's has, ``rate / (1 - rate)``.
-Nothing is exactly 0, and nothing changes at test time.
+The factor on a value has mean 1 and, at a rate, the variance that dropout's has, ``rate / (1 -
+rate)``. Nothing is exactly 0, and nothing changes at test time.
 """
 
 import math
@@ -12,8 +12,8 @@ from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability, mask_plan, real_number
 from fastdrop.functional import float_array, output_for
 from fastdrop.mask import OutputAndMask
-from fastdrop.noise import KINDS, Noise
-from fastdrop.stream import as_stream, take_position
+from fastdrop.noise import new_noise, noise_operand
+from fastdrop.stream import as_stream, draw_with
 
 __all__ = ["apply_noise", "gaussian_dropout", "gaussian_noise", "noise_backward", "uniform_dropout"]
 
@@ -66,9 +66,9 @@ def gaussian_dropout(
 
     Notes
     -----
-    The numbers are "normal, version 1" of the mask stream, a function of seed, draw and element, the
-    same on every machine. They have the precision of float32, in float64 arrays too; the largest is
-    6.66. float16 is computed in float32 and rounded once.
+    The numbers are "normal, version 1" of the mask stream, a function of seed, draw and element,
+    the same on every machine. They have the precision of float32, in float64 arrays too; the
+    largest is 6.66. float16 is computed in float32 and rounded once.
 
     References
     ----------
@@ -105,8 +105,8 @@ def uniform_dropout(
 ):
     """Multiply values by uniform numbers of mean 1 and variance ``rate / (1 - rate)``.
 
-    ``y = x * (1 + b * u)`` with ``b = sqrt(3 * rate / (1 - rate))`` and uniform numbers u in (-1, 1).
-    At ``rate=0.25`` the factors are uniform in (0, 2): continuous dropout [1]_, divided by its
+    ``y = x * (1 + b * u)`` with ``b = sqrt(3 * rate / (1 - rate))`` and uniform numbers u in (-1,
+    1). At ``rate=0.25`` the factors are uniform in (0, 2): continuous dropout [1]_, divided by its
     mean; small rates are the "Uout" of [2]_. No factor is larger than ``1 + b``.
 
     Parameters
@@ -147,9 +147,7 @@ def uniform_dropout(
     return _noisy(x, "uniform", scale, False, rng, noise, given, shared_axes, training, out)
 
 
-def gaussian_noise(
-    x, std=None, *, rng=None, noise=None, shared_axes=(), training=True, out=None
-):
+def gaussian_noise(x, std=None, *, rng=None, noise=None, shared_axes=(), training=True, out=None):
     """Add normal numbers of mean 0 and standard deviation `std`: ``y = x + std * z``.
 
     Noise on a network's input [1]_. The gradient with respect to `x` is that with respect to y.
@@ -195,7 +193,7 @@ def gaussian_noise(
 
 
 def apply_noise(x, noise, *, out=None):
-    """Apply a noise to any array: ``x * (1 + scale * z)``, or where it is additive ``x + scale * z``.
+    """Apply a noise to any array: ``x * (1 + scale * z)``, or if additive ``x + scale * z``.
 
     Parameters
     ----------
@@ -229,8 +227,8 @@ def apply_noise(x, noise, *, out=None):
 def noise_backward(grad_y, noise, *, out=None):
     """Return the gradient of `gaussian_dropout`, `uniform_dropout` or `gaussian_noise`.
 
-    ``grad_y * (1 + scale * z)``, with the numbers z made again; where the noise was added, or there was
-    none, `grad_y` in a new array.
+    ``grad_y * (1 + scale * z)``, with the numbers z made again; where the noise was added, or there
+    was none, `grad_y` in a new array.
 
     Parameters
     ----------
@@ -262,8 +260,7 @@ def noise_backward(grad_y, noise, *, out=None):
     """
     grad_y = float_array(grad_y, "grad_y")
     if noise is not None:
-        _check(noise)
-        noise._fit(grad_y.shape, "grad_y")
+        noise_operand(noise, grad_y.shape, "grad_y")
     if noise is None or noise.additive:
         return _copied(grad_y, out, "grad_y")
     return _applied(grad_y, noise, out, "grad_y")
@@ -279,11 +276,15 @@ def _variance(rate, keep_prob, name):
     """
     keep = keep_probability(rate, keep_prob)
     if keep == 0:
-        given = f"rate must be below 1 for {name}" if rate is not None else (
-            f"keep_prob must be above 0 for {name}"
+        given = (
+            f"rate must be below 1 for {name}"
+            if rate is not None
+            else (f"keep_prob must be above 0 for {name}")
         )
         value = 1.0 if rate is not None else 0.0
-        raise ValueError(f"{given}, whose variance rate / (1 - rate) is infinite there, got {value}")
+        raise ValueError(
+            f"{given}, whose variance rate / (1 - rate) is infinite there, got {value}"
+        )
     return (1.0 - keep) / keep
 
 
@@ -294,7 +295,9 @@ def _noisy(x, kind, scale, additive, rng, noise, given, shared_axes, training, o
     if noise is not None:
         for name, value in (*given.items(), ("rng", rng)):
             if value is not None:
-                raise TypeError(f"give a noise or {name}, not both: nothing is drawn where noise is")
+                raise TypeError(
+                    f"give a noise or {name}, not both: nothing is drawn where noise is"
+                )
         if not training:
             raise TypeError("noise must be None with training=False: nothing is changed then")
         return OutputAndMask((_applied(x, noise, out, "x"), noise))
@@ -302,19 +305,12 @@ def _noisy(x, kind, scale, additive, rng, noise, given, shared_axes, training, o
     if not training:
         return OutputAndMask((original if out is None else _copied(x, out, "x"), None))
     y = numpy.empty_like(x) if out is None else output_for(out, x)
-    stream = as_stream(rng)
-    key, draw = (stream._key0, stream._key1), take_position(stream)
-    noise = Noise._new(key, draw, KINDS.index(kind), plan.shape, scale, additive)
-    try:
+
+    def drawn(key0, key1, number):
+        noise = new_noise((key0, key1), number, kind, plan.shape, scale, additive)
         return OutputAndMask((_applied(x, noise, y, "x"), noise))
-    except MemoryError:
-        stream._give_back(draw)
-        raise
 
-
-def _check(noise):
-    if not isinstance(noise, Noise):
-        raise TypeError(f"noise must be a fastdrop.Noise, got {type(noise).__name__}")
+    return draw_with(as_stream(rng), drawn)
 
 
 def _copied(x, out, name):
@@ -324,21 +320,17 @@ def _copied(x, out, name):
 
 
 def _applied(x, noise, out, name):
-    _check(noise)
-    own = noise._fit(x.shape, name)
+    own, arguments = noise_operand(noise, x.shape, name)
     y = numpy.empty_like(x) if out is None else output_for(out, x, name)
     if own != x.shape:
         _broadcast(x, noise, own, y)
         return y
-    plain = y.flags.carray and y.dtype.isnative
-    direct = y if plain else numpy.empty(x.shape, x.dtype)
+    direct = y if y.flags.carray and y.dtype.isnative else numpy.empty(x.shape, x.dtype)
     source = x
     if not x.flags.c_contiguous:
         source = direct
         numpy.copyto(source, x)
-    kernels.apply_noise(
-        source, *noise._key, noise._draw, noise._kind, noise._scale, noise._additive, direct
-    )
+    kernels.apply_noise(source, *arguments, direct)
     if direct is not y:
         numpy.copyto(y, direct)
     return y

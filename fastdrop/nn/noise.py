@@ -22,7 +22,7 @@ class _FactorLayer(_NoiseLayer, RateLayer):
     def _set_keep_prob(self, keep_prob):
         if keep_prob == 0:
             raise ValueError(
-                f"{self.name}: rate must be below 1, where the variance rate / (1 - rate) is infinite"
+                f"{self.name}: rate must be below 1, where the variance of the noise is infinite"
             )
         super()._set_keep_prob(keep_prob)
 

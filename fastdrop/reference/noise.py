@@ -13,7 +13,15 @@ import numpy
 
 from fastdrop.reference.stream import philox4x32, window_elements
 
-__all__ = ["NORMAL", "UNIFORM", "apply_noise", "draw_noise", "noise_words", "normals", "uniform_noise"]
+__all__ = [
+    "NORMAL",
+    "UNIFORM",
+    "apply_noise",
+    "draw_noise",
+    "noise_words",
+    "normals",
+    "uniform_noise",
+]
 
 NORMAL, UNIFORM = 0, 1
 NOISE_DIGIT = 64

@@ -71,7 +71,9 @@ def test_the_gradient_equals_finite_differences(name):
             other = x.copy()
             other[index] += step
             moved.append((function(other, noise=noise)[0] * grad).sum())
-        numpy.testing.assert_allclose(given[index], (moved[0] - moved[1]) / 2e-6, rtol=1e-6, atol=1e-8)
+        numpy.testing.assert_allclose(
+            given[index], (moved[0] - moved[1]) / 2e-6, rtol=1e-6, atol=1e-8
+        )
 
 
 @kinds

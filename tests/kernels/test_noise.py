@@ -39,11 +39,13 @@ def test_windows(each_isa, noise, window):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("noise", KINDS)
 def test_applied(each_isa, each_thread_count, dtype, noise, additive):
-    """Out of place and in place, with infinite and other odd values, nothing behind the end touched."""
+    """Out of place and in place, odd values too; nothing behind the end is touched."""
     random = numpy.random.default_rng(1)
     for size in (0, 1, 2, 7, 15, 31, 127, 128, 129, 1023, 1024, 1025, 2051, 20_001):
         x = random.normal(size=size).astype(dtype)
-        x[::11] = numpy.array([numpy.inf, -0.0, numpy.nan, 6e-8], dtype)[numpy.arange(x[::11].size) % 4]
+        x[::11] = numpy.array([numpy.inf, -0.0, numpy.nan, 6e-8], dtype)[
+            numpy.arange(x[::11].size) % 4
+        ]
         expected = numpy.empty_like(x)
         reference.apply_noise(x, *KEY, 9, noise, 0.7, additive, expected)
         room = numpy.full(size + 40, 3, dtype)
@@ -91,7 +93,9 @@ def test_accuracy():
         [numpy.array(edges, numpy.uint32), random.integers(0, 2**32, 1 << 18, numpy.uint32)]
     )
     for turns in (lengths[::-1], random.permutation(lengths)):
-        for got, right in zip(reference.normals(lengths, turns), exact(lengths, turns), strict=True):
+        for got, right in zip(
+            reference.normals(lengths, turns), exact(lengths, turns), strict=True
+        ):
             assert numpy.isfinite(got).all()
             assert (numpy.abs(got - right) <= BOUND * numpy.abs(right)).all()
     assert reference.normals(numpy.zeros(1, numpy.uint32), numpy.zeros(1, numpy.uint32))[0] < 6.67

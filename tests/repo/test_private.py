@@ -8,7 +8,7 @@ import pytest
 import fastdrop
 
 PACKAGE = Path(fastdrop.__file__).parent
-HOMES = {"mask.py", "stream.py"}
+HOMES = {"mask.py", "noise.py", "stream.py"}  # a noise has a shape and scale of its own
 PRIVATE = {
     name
     for kind in (fastdrop.Mask, fastdrop.MaskStream)

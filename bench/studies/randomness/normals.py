@@ -2,9 +2,9 @@
 
     python -m bench.studies.randomness.normals [--numbers 67108864] [--accuracy]
 
-prints a p-value for each test, and ends with status 1 if one is below the limit or above one minus it;
-the limit is ``ERROR`` shared among all tests. ``--accuracy`` computes the transform of all 2^31 lengths and
-2^30 angles in float64 beside float32, which takes some minutes.
+prints a p-value for each test, and ends with status 1 if one is below the limit or above one minus
+it; the limit is ``ERROR`` shared among all tests. ``--accuracy`` computes the transform of all 2^31
+lengths and 2^30 angles in float64 beside float32, which takes some minutes.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def _chunks(numbers):
 
 
 def accuracy(step=1):
-    """Return the largest relative error of radius and of sine and cosine, over every `step`-th word."""
+    """Return the largest relative errors of radius, and of sine and cosine; each `step`-th word."""
     worst = [0.0, 0.0]
     right_angle = numpy.array([0], numpy.uint32)
     for first in range(0, 1 << 32, CHUNK * 2 * step):
@@ -118,12 +118,15 @@ def main(arguments=None):
     failed = [name for name, p in found.items() if not p > limit]
     for name, p in found.items():
         print(f"{name:36} {p:.3g}{'  FAILED' if name in failed else ''}")
-    print(f"{options.numbers} normal numbers, limit {limit:.1e}: {len(failed)} of {len(found)} fail")
+    print(
+        f"{options.numbers} normal numbers, limit {limit:.1e}: {len(failed)} of {len(found)} fail"
+    )
     if options.accuracy:
         radius, circle = accuracy()
         print(
             f"largest relative error: radius 2^{math.log2(radius):.2f}, sine and cosine "
-            f"2^{math.log2(circle):.2f}, of a number at most 2^{math.log2(radius + circle + 2**-24):.2f}"
+            f"2^{math.log2(circle):.2f}; of a number at most "
+            f"2^{math.log2(radius + circle + 2**-24):.2f}"
         )
     return 1 if failed else 0
 

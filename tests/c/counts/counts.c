@@ -93,6 +93,19 @@ static void mask_exact_count(operands *o)
     }
 }
 
+static void noise_normal(operands *o)
+{
+    fd_active_kernels()->noise_blocks(&stream, FD_NORMAL, 0, N / FD_BLOCK, o->out);
+}
+static void noise_uniform(operands *o)
+{
+    fd_active_kernels()->noise_blocks(&stream, FD_UNIFORM, 0, N / FD_BLOCK, o->out);
+}
+static void noise_applied(operands *o)
+{
+    fd_apply_noise(&stream, FD_NORMAL, FD_FLOAT32, o->x, o->out, N, 0.5, 0);
+}
+
 static void backward(operands *o, fd_dtype dtype, int64_t mask_stride)
 {
     const int64_t n = N, stride = fd_element_bytes(dtype);
@@ -233,7 +246,8 @@ static const struct {
     const char *name;
     void (*run)(operands *o);
 } cases[] = {
-    CASE(mask_half), CASE(mask_any_rate), CASE(mask_digit), CASE(mask_exact_count),
+    CASE(mask_half), CASE(mask_any_rate), CASE(mask_digit), CASE(mask_exact_count), CASE(noise_normal), CASE(noise_uniform),
+    CASE(noise_applied),
     CASE(dropout_f16), CASE(dropout_bf16), CASE(dropout_f32), CASE(dropout_f64), CASE(dropout_any_rate),
     CASE(dropout_streamed),
     CASE(backward_f16), CASE(backward_bf16), CASE(backward_f32), CASE(backward_f64), CASE(backward_streamed),
