@@ -8,13 +8,15 @@ error at import.
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 __all__ = ["kernels"]
 
 NUMPY_HINT = "; FASTDROP_BACKEND=numpy does without them, slowly"
 
 
-def _import_compiled():
+def _import_compiled() -> ModuleType:
     """The compiled module, or an ImportError of one line that says what to do."""
     folder = Path(__file__).parent
     try:
@@ -42,7 +44,7 @@ def _import_compiled():
     )
 
 
-def _compiled():
+def _compiled() -> ModuleType:
     _kernels = _import_compiled()
     available = _kernels.build_info()["isa_available"]
     asked = os.environ.get("FASTDROP_ISA", "").strip()
@@ -54,7 +56,7 @@ def _compiled():
     return _kernels
 
 
-def _load():
+def _load() -> ModuleType:
     backend = os.environ.get("FASTDROP_BACKEND", "").strip() or "c"
     if backend == "c":
         return _compiled()
@@ -65,4 +67,4 @@ def _load():
     raise ImportError(f"FASTDROP_BACKEND must be 'c' or 'numpy', got {backend!r}")
 
 
-kernels = _load()
+kernels: Any = _load()

@@ -22,6 +22,8 @@ class _BuildInfo(TypedDict):
     compiler: str
     backend: Literal["c"]
 
+__test__: dict[str, str]  # Cython's, for doctests
+
 def draw_bernoulli(
     key0: int,
     key1: int,

@@ -6,15 +6,19 @@ and work arrays are made here.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy
+from numpy.typing import DTypeLike
+
+from fastdrop.types import Array, Shape
 
 __all__ = ["aligned_empty", "aligned_zeros"]
 
 LINE = 64
 
 
-def aligned_empty(shape, dtype):
+def aligned_empty(shape: Shape, dtype: DTypeLike) -> Array:
     """Return an array like ``numpy.empty(shape, dtype)`` whose first element begins a line.
 
     Parameters
@@ -30,7 +34,7 @@ def aligned_empty(shape, dtype):
     return _aligned(numpy.empty, shape, dtype)
 
 
-def aligned_zeros(shape, dtype):
+def aligned_zeros(shape: Shape, dtype: DTypeLike) -> Array:
     """Return an array like ``numpy.zeros(shape, dtype)`` whose first element begins a line.
 
     Parameters
@@ -41,7 +45,7 @@ def aligned_zeros(shape, dtype):
     return _aligned(numpy.zeros, shape, dtype)
 
 
-def _aligned(make, shape, dtype):
+def _aligned(make: Callable[..., Array], shape: Shape, dtype: DTypeLike) -> Array:
     dtype = numpy.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
     raw = make(nbytes + LINE, numpy.uint8)

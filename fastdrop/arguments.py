@@ -6,8 +6,13 @@ Every error names the argument and the value.
 import math
 import operator
 import sys
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy
+from numpy.typing import DTypeLike
+
+from fastdrop.types import Array, RowsPerMask, Shape
 
 __all__ = [
     "MaskPlan",
@@ -36,12 +41,12 @@ class MaskPlan:
 
     __slots__ = ("rows_per_mask", "shape", "shared")
 
-    def __init__(self, shape, shared, rows_per_mask):
+    def __init__(self, shape: Shape, shared: set[int], rows_per_mask: RowsPerMask) -> None:
         self.shape = shape
         self.shared = shared
         self.rows_per_mask = rows_per_mask
 
-    def exact_count(self, keep):
+    def exact_count(self, keep: float) -> tuple[int, int, float]:
         """Row axis, elements kept of each row, and scale of an exact-count mask.
 
         Raises
@@ -57,7 +62,7 @@ class MaskPlan:
         return free[-1], kept, n / kept if kept else 0.0
 
 
-def mask_plan(shape, shared_axes, rows_per_mask):
+def mask_plan(shape: Any, shared_axes: Any, rows_per_mask: Any) -> MaskPlan:
     """Validate what shapes a mask and return its `MaskPlan`."""
     if not isinstance(shape, tuple):
         shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
@@ -91,10 +96,10 @@ def mask_plan(shape, shared_axes, rows_per_mask):
     return MaskPlan(tuple(own), shared, rows_per_mask)
 
 
-def _shared_axes(shared_axes, dimensions):
+def _shared_axes(shared_axes: Any, dimensions: int) -> set[int]:
     """The axes as a set of non-negative ints."""
     axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
-    shared = set()
+    shared: set[int] = set()
     for given in axes:
         axis = integer(given, "shared_axes")
         if not -dimensions <= axis < dimensions:
@@ -108,7 +113,7 @@ def _shared_axes(shared_axes, dimensions):
     return shared
 
 
-def noise_axes(noise_shape, shape=None):
+def noise_axes(noise_shape: Iterable[int | None], shape: Shape | None = None) -> Shape:
     """The axes along which a `noise_shape` shares one mask, ascending, as a tuple.
 
     Parameters
@@ -141,7 +146,7 @@ def noise_axes(noise_shape, shape=None):
     return tuple(axis for axis, part in enumerate(given) if part == 1)
 
 
-def window_bounds(window, shape):
+def window_bounds(window: Any, shape: Shape) -> tuple[Shape, Shape]:
     """Starts and stops of a window, as tuples; negative ends count from the end."""
     slices = window if isinstance(window, tuple) else (window,)
     if not all(isinstance(part, slice) for part in slices):
@@ -161,13 +166,13 @@ def window_bounds(window, shape):
     return tuple(start for start, _ in bounds), tuple(max(pair) for pair in bounds)
 
 
-def _beyond(part, extent):
+def _beyond(part: slice, extent: int) -> bool:
     """Whether a slice names an end that an axis does not have, which slicing would cut off."""
     ends = [end for end in (part.start, part.stop) if end is not None]
     return any(not -extent <= operator.index(end) <= extent for end in ends)
 
 
-def keep_probability(rate, keep_prob):
+def keep_probability(rate: Any, keep_prob: Any) -> float:
     """The probability to keep, from exactly one of the two.
 
     Raises
@@ -188,22 +193,22 @@ def keep_probability(rate, keep_prob):
     return 1.0 - value if rate is not None else value
 
 
-def threshold(keep):
+def threshold(keep: float) -> int:
     """The design's T: the keep probability in units of 2**-64, an int."""
     return round(keep * TWO_64)
 
 
-def inverse(keep):
+def inverse(keep: float) -> float:
     """The scale of a Bernoulli mask: 1 / keep_prob, 0 where nothing can be kept."""
     return 1.0 / keep if threshold(keep) else 0.0
 
 
-def is_one_of(value, words):
+def is_one_of(value: object, words: Collection[str]) -> bool:
     """Whether an argument is one of some words; arrays and the like are not."""
     return isinstance(value, str) and value in words
 
 
-def integer(value, name):
+def integer(value: Any, name: str) -> int:
     """An argument as an int.
 
     Raises
@@ -219,7 +224,7 @@ def integer(value, name):
         raise TypeError(f"{name} must be an int, got {value!r}") from None
 
 
-def real_number(value, name):
+def real_number(value: Any, name: str) -> float:
     """An argument as a float.
 
     Raises
@@ -241,7 +246,7 @@ def real_number(value, name):
         raise ValueError(f"{name} must be in the range of a float, got a larger {kind}") from None
 
 
-def as_array(value, name):
+def as_array(value: Any, name: str) -> Array:
     """An argument as a plain array of the machine's byte order.
 
     Raises
@@ -260,19 +265,19 @@ def as_array(value, name):
         raise type(error)(f"{name} cannot be made an array: {error}") from None
 
 
-def native(array):
+def native(array: Array) -> Array:
     """The array itself, or a copy of it where its bytes have the other order (FITS, networks)."""
     dtype = array.dtype
     return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
 
 
-def contiguous(array, dtype):
+def contiguous(array: Any, dtype: DTypeLike) -> Array:
     """The array itself where it is C-contiguous, aligned and of a dtype; else a copy that is."""
-    array = numpy.asarray(array, dtype, order="C")
-    return array if array.flags.aligned else array.copy()
+    found: Array = numpy.asarray(array, dtype, order="C")
+    return found if found.flags.aligned else found.copy()
 
 
-def check_unmasked(value, name):
+def check_unmasked(value: object, name: str) -> None:
     """Check that an argument is no masked array.
 
     Raises

@@ -1,5 +1,8 @@
 """Attributes of objects that live on: none is set without a check, and none without an effect."""
 
+from collections.abc import Callable
+from typing import Any
+
 __all__ = ["Sealed", "read_only"]
 
 
@@ -21,7 +24,7 @@ class Sealed:
     AttributeError: Knob has no attribute 'angel', nothing was set; it has: angle
     """
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         cls = type(self)
         if not name.startswith("_") and "_sealed" in vars(cls) and not hasattr(cls, name):
             known = [each for each in dir(cls) if isinstance(getattr(cls, each), property)]
@@ -34,7 +37,7 @@ class Sealed:
         super().__setattr__(name, value)
 
 
-def read_only(instead):
+def read_only(instead: str) -> Callable[[Callable[[Any], Any]], property]:
     """Decorate a method as a property that cannot be set, and say what to do instead.
 
     Parameters
@@ -52,8 +55,8 @@ def read_only(instead):
     AttributeError: spokes of Wheel cannot be set: make a new wheel
     """
 
-    def decorate(get):
-        def refuse(self, value):
+    def decorate(get: Callable[[Any], Any]) -> property:
+        def refuse(self: object, value: object) -> None:
             raise AttributeError(
                 f"{get.__name__} of {type(self).__name__} cannot be set: {instead}"
             )

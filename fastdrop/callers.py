@@ -4,6 +4,8 @@ import contextlib
 import contextvars
 import sys
 import warnings
+from collections.abc import Iterator
+from types import FrameType
 
 __all__ = ["warn_caller", "warned_before"]
 
@@ -15,7 +17,7 @@ _silent = contextvars.ContextVar("silent", default=False)
 
 
 @contextlib.contextmanager
-def warned_before():
+def warned_before() -> Iterator[None]:
     """Let `warn_caller` be silent in a ``with`` block, in this thread alone.
 
     For work in parts, each of which would repeat what the caller has been warned of.
@@ -27,7 +29,7 @@ def warned_before():
         _silent.reset(token)
 
 
-def warn_caller(message, category=UserWarning):
+def warn_caller(message: str, category: type[Warning] = UserWarning) -> None:
     """Warn at the line of the first caller outside of this package.
 
     Parameters
@@ -47,11 +49,12 @@ def warn_caller(message, category=UserWarning):
     """
     if _silent.get():
         return
-    level, frame = 1, sys._getframe(0)
+    level = 1
+    frame: FrameType | None = sys._getframe(0)
     while frame is not None and _package(frame) in _PASSED:
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
 
 
-def _package(frame):
-    return frame.f_globals.get("__name__", "").partition(".")[0]
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]

@@ -7,11 +7,13 @@ the numbers and strings beside them. Nothing is pickled: reading a file runs no 
 import errno
 import json
 import zipfile
+from typing import Any
 
 import numpy
 
 from fastdrop.arguments import native
-from fastdrop.files import called, readable, writable
+from fastdrop.files import PathOrFile, called, readable, writable
+from fastdrop.types import Array
 
 __all__ = ["load", "save"]
 
@@ -21,7 +23,7 @@ HEADER = "checkpoint.json"
 ARRAY = "__array__"
 
 
-def save(path, net, opt=None, *, extra=None):
+def save(path: PathOrFile, net: Any, opt: Any = None, *, extra: Any = None) -> None:
     """Write the state of a network, and of its optimiser, to an ``.npz`` file.
 
     The file appears whole or not at all: it is written beside its place, flushed to the disk, and
@@ -64,7 +66,7 @@ def save(path, net, opt=None, *, extra=None):
     >>> bool((other.layers[0].weight == net.layers[0].weight).all())
     True
     """
-    arrays = {}
+    arrays: dict[str, Array] = {}
     header = {
         "format": FORMAT,
         "version": VERSION,
@@ -77,7 +79,7 @@ def save(path, net, opt=None, *, extra=None):
         numpy.savez(file, allow_pickle=False, **arrays)
 
 
-def load(path, net, opt=None, *, strict=False):
+def load(path: PathOrFile, net: Any, opt: Any = None, *, strict: bool = False) -> Any:
     """Restore, in place, what `save` wrote; training then goes on bit for bit.
 
     Parameters
@@ -124,37 +126,37 @@ def load(path, net, opt=None, *, strict=False):
     if opt is not None:
         _check_method(opt, "opt", "load_state_dict")
     with readable(path) as file:
-        path = called(path)
-        header, arrays = _read(file, path)
+        name = called(path)
+        header, arrays = _read(file, name)
     if opt is not None and header.get("opt") is None:
-        raise ValueError(f"{path!r} holds no state of an optimiser: it was saved without one")
-    *states, extra = (_unpacked(header.get(part), arrays, path) for part in ("net", "opt", "extra"))
+        raise ValueError(f"{name!r} holds no state of an optimiser: it was saved without one")
+    *states, extra = (_unpacked(header.get(part), arrays, name) for part in ("net", "opt", "extra"))
     before = _state_of(net, "net")
     # Of a network, whose settings a file may differ in; other objects have no such word.
-    _restore(path, net, states[0], **({"strict": True} if strict else {}))
+    _restore(name, net, states[0], **({"strict": True} if strict else {}))
     if opt is None:
         return extra
     try:
-        _restore(path, opt, states[1])
+        _restore(name, opt, states[1])
     except BaseException:
         net.load_state_dict(before)
         raise
     return extra
 
 
-def _check_method(target, name, method):
+def _check_method(target: object, name: str, method: str) -> None:
     if not callable(getattr(target, method, None)):
         kind = type(target).__name__
         advice = "; an estimator is saved by pickle or joblib" if hasattr(target, "fit") else ""
         raise TypeError(f"{name} must have {method}(), as nn.Sequential has, got {kind}{advice}")
 
 
-def _state_of(target, name):
+def _state_of(target: Any, name: str) -> Any:
     _check_method(target, name, "state_dict")
     return target.state_dict()
 
 
-def _restore(path, target, state, **options):
+def _restore(path: str, target: Any, state: object, **options: Any) -> None:
     if not isinstance(state, dict):
         raise ValueError(f"{path!r} is damaged: a state in it is {type(state).__name__}, no dict")
     try:
@@ -166,7 +168,7 @@ def _restore(path, target, state, **options):
         ) from error
 
 
-def _read(file, path):
+def _read(file: Any, path: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """The header and the arrays of a file that messages call `path`."""
     try:
         with numpy.load(file, allow_pickle=False) as archive:
@@ -191,7 +193,7 @@ def _read(file, path):
     return header, arrays
 
 
-def _packed(value, name, arrays):
+def _packed(value: Any, name: str, arrays: dict[str, Array]) -> Any:
     """The value as JSON can say it; its arrays go to `arrays`, under names beginning with name."""
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
@@ -217,7 +219,7 @@ def _packed(value, name, arrays):
     raise TypeError(f"{name}: a state must not hold {type(value).__name__} objects")
 
 
-def _unpacked(value, arrays, path):
+def _unpacked(value: Any, arrays: dict[str, Array], path: str) -> Any:
     if isinstance(value, dict):
         if value.keys() == {ARRAY}:
             if not isinstance(value[ARRAY], str) or value[ARRAY] not in arrays:

@@ -9,6 +9,8 @@ import math
 import numbers
 import os
 import platform
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, overload
 
 import numpy
 
@@ -29,7 +31,7 @@ MAX_THREADS = 4096
 _chosen = bool(os.environ.get("FASTDROP_NUM_THREADS", "").strip())
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """Return the largest number of threads a kernel may use.
 
     Returns
@@ -48,10 +50,10 @@ def get_num_threads():
     >>> fastdrop.get_num_threads() >= 1
     True
     """
-    return kernels.get_num_threads()
+    return int(kernels.get_num_threads())
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """Set the largest number of threads a kernel may use, for the whole process.
 
     Masks, `dropout` and `masked_matmul` are the same bits on any number of threads; network steps,
@@ -90,17 +92,17 @@ def set_num_threads(n):
     _chosen = True
 
 
-def follow_num_threads(n):
+def follow_num_threads(n: int) -> None:
     """Set the number without the user's having chosen it: a default, or a framework's number."""
     kernels.set_num_threads(n)
 
 
-def threads_chosen():
+def threads_chosen() -> bool:
     """Whether the number of threads was set, by `set_num_threads` or the environment."""
     return _chosen
 
 
-def stop_threads():
+def stop_threads() -> None:
     """End the threads of fastdrop's pool, and return when they are gone.
 
     A call that is using them ends first. The next kernel that wants threads makes new ones, which
@@ -120,7 +122,7 @@ def stop_threads():
     kernels.stop_threads()
 
 
-def default_num_threads(environ=None, root="/"):
+def default_num_threads(environ: Mapping[str, str] | None = None, root: str = "/") -> int:
     """Return the number of threads to start with.
 
     ``FASTDROP_NUM_THREADS`` decides where it is set. Otherwise it is the smallest of the number
@@ -167,18 +169,18 @@ def default_num_threads(environ=None, root="/"):
     return max(1, min(limit for limit in limits if limit is not None))
 
 
-def _affinity():
+def _affinity() -> int:
     """Number of cores the process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _quota(root):
+def _quota(root: str) -> int | None:
     """CPU quota of the process's cgroup, in whole cores rounded up, or None without one."""
     lines = _read(os.path.join(root, "proc/self/cgroup")).splitlines()
     mount = os.path.join(root, "sys/fs/cgroup")
-    found = []
+    found: list[float | None] = []
     for line in lines:
         # "0::/path" is version 2; "4:cpu,cpuacct:/path" names version 1's controllers.
         _, _, rest = line.partition(":")
@@ -193,7 +195,7 @@ def _quota(root):
     return max(1, math.ceil(min(cores))) if cores else None
 
 
-def _upwards(mount, path):
+def _upwards(mount: str, path: str) -> Iterator[str]:
     """The group's directory and all above it, up to the mount.
 
     A container may see the path of its group on the host while its mount shows the group itself
@@ -204,26 +206,26 @@ def _upwards(mount, path):
         yield os.path.join(mount, *parts[:length])
 
 
-def _quota_v2(directory):
+def _quota_v2(directory: str) -> float | None:
     quota, _, period = _read(os.path.join(directory, "cpu.max")).partition(" ")
     return _cores(quota, period)
 
 
-def _quota_v1(directory):
+def _quota_v1(directory: str) -> float | None:
     quota = _read(os.path.join(directory, "cpu.cfs_quota_us"))
     return _cores(quota, _read(os.path.join(directory, "cpu.cfs_period_us"))) if quota else None
 
 
-def _cores(quota, period):
+def _cores(quota: str, period: str) -> float | None:
     """Quota over period, both in microseconds; None for "max", -1 and what is no number."""
     try:
-        quota, period = int(quota), int(period)
+        time, each = int(quota), int(period)
     except ValueError:
         return None
-    return quota / period if quota > 0 and period > 0 else None
+    return time / each if time > 0 and each > 0 else None
 
 
-def _read(path):
+def _read(path: str) -> str:
     """Text of a small file, empty where there is none to read."""
     try:
         with open(path, encoding="ascii", errors="replace") as file:
@@ -232,7 +234,11 @@ def _read(path):
         return ""
 
 
-def show_config(mode=None):
+@overload
+def show_config(mode: None = None) -> None: ...
+@overload
+def show_config(mode: Literal["dicts"]) -> dict[str, dict[str, Any]]: ...
+def show_config(mode: str | None = None) -> dict[str, dict[str, Any]] | None:
     """Print what this installation can do and what it uses, or return it.
 
     Parameters
@@ -269,7 +275,7 @@ def show_config(mode=None):
     return None
 
 
-def _collect():
+def _collect() -> dict[str, dict[str, Any]]:
     build = kernels.build_info()
     blas = numpy.show_config("dicts").get("Build Dependencies", {}).get("blas", {})
     return {
@@ -293,7 +299,7 @@ def _collect():
     }
 
 
-def _blas_in_use():
+def _blas_in_use() -> dict[str, Any]:
     """The kernels that NumPy's BLAS chose for this processor, and its number of threads."""
     try:
         import threadpoolctl
@@ -302,11 +308,11 @@ def _blas_in_use():
     found = [one for one in threadpoolctl.threadpool_info() if one.get("user_api") == "blas"]
     # Other packages, such as SciPy, bring a BLAS of their own.
     first = next((one for one in found if "numpy" in one.get("filepath", "")), None)
-    first = first or next(iter(found), {})
-    return {"kernel": first.get("architecture"), "threads": first.get("num_threads")}
+    blas: dict[str, Any] = first or next(iter(found), {})
+    return {"kernel": blas.get("architecture"), "threads": blas.get("num_threads")}
 
 
-def _blas_text(blas):
+def _blas_text(blas: Mapping[str, Any]) -> dict[str, str]:
     """The lines about NumPy's BLAS: what is in use, and how it was built."""
     known = [f"{blas['name']} {blas['version']}"]
     if blas["kernel"]:
@@ -322,7 +328,7 @@ def _blas_text(blas):
     return lines
 
 
-def _text(config):
+def _text(config: Mapping[str, Any]) -> str:
     backend = config["fastdrop"]["backend"]
     number = config["threads"]["number"]
     if backend == "numpy":

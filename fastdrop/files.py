@@ -10,15 +10,20 @@ import io
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from typing import Any, BinaryIO, TypeAlias
 
-__all__ = ["called", "readable", "writable"]
+__all__ = ["PathOrFile", "called", "readable", "writable"]
+
+# A path, or an object with the methods of a binary file that are needed.
+PathOrFile: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
 
 # What a file system answers that cannot flush at all; other errors mean that data may be lost.
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EROFS}
 _START_OF_NAME = 40  # characters of the temporary file's name that come from the user's
 
 
-def called(path):
+def called(path: Any) -> str:
     """What messages call a file: its path, or the name or type of a file object."""
     if hasattr(path, "read") or hasattr(path, "write"):
         name = getattr(path, "name", None)
@@ -27,7 +32,7 @@ def called(path):
 
 
 @contextlib.contextmanager
-def writable(path):
+def writable(path: Any) -> Iterator[Any]:
     """Give a binary file to write; what is written is at `path` when the block ends.
 
     Parameters
@@ -63,7 +68,7 @@ def writable(path):
 
 
 @contextlib.contextmanager
-def readable(path):
+def readable(path: Any) -> Iterator[Any]:
     """Give a binary file that can be read at any place, of a path or a file object.
 
     What comes from a pipe or the like is read to its end first.
@@ -81,21 +86,21 @@ def readable(path):
 class _Forwards(io.RawIOBase):
     """A file that is written from its beginning to its end: a device may say that it can seek."""
 
-    def __init__(self, file):
+    def __init__(self, file: Any) -> None:
         super().__init__()
         self._file = file
 
-    def writable(self):
+    def writable(self) -> bool:
         """Whether it can be written."""
         return True
 
-    def write(self, part):
+    def write(self, part: Any) -> int:
         """Write all of the bytes."""
         self._file.write(part)
         return memoryview(part).nbytes
 
 
-def _path(path):
+def _path(path: Any) -> str:
     try:
         return os.fsdecode(path)
     except TypeError:
@@ -104,7 +109,7 @@ def _path(path):
         ) from None
 
 
-def _seekable(file):
+def _seekable(file: Any) -> Any:
     try:
         known = file.seekable()
     except AttributeError:
@@ -112,7 +117,7 @@ def _seekable(file):
     return file if known else io.BytesIO(file.read())
 
 
-def _stat(path):
+def _stat(path: str) -> os.stat_result | None:
     """Status of what a path leads to, through links; None where nothing is."""
     try:
         return os.stat(path)
@@ -121,7 +126,7 @@ def _stat(path):
 
 
 @contextlib.contextmanager
-def _replacing(path, found):
+def _replacing(path: str, found: os.stat_result | None) -> Iterator[BinaryIO]:
     """Give a file beside a path, and put it there when the block ends without an error."""
     place = os.path.realpath(path) if os.path.islink(path) else path
     directory, name = os.path.split(place)
@@ -152,7 +157,7 @@ def _replacing(path, found):
     _flush_directory(directory or ".")
 
 
-def _flush(descriptor):
+def _flush(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -160,7 +165,7 @@ def _flush(descriptor):
             raise
 
 
-def _flush_directory(directory):
+def _flush_directory(directory: str) -> None:
     """Make the new name durable where the system can: the file itself is whole and there."""
     if os.name == "nt":
         return
@@ -172,7 +177,7 @@ def _flush_directory(directory):
             os.close(handle)
 
 
-def _of_path(error, path):
+def _of_path(error: OSError, path: str) -> OSError:
     """The same error with the path that the caller gave."""
     if error.errno is None:
         return error

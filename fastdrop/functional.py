@@ -1,6 +1,10 @@
 """Dropout as functions on arrays: forward, backward, and any mask applied to any array."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import (
@@ -14,8 +18,10 @@ from fastdrop.arguments import (
     noise_axes,
     real_number,
 )
-from fastdrop.mask import Mask, OutputAndMask, mask_operand, new_mask
-from fastdrop.stream import MaskStream, as_stream, draw_with
+from fastdrop.mask import Mask, mask_operand, new_mask
+from fastdrop.pair import OutputAndMask
+from fastdrop.stream import MaskStream, RandomSource, as_stream, draw_with
+from fastdrop.types import Array, Axes, RowsPerMask, Shape
 
 __all__ = ["apply_mask", "dropout", "dropout_backward"]
 
@@ -26,19 +32,19 @@ _OVERLAP_WORK = 10_000
 
 
 def dropout(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    shared_axes=(),
-    noise_shape=None,
-    rows_per_mask=1,
-    exact_count=False,
-    training=True,
-    scale_at="train",
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    shared_axes: Axes = (),
+    noise_shape: Sequence[int | None] | None = None,
+    rows_per_mask: RowsPerMask = 1,
+    exact_count: bool = False,
+    training: bool = True,
+    scale_at: Literal["train", "test"] = "train",
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop elements of an array at random and scale the kept ones.
 
     Parameters
@@ -101,9 +107,13 @@ def dropout(
     >>> fastdrop.dropout_backward(numpy.ones(8, numpy.float32), mask)
     array([2., 2., 0., 0., 2., 0., 0., 0.], dtype=float32)
     """
-    given = x
-    if x.__class__ is not numpy.ndarray or x.dtype not in _FLOATS or not x.flags.aligned:
-        x = float_array(x, "x")
+    array: Any = x
+    if (
+        array.__class__ is not numpy.ndarray
+        or array.dtype not in _FLOATS
+        or not array.flags.aligned
+    ):
+        array = float_array(array, "x")
     if keep_prob is None and rate.__class__ is float and 0.0 <= rate <= 1.0:
         keep = 1.0 - rate
     else:
@@ -111,7 +121,7 @@ def dropout(
     if noise_shape is not None:
         if shared_axes != ():
             raise TypeError("give at most one of shared_axes and noise_shape, got both")
-        shared_axes = noise_axes(noise_shape, x.shape)
+        shared_axes = noise_axes(noise_shape, array.shape)
     if (
         shared_axes.__class__ is tuple
         and not shared_axes
@@ -121,14 +131,14 @@ def dropout(
         and training
         and scale_at.__class__ is str
         and scale_at in _SCALE_AT
-        and x.flags.c_contiguous
-        and (out is None or (output_for(out, x).flags.carray and out.dtype.isnative))
+        and array.flags.c_contiguous
+        and (out is None or (output_for(out, array).flags.carray and out.dtype.isnative))
     ):
         stream = rng if rng.__class__ is MaskStream else as_stream(rng)
-        return _plain_dropout(x, keep, stream, scale_at, out)
+        return _plain_dropout(array, keep, stream, scale_at, out)
     if not is_one_of(scale_at, _SCALE_AT):
         raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
-    plan = mask_plan(x.shape, shared_axes, rows_per_mask)
+    plan = mask_plan(array.shape, shared_axes, rows_per_mask)
     if exact_count:
         _, kept, inverse_keep = plan.exact_count(keep)
         test_scale = 1 / inverse_keep if kept else 0.0
@@ -136,28 +146,30 @@ def dropout(
         inverse_keep, test_scale = inverse(keep), keep
     if not training:
         if scale_at == "test":
-            return OutputAndMask((_scaled(x, test_scale, out), None))
+            return OutputAndMask((_scaled(array, test_scale, out), None))
         if out is None:
-            return OutputAndMask((given, None))
-        out = output_for(out, x)
-        numpy.copyto(out, x)
+            return OutputAndMask((x, None))  # type: ignore[arg-type]  # as it was given
+        out = output_for(out, array)
+        numpy.copyto(out, array)
         return OutputAndMask((out, None))
-    y = numpy.empty_like(x) if out is None else output_for(out, x)
-    direct = _direct(y, x)
+    y = numpy.empty_like(array) if out is None else output_for(out, array)
+    direct = _direct(y, array)
     stream = as_stream(rng)  # all memory is there: a draw that cannot be used is not made
     scale = inverse_keep if scale_at == "train" else 1.0 if inverse_keep else 0.0
     mask = stream.draw(
-        x.shape,
+        array.shape,
         keep_prob=keep,
         shared_axes=shared_axes,
         rows_per_mask=rows_per_mask,
         exact_count=exact_count,
     )
     mask = mask.with_scale(scale)
-    return OutputAndMask((_applied(x, mask, scale, y, direct), mask))
+    return OutputAndMask((_applied(array, mask, scale, y, direct), mask))
 
 
-def _plain_dropout(x, keep, stream, scale_at, out):
+def _plain_dropout(
+    x: Array, keep: float, stream: MaskStream, scale_at: str, out: Array | None
+) -> OutputAndMask:
     """The usual call, short: every element for itself, all contiguous."""
     limit = round(keep * TWO_64)
     scale = (1.0 / keep if scale_at == "train" else 1.0) if limit else 0.0
@@ -165,7 +177,13 @@ def _plain_dropout(x, keep, stream, scale_at, out):
     return OutputAndMask((y, new_mask(bits, x.shape, 1, keep, scale)))
 
 
-def dropout_backward(grad_y, mask, *, scale=None, out=None):
+def dropout_backward(
+    grad_y: ArrayLike,
+    mask: Mask | None,
+    *,
+    scale: float | None = None,
+    out: Array | None = None,
+) -> Array:
     """Return the gradient of `dropout` with respect to its input.
 
     Parameters
@@ -197,13 +215,15 @@ def dropout_backward(grad_y, mask, *, scale=None, out=None):
     >>> fastdrop.dropout_backward(numpy.ones(3), mask)
     array([2., 0., 2.])
     """
-    grad_y = float_array(grad_y, "grad_y")
+    grad = float_array(grad_y, "grad_y")
     if mask is None:
-        return _scaled(grad_y, 1.0 if scale is None else real_number(scale, "scale"), out, "grad_y")
-    return _apply(grad_y, mask, scale, out, "grad_y")
+        return _scaled(grad, 1.0 if scale is None else real_number(scale, "scale"), out, "grad_y")
+    return _apply(grad, mask, scale, out, "grad_y")
 
 
-def apply_mask(x, mask, *, scale=None, out=None):
+def apply_mask(
+    x: ArrayLike, mask: Mask, *, scale: float | None = None, out: Array | None = None
+) -> Array:
     """Keep what a mask keeps, multiplied by its scale; everything else becomes +0.0.
 
     Parameters
@@ -238,7 +258,7 @@ def apply_mask(x, mask, *, scale=None, out=None):
     return _apply(float_array(x, "x"), mask, scale, out, "x")
 
 
-def _apply(x, mask, scale, out, name):
+def _apply(x: Array, mask: Mask, scale: float | None, out: Array | None, name: str) -> Array:
     if not isinstance(mask, Mask):
         raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
     scale = mask.scale if scale is None else real_number(scale, "scale")
@@ -247,12 +267,12 @@ def _apply(x, mask, scale, out, name):
     return _applied(x, mask, scale, y, _direct(y, x))
 
 
-def _direct(y, x):
+def _direct(y: Array, x: Array) -> Array:
     """The array that a kernel writes to: y, or where a kernel cannot, one like x."""
     return y if y.flags.aligned and y.dtype.isnative else numpy.empty_like(x)
 
 
-def _applied(x, mask, scale, y, direct):
+def _applied(x: Array, mask: Mask, scale: float, y: Array, direct: Array) -> Array:
     """Apply a mask that fits, by way of another array where the kernel cannot write to y."""
     kernels.apply_mask(x, *mask_operand(mask, x.shape), scale, direct)
     if direct is not y:
@@ -260,7 +280,7 @@ def _applied(x, mask, scale, y, direct):
     return y
 
 
-def _scaled(x, scale, out, name="x"):
+def _scaled(x: Array, scale: float, out: Array | None, name: str = "x") -> Array:
     """x times scale, in a new array or in `out`; no mask."""
     y = numpy.empty_like(x) if out is None else output_for(out, x, name)
     with numpy.errstate(all="ignore"):  # as silent as the kernels
@@ -268,15 +288,15 @@ def _scaled(x, scale, out, name="x"):
     return y
 
 
-def float_array(x, name):
+def float_array(x: Any, name: str) -> Array:
     """An argument as an aligned array of a dtype the kernels know."""
-    x = as_array(x, name)
-    if x.dtype not in _FLOATS:
-        raise TypeError(f"{name} must be float16, float32 or float64, got dtype {x.dtype}")
-    return x if x.flags.aligned else x.copy()
+    array = as_array(x, name)
+    if array.dtype not in _FLOATS:
+        raise TypeError(f"{name} must be float16, float32 or float64, got dtype {array.dtype}")
+    return array if array.flags.aligned else array.copy()
 
 
-def check_output(out, shape, dtype):
+def check_output(out: Any, shape: Shape, dtype: Any) -> None:
     """Check that `out` can take a result of a shape and dtype, in either byte order.
 
     Raises
@@ -301,7 +321,7 @@ def check_output(out, shape, dtype):
         raise ValueError("out must not overlap itself")
 
 
-def output_for(out, x, name="x"):
+def output_for(out: Array, x: Array, name: str = "x") -> Array:
     """Check that `out` can take a result of the shape and dtype of `x` while `x` is read."""
     check_output(out, x.shape, x.dtype)
     if out is not x and overlap(x, out) and not _same_place(x, out):
@@ -309,22 +329,22 @@ def output_for(out, x, name="x"):
     return out
 
 
-def overlap(a, b):
+def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share an element, as far as can be told in little time; else True."""
     if not numpy.may_share_memory(a, b):
         return False
     try:
-        return numpy.shares_memory(a, b, max_work=_OVERLAP_WORK)
+        return numpy.shares_memory(a, b, max_work=_OVERLAP_WORK)  # type: ignore[arg-type]
     except numpy.exceptions.TooHardError:
         return True
 
 
-def _same_place(x, out):
+def _same_place(x: Array, out: Array) -> bool:
     steps = [(a, b) for a, b, n in zip(x.strides, out.strides, x.shape, strict=True) if n > 1]
     return all(a == b for a, b in steps) and x.ctypes.data == out.ctypes.data
 
 
-def _overlaps_itself(array):
+def _overlaps_itself(array: Array) -> bool:
     """Whether two elements may lie in one place: a layout not made by slicing and transposing."""
     reach = array.itemsize
     for stride, extent in sorted(zip(map(abs, array.strides), array.shape, strict=True)):

@@ -1,13 +1,20 @@
 """`Mask`: which elements are kept, one bit each, and by what the kept ones are multiplied."""
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastdrop.arguments import as_array, inverse, keep_probability, real_number
 from fastdrop.refusal import NoArithmetic, is_product
+from fastdrop.types import Array, RowsPerMask, Shape
 
-__all__ = ["Mask", "OutputAndMask"]
+__all__ = ["Mask", "mask_operand", "new_mask"]
+
+Bits: TypeAlias = NDArray[numpy.uint8]
+Window: TypeAlias = Any  # a slice, the ellipsis, or a tuple of them
 
 
 class Mask(NoArithmetic):
@@ -55,18 +62,25 @@ class Mask(NoArithmetic):
 
     __slots__ = ("_bits", "_keep_prob", "_rows", "_rows_per_mask", "_scale", "_shape")
 
+    _bits: Bits
+    _keep_prob: float | None
+    _rows: Any
+    _rows_per_mask: RowsPerMask
+    _scale: float
+    _shape: Shape
+
     _refused = (
         "a fastdrop.Mask takes no part in arithmetic, which would leave out its scale; "
         "fastdrop.apply_mask(x, mask) keeps and scales, mask.to_array() gives the bits"
     )
 
-    def __init__(self):
+    def __init__(self) -> None:
         raise TypeError(
             "masks are made by MaskStream.draw, dropout and Mask.from_array, not by Mask()"
         )
 
     @classmethod
-    def from_array(cls, a, keep_prob=None):
+    def from_array(cls, a: ArrayLike, keep_prob: float | None = None) -> "Mask":
         """Make a mask of an array's non-zero elements.
 
         Parameters
@@ -99,27 +113,52 @@ class Mask(NoArithmetic):
         bits = numpy.packbits(numpy.ravel(array != 0), bitorder="little")
         return new_mask(bits, array.shape, 1, keep_prob, scale)
 
-    shape = property(lambda self: self._shape, doc="tuple of int: the mask's own shape.")
-    rows_per_mask = property(
-        lambda self: self._rows_per_mask, doc='int or "batch": rows that share a mask row.'
-    )
-    keep_prob = property(lambda self: self._keep_prob, doc="float or None.")
-    scale = property(lambda self: self._scale, doc="float: the factor on kept values.")
-    nbytes = property(lambda self: self._bits.nbytes, doc="int: bytes of the packed bits.")
-    ndim = property(lambda self: len(self._shape), doc="int: axes of the mask's own shape.")
-    size = property(lambda self: math.prod(self._shape), doc="int: elements, kept and dropped.")
+    @property
+    def shape(self) -> Shape:
+        """tuple of int: the mask's own shape."""
+        return self._shape
 
     @property
-    def bits(self):
+    def rows_per_mask(self) -> RowsPerMask:
+        """int or "batch": rows that share a mask row."""
+        return self._rows_per_mask
+
+    @property
+    def keep_prob(self) -> float | None:
+        """float or None: the probability with which an element was kept, if known."""
+        return self._keep_prob
+
+    @property
+    def scale(self) -> float:
+        """float: the factor on kept values."""
+        return self._scale
+
+    @property
+    def nbytes(self) -> int:
+        """int: bytes of the packed bits."""
+        return self._bits.nbytes
+
+    @property
+    def ndim(self) -> int:
+        """int: axes of the mask's own shape."""
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        """int: elements, kept and dropped."""
+        return math.prod(self._shape)
+
+    @property
+    def bits(self) -> Bits:
         """numpy.ndarray of uint8: the packed bits, read-only."""
         self._bits.flags.writeable = False  # here, not for every mask: few are ever looked at
         return self._bits.view()
 
-    def count(self):
+    def count(self) -> int:
         """Return the number of kept elements, an int."""
         return int(numpy.bitwise_count(self._bits).sum(dtype=numpy.int64))
 
-    def indices(self):
+    def indices(self) -> NDArray[numpy.intp]:
         """Return the C-order indices of the kept elements, ascending.
 
         For a unit mask of shape ``(1, units)`` these are the active units.
@@ -130,15 +169,15 @@ class Mask(NoArithmetic):
         """
         return numpy.flatnonzero(self._flat())
 
-    def to_array(self, dtype=bool):
+    def to_array(self, dtype: DTypeLike = bool) -> Array:
         """Return the mask unpacked: an array of its own shape, 1 where kept, 0 where dropped."""
         return self._flat().reshape(self._shape).astype(dtype, copy=False)
 
-    def _flat(self):
+    def _flat(self) -> NDArray[numpy.bool_]:
         flat = numpy.unpackbits(self._bits, count=self.size, bitorder="little")
         return flat.view(numpy.bool_)
 
-    def with_scale(self, s):
+    def with_scale(self, s: float) -> "Mask":
         """Return the same mask with the factor `s` on kept values; the bits are shared.
 
         Raises
@@ -150,28 +189,30 @@ class Mask(NoArithmetic):
             self._bits, self._shape, self._rows_per_mask, self._keep_prob, real_number(s, "s")
         )
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("a mask is packed: an array of it is always a copy")
         return self.to_array(bool if dtype is None else dtype)
 
-    def __array_function__(self, func, types, args, kwargs):
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> Any:
         """Give NumPy's functions the bits, as `numpy.asarray` does; refuse those that multiply."""
         if is_product(func):
             raise TypeError(f"numpy.{func.__name__}: {self._refused}")
         return func(*_with_arrays(args), **_with_arrays(kwargs))
 
-    def __len__(self):
+    def __len__(self) -> int:
         if not self._shape:
             raise TypeError("len() of a mask without axes")
         return self._shape[0]
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True  # a mask is there, whatever it keeps: `if mask` asks for None
 
     __iter__ = None  # rows are slices: mask[i : i + 1]
 
-    def __getitem__(self, window):
+    def __getitem__(self, window: Window) -> "Mask":
         """Return a window: slices of step 1, one per axis or fewer, and ``...`` as in NumPy.
 
         Raises
@@ -196,22 +237,22 @@ class Mask(NoArithmetic):
         bits = numpy.packbits(kept.reshape(-1), bitorder="little")
         return new_mask(bits, kept.shape, self._rows_per_mask, self._keep_prob, self._scale)
 
-    def __or__(self, other):
+    def __or__(self, other: "Mask") -> "Mask":
         """Keep what either of two masks of the same layout keeps; scale 1."""
         return self._joined(numpy.bitwise_or, other)
 
-    def __and__(self, other):
+    def __and__(self, other: "Mask") -> "Mask":
         """Keep what both of two masks of the same layout keep; scale 1."""
         return self._joined(numpy.bitwise_and, other)
 
-    def __xor__(self, other):
+    def __xor__(self, other: "Mask") -> "Mask":
         """Keep what exactly one of two masks of the same layout keeps; scale 1."""
         return self._joined(numpy.bitwise_xor, other)
 
     # Without these, `mask |= other` would find the refusals of the base.
     __ior__, __iand__, __ixor__ = __or__, __and__, __xor__
 
-    def _joined(self, join, other):
+    def _joined(self, join: numpy.ufunc, other: object) -> "Mask":
         if not isinstance(other, Mask):
             raise TypeError(f"numpy.{join.__name__}: {self._refused}; masks combine with masks")
         for name in ("shape", "rows_per_mask"):
@@ -221,7 +262,7 @@ class Mask(NoArithmetic):
         bits = join(self._bits, other._bits)
         return new_mask(bits, self._shape, self._rows_per_mask, None, 1.0)
 
-    def __invert__(self):
+    def __invert__(self) -> "Mask":
         """Keep exactly what this mask drops; scale 1."""
         bits = ~self._bits
         if self.size % 8:
@@ -229,64 +270,28 @@ class Mask(NoArithmetic):
         dropped = None if self._keep_prob is None else 1.0 - self._keep_prob
         return new_mask(bits, self._shape, self._rows_per_mask, dropped, 1.0)
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):
             return NotImplemented
         return self._shape == other._shape and numpy.array_equal(self._bits, other._bits)
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((self._shape, self._bits.tobytes()))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         state = (self._bits.tobytes(), self._shape, self._rows_per_mask)
         return _unpickle, (*state, self._keep_prob, self._scale)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"Mask(shape={self._shape}, rows_per_mask={self._rows_per_mask!r}, "
             f"keep_prob={self._keep_prob}, scale={self._scale})"
         )
 
 
-class OutputAndMask(NoArithmetic, tuple):
-    """The pair ``(y, mask)`` that `dropout` returns: a tuple that refuses to be computed with.
-
-    ``h = dropout(h, 0.5)`` followed by ``h @ w`` would have NumPy stack the two into one array.
-
-    Examples
-    --------
-    >>> import numpy, fastdrop
-    >>> h = fastdrop.dropout(numpy.ones((2, 3)), rate=0.5, rng=0)
-    >>> h @ numpy.ones((3, 2))
-    Traceback (most recent call last):
-    TypeError: operator matmul: dropout returned a pair, unpack it first: y, mask = dropout(...)
-    """
-
-    __slots__ = ()
-
-    _refused = "dropout returned a pair, unpack it first: y, mask = dropout(...)"
-
-    def __add__(self, other):
-        """Concatenate with another tuple, as tuples do; two pairs are meant to be added up."""
-        if not isinstance(other, tuple) or isinstance(other, OutputAndMask):
-            raise TypeError(f"operator add: {self._refused}")
-        return tuple.__add__(self, other)
-
-    __iadd__ = __add__
-
-    def __radd__(self, other):
-        if not isinstance(other, tuple):
-            raise TypeError(f"operator add: {self._refused}")
-        return other + tuple(self)
-
-    def __array__(self, dtype=None, copy=None):
-        raise TypeError(self._refused)
-
-    def __array_function__(self, func, types, args, kwargs):
-        raise TypeError(f"numpy.{func.__name__}: {self._refused}")
-
-
-def new_mask(bits, shape, rows_per_mask, keep_prob, scale):
+def new_mask(
+    bits: Bits, shape: Shape, rows_per_mask: RowsPerMask, keep_prob: float | None, scale: float
+) -> Mask:
     """Return a mask of packed bits that nobody else writes to."""
     mask = Mask.__new__(Mask)
     mask._bits = bits
@@ -298,7 +303,7 @@ def new_mask(bits, shape, rows_per_mask, keep_prob, scale):
     return mask
 
 
-def mask_operand(mask, shape, name="x"):
+def mask_operand(mask: Mask, shape: Shape, name: str = "x") -> tuple[Bits, Shape, int]:
     """A mask as the kernels take it for an array of `shape`: packed bits, shape, rows per mask.
 
     Raises
@@ -312,7 +317,7 @@ def mask_operand(mask, shape, name="x"):
     missing = len(shape) - len(own)
     fits = missing == 0 or (missing > 0 and rows == 1)
     aligned = (1,) * missing + own
-    if fits and rows not in (1, "batch"):
+    if fits and rows != "batch" and rows != 1:
         fits = own[0] == -(-shape[0] // rows)
         fits = fits and _broadcasts(own[1:], shape[1:])
     else:
@@ -327,11 +332,11 @@ def mask_operand(mask, shape, name="x"):
     return bits, aligned, rows if rows == 1 else min(rows, max(shape[0], 1))
 
 
-def _with_arrays(value):
+def _with_arrays(value: Any) -> Any:
     """Arguments of a function with an array in the place of every mask."""
     if isinstance(value, Mask):
         return value.to_array()
-    if isinstance(value, OutputAndMask):  # whose mask is what NumPy has found
+    if isinstance(value, NoArithmetic):  # a pair, whose mask is what NumPy has found
         raise TypeError(value._refused)
     if isinstance(value, dict):
         return {name: _with_arrays(part) for name, part in value.items()}
@@ -340,11 +345,11 @@ def _with_arrays(value):
     return value
 
 
-def _broadcasts(own, shape):
+def _broadcasts(own: Shape, shape: Shape) -> bool:
     return all(mine in (1, theirs) for mine, theirs in zip(own, shape, strict=True))
 
 
-def _unpickle(data, shape, rows_per_mask, keep_prob, scale):
+def _unpickle(data: Any, shape: Any, rows_per_mask: Any, keep_prob: Any, scale: Any) -> Mask:
     """Rebuild a pickled mask; what no mask can be is a TypeError or ValueError."""
     if not isinstance(data, bytes):
         raise TypeError(f"the bits of a mask must be bytes, got {type(data).__name__}")

@@ -5,6 +5,9 @@ array of the pair that `fastdrop.dropout` returns is both parts stacked, with on
 gives a wrong result without a word, so both classes derive from `NoArithmetic`.
 """
 
+from collections.abc import Callable
+from typing import NoReturn
+
 import numpy
 
 __all__ = ["NoArithmetic", "is_product"]
@@ -27,7 +30,7 @@ _PRODUCTS = frozenset(
 )  # fmt: skip
 
 
-def is_product(function):
+def is_product(function: object) -> bool:
     """Whether a function of NumPy's multiplies its operands, without being a ufunc."""
     return function in _PRODUCTS
 
@@ -43,12 +46,14 @@ class NoArithmetic:
 
     _refused = ""
 
-    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+    def __array_ufunc__(
+        self, ufunc: numpy.ufunc, method: str, *inputs: object, **kwargs: object
+    ) -> NoReturn:
         raise TypeError(f"numpy.{ufunc.__name__}: {self._refused}")
 
 
-def _operator(name, plain):
-    def refuse(self, *_):
+def _operator(name: str, plain: str) -> Callable[..., NoReturn]:
+    def refuse(self: NoArithmetic, *_: object) -> NoReturn:
         raise TypeError(f"operator {plain}: {self._refused}")
 
     refuse.__name__ = refuse.__qualname__ = name

@@ -1,13 +1,15 @@
 """What can seed a stream of masks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
+from numpy.random import SeedSequence
 
 __all__ = ["seed_sequence"]
 
 
-def seed_sequence(seed, name):
+def seed_sequence(seed: Any, name: str) -> SeedSequence:
     """The seed sequence that an argument called `name` stands for.
 
     Raises
@@ -35,7 +37,7 @@ def seed_sequence(seed, name):
         raise type(error)(f"{name} cannot be used: {error}; got {seed!r:.100}") from None
 
 
-def _is_seed(seed):
+def _is_seed(seed: object) -> bool:
     """Whether this is None, an int or a sequence of ints."""
     if seed is None:
         return True

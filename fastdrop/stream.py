@@ -8,8 +8,11 @@ import math
 import operator
 import os
 import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
 
 import numpy
+from numpy.random import SeedSequence
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import (
@@ -20,10 +23,11 @@ from fastdrop.arguments import (
     threshold,
     window_bounds,
 )
-from fastdrop.mask import new_mask
+from fastdrop.mask import Mask, new_mask
 from fastdrop.seeds import seed_sequence
+from fastdrop.types import Axes, RowsPerMask, Seed, ShapeLike
 
-__all__ = ["MaskStream"]
+__all__ = ["MaskStream", "RandomSource"]
 
 END = 1 << 56  # draws of a stream
 # What a state may ask of a seed sequence. Mixing takes the square of the pool's size: one beyond
@@ -34,10 +38,12 @@ MOST_CHILDREN = (1 << 32) - 1
 # Guards the positions of all streams, each for a few instructions. One lock, so that a forked
 # child can replace it: another thread may have held it at the fork.
 _lock = threading.Lock()
-_process_stream = None
+_process_stream: "MaskStream | None" = None
+
+_Result = TypeVar("_Result")
 
 
-def _after_fork_in_child():
+def _after_fork_in_child() -> None:
     global _lock, _process_stream
     _lock = threading.Lock()
     _process_stream = None
@@ -97,20 +103,19 @@ class MaskStream:
 
     __slots__ = ("__weakref__", "_key0", "_key1", "_position", "_seed_sequence")
 
-    def __init__(self, seed=None):
-        seed = seed_sequence(seed, "seed")
-        self._seed_sequence = seed
-        key = seed.generate_state(2, numpy.uint32)
+    def __init__(self, seed: Seed = None) -> None:
+        self._seed_sequence = seed_sequence(seed, "seed")
+        key = self._seed_sequence.generate_state(2, numpy.uint32)
         self._key0, self._key1 = int(key[0]), int(key[1])
         self._position = 0
 
     @property
-    def position(self):
+    def position(self) -> int:
         """int: number of the next draw."""
         return self._position
 
     @position.setter
-    def position(self, value):
+    def position(self, value: int) -> None:
         value = integer(value, "position")
         if not 0 <= value <= END:
             raise ValueError(f"position must be in [0, 2**56], got {value}")
@@ -119,16 +124,16 @@ class MaskStream:
 
     def draw(
         self,
-        shape,
+        shape: ShapeLike,
         *,
-        rate=None,
-        keep_prob=None,
-        shared_axes=(),
-        rows_per_mask=1,
-        exact_count=False,
-        window=None,
-        at=None,
-    ):
+        rate: float | None = None,
+        keep_prob: float | None = None,
+        shared_axes: Axes = (),
+        rows_per_mask: RowsPerMask = 1,
+        exact_count: bool = False,
+        window: slice | tuple[slice, ...] | None = None,
+        at: int | None = None,
+    ) -> Mask:
         """Draw one mask.
 
         Parameters
@@ -193,7 +198,7 @@ class MaskStream:
             draw(self._key0, self._key1, at, *arguments)
         return new_mask(bits, drawn, plan.rows_per_mask, keep, scale)
 
-    def spawn(self, n):
+    def spawn(self, n: int) -> "list[MaskStream]":
         """Return `n` independent streams; spawning again gives others.
 
         Parameters
@@ -216,7 +221,7 @@ class MaskStream:
         return [MaskStream(child) for child in children]
 
     @property
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """dict: all that determines what the stream draws and spawns; can be set."""
         sequence = self._seed_sequence
         return {
@@ -228,14 +233,14 @@ class MaskStream:
         }
 
     @state.setter
-    def state(self, state):
+    def state(self, state: dict[str, Any]) -> None:
         other = MaskStream.from_state(state)
         with _lock:
             for name in ("_seed_sequence", "_key0", "_key1", "_position"):
                 setattr(self, name, getattr(other, name))
 
     @classmethod
-    def from_state(cls, state):
+    def from_state(cls, state: dict[str, Any]) -> "MaskStream":
         """Return a stream that draws and spawns as the one whose `state` was read.
 
         Parameters
@@ -265,31 +270,35 @@ class MaskStream:
         stream.position = state["position"]
         return stream
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         if not isinstance(other, MaskStream):
             return NotImplemented
         return _comparable(self.state) == _comparable(other.state)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return MaskStream.from_state, (self.state,)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         spawned = f", spawn_key={key}" if (key := self._seed_sequence.spawn_key) else ""
         return (
             f"MaskStream(entropy={self._seed_sequence.entropy}{spawned}, position={self._position})"
         )
 
 
-def _comparable(state):
+def _comparable(state: dict[str, Any]) -> dict[str, Any]:
     """Entropy may be an int or any sequence of ints."""
     entropy = state["entropy"]
     entropy = tuple(entropy) if numpy.ndim(entropy) else entropy
     return {**state, "entropy": entropy}
 
 
-def as_stream(rng):
+# What the argument `rng` of a function may be.
+RandomSource: TypeAlias = MaskStream | Seed
+
+
+def as_stream(rng: RandomSource) -> MaskStream:
     """The stream that an `rng` argument stands for; see `fastdrop.dropout`.
 
     Raises
@@ -304,12 +313,12 @@ def as_stream(rng):
     return MaskStream(seed_sequence(rng, "rng"))
 
 
-def stream_key(stream):
+def stream_key(stream: MaskStream) -> tuple[int, int]:
     """The key of a stream's generator, two ints of 32 bits each."""
     return stream._key0, stream._key1
 
 
-def child_sequence(stream, number):
+def child_sequence(stream: MaskStream, number: int) -> SeedSequence:
     """Return the seed sequence of one child by its number, whatever has been spawned."""
     seed = stream._seed_sequence
     return numpy.random.SeedSequence(
@@ -317,7 +326,7 @@ def child_sequence(stream, number):
     )
 
 
-def take_position(stream):
+def take_position(stream: MaskStream) -> int:
     """Take a stream's position for a mask that is drawn later, by ``draw(..., at=position)``.
 
     Raises
@@ -333,7 +342,7 @@ def take_position(stream):
     return position
 
 
-def draw_with(stream, kernel, *arguments):
+def draw_with(stream: MaskStream, kernel: Callable[..., _Result], *arguments: Any) -> _Result:
     """Return ``kernel(key0, key1, number, *arguments)`` for the next draw of a stream.
 
     If the kernel fails, the stream stands where it stood before, unless another thread has drawn
@@ -354,7 +363,7 @@ def draw_with(stream, kernel, *arguments):
         raise
 
 
-def process_stream():
+def process_stream() -> MaskStream:
     """The stream of ``rng=None``: one per process, seeded by the operating system."""
     global _process_stream
     stream = _process_stream

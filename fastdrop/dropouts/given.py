@@ -1,7 +1,8 @@
 """A mask that is given in the place of one that is drawn: what kinds of dropout have in common."""
 
 from fastdrop.functional import apply_mask
-from fastdrop.mask import Mask, OutputAndMask
+from fastdrop.mask import Mask
+from fastdrop.pair import OutputAndMask
 
 __all__ = ["check_given", "with_mask"]
 

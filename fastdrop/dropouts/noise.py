@@ -11,8 +11,8 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability, mask_plan, real_number
 from fastdrop.functional import float_array, output_for
-from fastdrop.mask import OutputAndMask
 from fastdrop.noise import new_noise, noise_operand
+from fastdrop.pair import OutputAndMask
 from fastdrop.stream import as_stream, draw_with
 
 __all__ = ["apply_noise", "gaussian_dropout", "gaussian_noise", "noise_backward", "uniform_dropout"]
