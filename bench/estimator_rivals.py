@@ -17,7 +17,9 @@ __all__ = [
     "PASSES",
     "Work",
     "own_fit",
+    "own_moments",
     "own_samples",
+    "rival_moments",
     "scikit_learn_fit",
     "torch_samples",
 ]
@@ -26,6 +28,8 @@ __all__ = [
 # computes once weighs more among fewer.
 PASSES = 40
 RATE = 0.5
+# Samples of which mean and deviation of a prediction are made.
+SAMPLES = 100
 # An epoch of so few steps learns something only from so many examples.
 ENOUGH = 1000
 
@@ -64,6 +68,16 @@ class Work:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return model.fit(self.x, self.labels)
+
+    @functools.cached_property
+    def regressor(self):
+        """A fitted regressor with dropout, of as many values as there are classes."""
+        model = fastdrop.MLPRegressor(**self.options, dropout=RATE, max_iter=2)
+        enough = numpy.resize(self.x, (ENOUGH, self.x.shape[1]))
+        target = numpy.resize(enough, (ENOUGH, self.classes))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return model.fit(enough, target.squeeze())
 
     def check_fit(self, model, epochs, curve):
         """Require that a fit did its epochs, and learnt something."""
@@ -152,10 +166,9 @@ def own_samples(work):
 
     def check(samples):
         _check_samples(work, samples)
-        words = numpy.random.RandomState(SEED).randint(0, 2**32, 4, dtype=numpy.uint32)
-        streams = fastdrop.MaskStream([int(word) for word in words]).spawn(len(work.hidden))
+        streams = _streams(work)
         for number in (0, PASSES - 1):
-            expected = _dense_pass(work, model, streams, number)
+            expected = _probabilities(_dense_pass(work, model, streams, number))
             close = numpy.allclose(samples[number], expected, atol=1e-4)
             verify.require(close, f"sample {number} is not that of a dense pass")
 
@@ -163,17 +176,113 @@ def own_samples(work):
     return Contender("fastdrop", run, check, calls=calls, note=f"{PASSES} passes")
 
 
+def _streams(work):
+    """The mask streams of samples with this seed."""
+    words = numpy.random.RandomState(SEED).randint(0, 2**32, 4, dtype=numpy.uint32)
+    return fastdrop.MaskStream([int(word) for word in words]).spawn(len(work.hidden))
+
+
 def _dense_pass(work, model, streams, number):
-    """Probabilities of one pass, in float64, with nothing left out but by multiplying by zero."""
+    """Raw scores of one pass, in float64, with nothing left out but by multiplying by zero."""
     x = work.x.astype(float)
     *hidden, last = zip(model.coefs_, model.intercepts_, strict=True)
     for (weight, bias), stream in zip(hidden, streams, strict=True):
         x = numpy.maximum(x @ weight + bias, 0)
         mask = stream.draw(x.shape, rate=RATE, rows_per_mask="batch", at=number)
         x = x * mask.to_array(dtype=float) * mask.scale
-    scores = x @ last[0] + last[1]
+    return x @ last[0] + last[1]
+
+
+def _probabilities(scores):
     powers = numpy.exp(scores - scores.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def own_moments(work):
+    """Return fastdrop's contender for mean and deviation of a prediction."""
+    model = work.regressor
+
+    def run():
+        return model.predict(work.x, return_std=True, n_samples=SAMPLES, random_state=SEED)
+
+    def check(moments):
+        streams = _streams(work)
+        passes = [_dense_pass(work, model, streams, number) for number in range(SAMPLES)]
+        expected = numpy.mean(passes, axis=0), numpy.std(passes, axis=0)
+        for one, other in zip(moments, expected, strict=True):
+            close = numpy.allclose(one.reshape(other.shape), other, atol=1e-4)
+            verify.require(close, "mean or deviation are not those of dense passes")
+
+    calls = "fastdrop.MLPRegressor.predict"
+    return Contender("fastdrop", run, check, calls=calls, note=f"{SAMPLES} samples")
+
+
+def rival_moments(work):
+    """Return the contenders that stack samples as rows by hand, each sample one set of units."""
+    return [_numpy_moments(work), needs("torch", "torch")(_torch_moments)(work)]
+
+
+def _check_moments(work, moments):
+    mean, std = moments
+    shape = (work.examples, work.classes)
+    verify.require(mean.shape == std.shape == shape, f"{mean.shape} is not {shape}")
+    model = work.regressor
+    passes = numpy.stack(
+        [_dense_pass(work, model, _streams(work), number) for number in range(SAMPLES)]
+    )
+    # Other masks, the same distribution: apart by some errors of a mean.
+    apart = abs(mean - passes.mean(axis=0)) / (passes.std(axis=0) / SAMPLES**0.5 + 1e-6)
+    verify.require(apart.max() < 10, "the mean is not that of samples with units dropped")
+
+
+def _numpy_moments(work):
+    model = work.regressor
+    (first, bias), *others = zip(model.coefs_, model.intercepts_, strict=True)
+    generator = numpy.random.default_rng(SEED)
+
+    def run():
+        h = numpy.maximum(work.x @ first + bias, 0)[None]
+        for number, (weight, shift) in enumerate(others):
+            units = generator.random((SAMPLES, 1, h.shape[2]), dtype=numpy.float32) >= RATE
+            h = h * (units * numpy.float32(1 / (1 - RATE)))
+            h = h.reshape(-1, h.shape[2]) @ weight + shift
+            h = h.reshape(SAMPLES, work.examples, -1)
+            if number + 1 < len(others):
+                numpy.maximum(h, 0, out=h)
+        return numpy.mean(h, axis=0), numpy.std(h, axis=0)
+
+    check = functools.partial(_check_moments, work)
+    return Contender("NumPy", run, check, calls="numpy.std", note="samples stacked by hand")
+
+
+def _torch_moments(work):
+    import torch
+
+    model = work.regressor
+    (first, bias), *others = (
+        (torch.from_numpy(weight.T.copy()), torch.from_numpy(shift))
+        for weight, shift in zip(model.coefs_, model.intercepts_, strict=True)
+    )
+    x = torch.from_numpy(work.x)
+    functional = torch.nn.functional
+
+    def run():
+        with torch.inference_mode():
+            h = functional.relu(functional.linear(x, first, bias))[None]
+            for number, (weight, shift) in enumerate(others):
+                h = h * functional.dropout(h.new_ones(SAMPLES, 1, h.shape[2]), RATE)
+                h = functional.linear(h, weight, shift)
+                if number + 1 < len(others):
+                    h = functional.relu(h)
+            return h.mean(dim=0), h.std(dim=0)
+
+    return Contender(
+        "torch",
+        run,
+        lambda moments: _check_moments(work, [one.numpy() for one in moments]),
+        calls="torch.nn.functional.linear",
+        note=f"samples stacked by hand; draws with {torch_generator()}",
+    )
 
 
 def torch_samples(work):

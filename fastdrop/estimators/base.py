@@ -9,7 +9,7 @@ from fastdrop._version import __version__
 from fastdrop.arguments import native
 from fastdrop.callers import warn_caller
 from fastdrop.estimators.compatibility import validate_data
-from fastdrop.estimators.constraints import CONSTRAINTS, wanted_dtype
+from fastdrop.estimators.constraints import CONSTRAINTS, wanted_dtypes
 from fastdrop.estimators.fitting import Fitting
 from fastdrop.estimators.network import build, dense_layers, dropout_layers
 from fastdrop.estimators.objective import output
@@ -132,9 +132,10 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
 
     def _checked(self, X, y="no_validation", reset=False):
         """X, and y if given, checked and converted as far as scikit-learn asks."""
-        kwargs = {}
-        if not (isinstance(y, str) and y == "no_validation"):
-            kwargs = {"multi_output": True, "y_numeric": self._numeric}
+        alone = isinstance(y, str) and y == "no_validation"
+        if alone and not reset and self._needs_no_check(X):
+            return X
+        kwargs = {} if alone else {"multi_output": True, "y_numeric": self._numeric}
         if isinstance(X, numpy.ndarray) or sparse.issparse(X):
             X = native(X)  # scikit-learn would make float64 of float32 in the other byte order
         return validate_data(
@@ -142,9 +143,22 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
             X,
             y,
             accept_sparse=["csr", "csc"],
-            dtype=wanted_dtype(self.dtype),
+            dtype=wanted_dtypes(self.dtype),
             reset=reset,
             **kwargs,
+        )
+
+    def _needs_no_check(self, X):
+        """Whether scikit-learn's check, which takes longer than a row's prediction, returns X."""
+        return (
+            type(X) is numpy.ndarray
+            and X.ndim == 2
+            and X.shape[0] > 0
+            and X.shape[1] == getattr(self, "n_features_in_", None)
+            and not hasattr(self, "feature_names_in_")
+            and X.dtype.isnative
+            and X.dtype in wanted_dtypes(self.dtype)
+            and bool(numpy.isfinite(X).all())
         )
 
     def _raw(self, X):

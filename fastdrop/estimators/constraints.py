@@ -16,10 +16,11 @@ __all__ = [
     "check_loss",
     "dropout_rates",
     "layer_sizes",
-    "wanted_dtype",
+    "wanted_dtypes",
 ]
 
 # Names, ranges and messages are those of scikit-learn's own perceptrons.
+FLOATS = numpy.dtype(numpy.float64), numpy.dtype(numpy.float32)
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
@@ -160,8 +161,13 @@ def dropout_rates(dropout, layers):
     return [float(rate) for rate in rates]
 
 
-def wanted_dtype(dtype):
-    """Return what data is converted to: the dtype asked for, or those that are left as they are.
+def wanted_dtypes(dtype):
+    """Return the dtypes of data that are left as they are; others are converted to the first.
+
+    Returns
+    -------
+    tuple of numpy.dtype
+        That which is asked for, or float64 and float32.
 
     Raises
     ------
@@ -169,8 +175,8 @@ def wanted_dtype(dtype):
         For a dtype that is neither float32 nor float64.
     """
     if dtype is None:
-        return (numpy.float64, numpy.float32)
+        return FLOATS
     wanted = numpy.dtype(dtype).newbyteorder("=")
     if wanted.char not in "fd":
         raise ValueError(f"dtype must be None, float32 or float64, got {wanted}")
-    return wanted
+    return (wanted,)

@@ -10,6 +10,8 @@ References
    in deep learning", ICML 2016, sections 3 and 4.
 """
 
+import functools
+
 import numpy
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln, log_expit, logsumexp
@@ -17,16 +19,18 @@ from scipy.special import gammaln, log_expit, logsumexp
 from fastdrop import nn
 from fastdrop.estimators.objective import log_probabilities
 from fastdrop.estimators.rows import chunk_rows, chunks
+from fastdrop.matmul import masked_matmul
 from fastdrop.nn.unit_masks import unit_masks
-from fastdrop.stream import as_stream
+from fastdrop.stream import MaskStream, as_stream
 
 __all__ = ["Posterior", "best_precision", "log_densities", "log_mean", "moments"]
 
 
 # Samples of few rows are stacked, since the work of a sample is smaller than that of calling it: of
-# up to 8 rows with every network, of up to 256 where rows times weights are at most `FEW_PRODUCTS`.
-FEW_ROWS, MORE_ROWS = 8, 256
-FEW_PRODUCTS = 2_000_000
+# up to 32 rows with every network, of up to 512 where rows times weights are at most
+# `FEW_PRODUCTS`. Beyond these a sample by itself is faster, as it multiplies a part of the weights.
+FEW_ROWS, MORE_ROWS = 32, 512
+FEW_PRODUCTS = 1_000_000
 # A stack has this share of the rows that a chunk of data has.
 STACK_SHARE = 4
 
@@ -51,8 +55,8 @@ class Posterior:
         places = [i for i, one in enumerate(network.layers) if isinstance(one, nn.Dropout)]
         first = places[0] if places else len(network.layers)
         self._fixed, self._random = network.layers[:first], network.layers[first:]
-        # Those of a network with this seed.
-        self._streams = as_stream(seed).spawn(max(len(places), 1))
+        count = max(len(places), 1)
+        self._streams = _spawned(None, count) if seed is None else _kept_streams(tuple(seed), count)
         self._weights = sum(p.value.size for one in self._random for p in one.parameters())
 
     def samples(self, x, n_samples):
@@ -92,31 +96,39 @@ class Posterior:
         """Sample after sample, each by products of the size of what it keeps."""
         network = _with_unit_masks(self._random, self._network.dtype)
         for layer, stream in zip(_dropouts(network.layers), self._streams, strict=True):
-            stream.position = 0
-            layer.stream = stream
+            layer.stream = MaskStream.from_state(stream.state)  # others draw from that one
         for sample in range(n_samples):
             yield slice(sample, sample + 1), network.forward(x, training=True)[None]
 
     def _stacked(self, x, n_samples):
         """Many samples at a time as rows of one matrix, for few rows of data."""
-        rows = len(x)
+        rows, features = x.shape
         at_a_time = max(1, chunk_rows(self._network) // STACK_SHARE // rows)
         for first in range(0, n_samples, at_a_time):
             draws = min(at_a_time, n_samples - first)
-            stack = numpy.broadcast_to(x, (draws, *x.shape))
-            following = iter(self._streams)
+            stack = numpy.broadcast_to(x, (draws, rows, features)).reshape(-1, features)
+            following, mask = iter(self._streams), None
             for layer in self._random:
                 if isinstance(layer, nn.Dropout):
-                    width = stack.shape[2]
-                    masks, scale = unit_masks(layer, next(following), first, draws, width)
-                    stack = stack * stack.dtype.type(scale)
-                    # All bits of what is kept, none of what is not: infinities go as well.
-                    words = stack.view(f"u{stack.itemsize}")
-                    words &= numpy.negative(masks.astype(words.dtype))[:, None]
+                    mask = unit_masks(layer, next(following), first, draws, rows, stack.shape[1])
+                elif isinstance(layer, nn.Dense):  # stands behind each dropout
+                    stack = masked_matmul(
+                        stack, layer.weight, mask_in=mask, bias=layer.bias, skip_zeros=True
+                    )
+                    mask = None
                 else:
-                    flat = layer.forward(stack.reshape(draws * rows, -1))
-                    stack = flat.reshape(draws, rows, -1)
-            yield slice(first, first + draws), stack
+                    stack = layer.forward(stack)
+            yield slice(first, first + draws), stack.reshape(draws, rows, -1)
+
+
+def _spawned(seed, count):
+    """The streams of a network with this many dropout layers and this seed, at position 0."""
+    return tuple(as_stream(seed).spawn(count))
+
+
+# A service asks for one row after the other, always with the same seed; making streams takes longer
+# than drawing from them. Nobody moves them.
+_kept_streams = functools.lru_cache(maxsize=64)(_spawned)
 
 
 def _dropouts(layers):

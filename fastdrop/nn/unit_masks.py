@@ -4,14 +4,15 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import threshold
+from fastdrop.mask import Mask
 from fastdrop.nn.dropout import Layout
 from fastdrop.stream import stream_key
 
 __all__ = ["unit_masks"]
 
 
-def unit_masks(layer, stream, first, draws, width):
-    """Draw masks of one row each, as for batches whose rows share one.
+def unit_masks(layer, stream, first, draws, rows, width):
+    """Draw the masks of samples that are stacked, each as a batch whose rows share one mask.
 
     Parameters
     ----------
@@ -20,15 +21,16 @@ def unit_masks(layer, stream, first, draws, width):
     stream : MaskStream
         Is left where it is.
     first, draws : int
-        Number of the first draw, and how many there are.
+        Number of the first sample, which is that of its draw, and how many there are.
+    rows : int
+        Of each sample.
     width : int
         Units.
 
     Returns
     -------
-    masks : numpy.ndarray of bool, shape (draws, width)
-    scale : float
-        The factor on what is kept.
+    Mask, shape (draws, width)
+        For the samples' rows one after the other, ``rows_per_mask=rows``.
     """
     layout = Layout((1, width), (), "batch", layer.keep_prob, layer.exact_count)
     bits = numpy.empty((draws, layout.nbytes), numpy.uint8)
@@ -38,5 +40,8 @@ def unit_masks(layer, stream, first, draws, width):
     else:
         for number, row in enumerate(bits, first):
             kernels.draw_exact_count(*key, number, layout.kept, (width,), (0,), (width,), row)
-    masks = numpy.unpackbits(bits, axis=1, count=width, bitorder="little").view(bool)
-    return masks, layout.scale if layer.scale_at == "train" else 1.0
+    if width % 8:  # rows of bits begin at a byte, those of a mask where the one before ends
+        kept = numpy.unpackbits(bits, axis=1, count=width, bitorder="little")
+        bits = numpy.packbits(kept.reshape(-1), bitorder="little")
+    scale = layout.scale if layer.scale_at == "train" else 1.0
+    return Mask._new(bits.reshape(-1), (draws, width), rows, layer.keep_prob, scale)
