@@ -27,6 +27,7 @@ import numpy
 from fastdrop import get_num_threads, nn, optim, set_num_threads
 
 from . import uncertainty
+from .report import by_kind, conclusion, legend, table, wrapped
 
 TRAINING_EXAMPLES = 300
 BATCH = 30
@@ -152,71 +153,11 @@ def train(images, labels, *, kind, rate, seed, hidden, epochs, curve, after_epoc
     return run
 
 
-def table(runs):
-    """The table, one row per kind: means over the seeds and the spread of the test accuracy."""
-    lines = [
-        f"{'':18}{'training':>11}{'test accuracy':>20}{'gap':>9}{'seconds':>10}{'runs':>6}",
-        f"{'':18}{'accuracy':>11}{'(+- std. dev.)':>20}{'':>9}{'per run':>10}",
-    ]
-    for rows in by_kind(runs).values():
-        training = 100 * numpy.mean([run.training for run in rows])
-        tests = [100 * run.test for run in rows]
-        spread = f" +- {numpy.std(tests, ddof=1):.1f}" if len(rows) > 1 else ""
-        lines.append(
-            f"{rows[0].label:18}{training:>9.1f} %"
-            f"{f'{numpy.mean(tests):.1f} %{spread}':>20}"
-            f"{training - numpy.mean(tests):>9.1f}"
-            f"{numpy.mean([run.seconds for run in rows]):>10.2f}{len(rows):>6}"
-        )
-    return "\n".join(lines)
-
-
-def by_kind(runs):
-    """The runs of every kind that has some, in the order of `KINDS`."""
-    found = {kind: [run for run in runs if run.kind == kind] for kind in KINDS}
-    return {kind: rows for kind, rows in found.items() if rows}
-
-
-def conclusion(runs, test_examples):
-    """Two sentences on what the table shows, from the seeds that have both rows.
-
-    Dropout is that with a mask for each example.
-    """
-    plain = {run.seed: run for run in runs if run.kind == "no dropout"}
-    dropped = {run.seed: run for run in runs if run.kind == "per-sample"}
-    seeds = sorted(plain.keys() & dropped.keys())
-    if not seeds:
-        return "Nothing can be compared yet. Let at least one network of each kind finish."
-    means = [
-        100 * float(numpy.mean([getattr(group[seed], part) for seed in seeds]))
-        for group in (plain, dropped)
-        for part in ("training", "test")
-    ]
-    first = (
-        f"Without dropout the network knows {means[0]:.1f} % of its {TRAINING_EXAMPLES} training "
-        f"digits but only {means[1]:.1f} % of the {test_examples} it never saw; with a mask for "
-        f"each example, {means[2]:.1f} % and {means[3]:.1f} %."
-    )
-    better = sum(dropped[seed].test > plain[seed].test for seed in seeds)
-    if means[3] > means[1]:
-        fewer = 100 * (means[3] - means[1]) / (100 - means[1])
-        second = (
-            f"So dropout took away {fewer:.0f} % of the mistakes on new digits (it was the better "
-            f"one in {better} of {len(seeds)} runs): no unit could rely on the others being there."
-        )
-    else:
-        second = (
-            "So here dropout did not help on new digits: with these settings there is too little "
-            "to overfit, or too little time; try more --hidden, more --epochs or a lower --rate."
-        )
-    return f"{first}\n{second}"
-
-
 def draw_curves(runs, path):
     """Write a picture of the learning curves: test accuracy against epochs, mean and runs."""
     figure = importlib.import_module("matplotlib.figure").Figure(figsize=(7, 4.5))
     axes = figure.subplots()
-    for rows, colour in zip(by_kind(runs).values(), ("C1", "C0", "C2", "C3"), strict=False):
+    for rows, colour in zip(by_kind(runs, KINDS).values(), ("C1", "C0", "C2", "C3"), strict=False):
         curves = 100 * numpy.array([run.curve for run in rows])
         epochs = numpy.arange(1, curves.shape[1] + 1)
         for curve in curves:
@@ -388,8 +329,12 @@ def run_demo(options):
     if interrupted:
         print(f"Interrupted after {len(runs)} of {len(plan)} networks; so far:\n")
     if runs:
-        print(table(runs))
-        print("\n" + conclusion(runs, len(labels) - TRAINING_EXAMPLES))
+        groups = by_kind(runs, KINDS)
+        rows_per_mask = {kind: rows for kind, (rows, _) in KINDS.items()}
+        print(table(groups))
+        print("\n" + wrapped(legend(groups, rows_per_mask, BATCH)))
+        said = conclusion(runs, TRAINING_EXAMPLES, len(labels) - TRAINING_EXAMPLES)
+        print("\n" + wrapped(said))
         if options.plot:
             draw_curves(runs, options.plot)
             print(f"\nLearning curves: {options.plot}")

@@ -9,6 +9,8 @@ import warnings
 
 import numpy
 
+from .report import wrapped
+
 __all__ = ["fit", "report"]
 
 SAMPLES = 100
@@ -59,11 +61,15 @@ def report(model, images, labels, random_state):
     wrong = model.classes_[mean.argmax(axis=1)] != labels
     unsure, sure = numpy.split(wrong[order], [-(-len(order) // 10)])
     worst = order[0]
-    lines = [
+    said = (
         f"MLPClassifier(dropout={model.dropout:g}), a scikit-learn estimator, was asked "
-        f"{SAMPLES} times, with other units dropped each time.",
+        f"{SAMPLES} times, with other units dropped each time.\n"
         f"Of the tenth of the digits that it is least sure about {100 * unsure.mean():.0f} % are "
-        f"wrong, of the others {100 * sure.mean():.0f} %. Least sure about this {labels[worst]}:",
+        f"wrong, of the others {100 * sure.mean():.0f} %. Least sure about this {labels[worst]} "
+        f"(probabilities with their standard deviation over the {SAMPLES} answers):"
+    )
+    lines = [
+        *wrapped(said).splitlines(),
         "",
         *picture(images[worst]),
         "",

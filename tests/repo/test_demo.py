@@ -51,8 +51,29 @@ def test_table_and_sentences():
         assert float(gap) == pytest.approx(float(training) - float(test), abs=0.11)
         assert runs == "2"
     table_end = done.stdout.index("Without dropout the network knows")
-    assert done.stdout[table_end:].splitlines()[1].startswith("So ")
+    assert "\nSo " in done.stdout[table_end:]
     assert "epoch" in done.stderr  # the progress bar
+    said = " ".join(done.stdout.split())
+    assert "per-sample: a mask for each example; grouped: a mask for 10 examples" in said
+    assert "+-: the standard deviation over the seeds" in said
+    assert re.search(r"on one thread: batchwise took [\d.]+ of those without dropout", said)
+
+
+@pytest.mark.parametrize("columns", ["40", "70", "400"])
+def test_text_is_as_wide_as_the_terminal(columns):
+    done = run(*TINY, "--seeds", "1", environment={"COLUMNS": columns})
+    text = done.stdout[done.stdout.index("per-sample: a mask") :]
+    lines = [line for line in text.splitlines() if not line.startswith("    ")]
+    widest = max(map(len, lines))
+    assert 0.8 * min(int(columns), 100) < widest <= min(int(columns), 100)
+
+
+def test_one_run_is_not_counted():
+    done = run(*TINY, "--seeds", "1", "--epochs", "20")
+    said = " ".join(done.stdout.split())
+    assert "of 1 runs" not in said
+    assert "+- std. dev." not in said
+    assert "on new digits (of one run: --seeds 5 shows" in said or "did not help" in said
 
 
 def test_it_ends_with_an_uncertain_prediction():
@@ -60,15 +81,17 @@ def test_it_ends_with_an_uncertain_prediction():
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     text = done.stdout[done.stdout.index("MLPClassifier(dropout=0.5)") :]
-    unsure, sure = re.search(r"about (\d+) % are wrong, of the others (\d+) %", text).groups()
+    said, pictured, rest = text.split("\n\n")
+    said = " ".join(said.split())
+    unsure, sure = re.search(r"about (\d+) % are wrong, of the others (\d+) %", said).groups()
     assert int(unsure) > int(sure)
-    digit = int(re.search(r"Least sure about this (\d):", text)[1])
-    lines = text.splitlines()
-    picture = [line.removeprefix("    ") for line in lines[3:11]]
+    digit = int(re.search(r"Least sure about this (\d) ", said)[1])
+    picture = [line.removeprefix("    ") for line in pictured.splitlines()]
+    assert len(picture) == 8
     assert {len(line) for line in picture} == {16}
     assert any(shade in "".join(picture) for shade in "#%@")
     pattern = r"    a (\d) with probability (0\.\d\d) \+- (0\.\d\d)"
-    said = [re.fullmatch(pattern, line).groups() for line in lines[12:]]
+    said = [re.fullmatch(pattern, line).groups() for line in rest.splitlines()]
     assert len(said) == 3
     shares = [float(share) for _, share, _ in said]
     assert shares == sorted(shares, reverse=True)
