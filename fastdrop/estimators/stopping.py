@@ -19,8 +19,8 @@ STEPS_BETWEEN = 10
 # few per cent of an epoch then, also where masks make steps four times faster than its products.
 LEAST_ROWS = 200
 # A batchwise fit ends far from its training data if their loss is so many times the lowest it had,
-# and higher by this share of the loss that scores of 0 have.
-FAR = 1.5
+# and higher by this share of the loss that scores of 0 have; or if all of its units have died.
+FAR = 1.25
 FAR_OF_SCALE = 0.05
 
 
@@ -119,7 +119,7 @@ class TrendRule:
         return lowest[-1 - self._patience] - lowest[-1] <= self._least_fall
 
     def tell(self, batch):
-        """Warn if a batchwise fit ends far from where it has been.
+        """Warn if a batchwise fit ends far from where it has been, or knows nothing of the rows.
 
         Parameters
         ----------
@@ -131,12 +131,17 @@ class TrendRule:
         if not self._losses or (masks != "batch" and masks < batch):
             return
         loss, scale = self._part.loss(model), self._part.loss_of_zeros(model)
-        if loss > FAR * self._lowest and loss - self._lowest > FAR_OF_SCALE * scale:
+        said = None
+        raw = self._part.raw(model._network)
+        if len(raw) > 1 and 1 not in model._architecture["rates"] and (raw == raw[0]).all():
+            said = "the network says the same of every row"
+        elif loss > FAR * self._lowest and loss - self._lowest > FAR_OF_SCALE * scale:
+            said = f"without masks their loss is {loss:.3g}, and was {self._lowest:.3g} before"
+        if said:
             warn_caller(
-                f"the fit with rows_per_mask={masks!r} ends far from its training data: without "
-                f"masks their loss is {loss:.3g}, and was {self._lowest:.3g} before. A batch that "
-                "shares one mask wants a smaller learning_rate_init, or several masks, such as "
-                f"rows_per_mask={max(batch // 8, 1)}"
+                f"the fit with rows_per_mask={masks!r} ends far from its training data: {said}. A "
+                "batch that shares one mask wants a smaller learning_rate_init, or several masks, "
+                f"such as rows_per_mask={max(batch // 8, 1)}"
             )
 
     def restart(self):

@@ -202,6 +202,8 @@ def test_a_batchwise_fit_that_ends_far_from_its_data_says_so():
     options |= {"solver": "sgd", "batch_size": 50, "max_iter": 20, "random_state": 0}
     with pytest.warns(UserWarning, match="ends far from its training data.*rows_per_mask=6"):
         MLPClassifier(**options, learning_rate_init=0.3).fit(x / 16, y)
+    with pytest.warns(UserWarning, match="the network says the same of every row.*rows_per_mask=6"):
+        MLPClassifier(**options, learning_rate_init=10.0).fit(x / 16, y)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
