@@ -4,7 +4,7 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import threshold
-from fastdrop.mask import Mask
+from fastdrop.mask import new_mask
 from fastdrop.nn.dropout import Layout
 from fastdrop.stream import stream_key
 
@@ -44,4 +44,4 @@ def unit_masks(layer, stream, first, draws, rows, width):
         kept = numpy.unpackbits(bits, axis=1, count=width, bitorder="little")
         bits = numpy.packbits(kept.reshape(-1), bitorder="little")
     scale = layout.scale if layer.scale_at == "train" else 1.0
-    return Mask._new(bits.reshape(-1), (draws, width), rows, layer.keep_prob, scale)
+    return new_mask(bits.reshape(-1), (draws, width), rows, layer.keep_prob, scale)
