@@ -13,6 +13,7 @@ from fastdrop.nn.activations import Elementwise, Identity, LeakyReLU, ReLU, Sigm
 from fastdrop.nn.channels import Dropout1d, Dropout2d, Dropout3d
 from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.layer import Layer
 from fastdrop.nn.losses import (
     Loss,
@@ -22,20 +23,26 @@ from fastdrop.nn.losses import (
     SoftmaxCrossEntropy,
 )
 from fastdrop.nn.noise import GaussianDropout, GaussianNoise, UniformDropout
+from fastdrop.nn.normalisation import BatchNorm1d, LayerNorm
 from fastdrop.nn.sequential import Sequential
+from fastdrop.nn.smooth import GELU, SiLU, Softmax
 from fastdrop.parameters import Parameter
 
 __all__ = [
+    "GELU",
+    "BatchNorm1d",
     "Dense",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "Elementwise",
+    "Embedding",
     "GaussianDropout",
     "GaussianNoise",
     "Identity",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Loss",
     "MeanSquaredError",
@@ -43,8 +50,10 @@ __all__ = [
     "PoissonDeviance",
     "ReLU",
     "Sequential",
+    "SiLU",
     "Sigmoid",
     "SigmoidCrossEntropy",
+    "Softmax",
     "SoftmaxCrossEntropy",
     "Tanh",
     "UniformDropout",

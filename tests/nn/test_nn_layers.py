@@ -27,6 +27,15 @@ LAYERS = {
     "Dropout, shared": lambda: nn.Dropout(0.5, shared_axes=-1),
     "Dropout, 0": lambda: nn.Dropout(0),
     "Dropout, 1": lambda: nn.Dropout(1.0),
+    "GaussianDropout": lambda: nn.GaussianDropout(0.5),
+    "UniformDropout": lambda: nn.UniformDropout(0.5),
+    "GaussianNoise": lambda: nn.GaussianNoise(0.5),
+    "GELU": nn.GELU,
+    "GELU, tanh": lambda: nn.GELU("tanh"),
+    "SiLU": nn.SiLU,
+    "Softmax": nn.Softmax,
+    "LayerNorm": lambda: nn.LayerNorm(6),
+    "BatchNorm1d": lambda: nn.BatchNorm1d(6),
 }
 ROWS = 5
 
