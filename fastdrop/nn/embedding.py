@@ -43,8 +43,8 @@ class Embedding(WeightedLayer, RateLayer):
 
     Notes
     -----
-    The gradient goes with the words that were there and not dropped: an optimiser of `fastdrop.optim`
-    touches no others, and no others' velocities and moments.
+    The gradient goes with the words that were there and not dropped: an optimiser of
+    `fastdrop.optim` touches no others, and no others' velocities and moments.
 
     References
     ----------

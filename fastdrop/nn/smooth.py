@@ -199,8 +199,8 @@ def _logistic(x, out):
 def _distribution(x):
     """Phi(x) of an array, as accurate as its dtype: NumPy has no error function.
 
-    ``erfc(z) * exp(z**2)`` is a smooth function of ``2 / (2 + z)`` from 0 to 1, of which a Chebyshev
-    series needs few terms.
+    ``erfc(z) * exp(z**2)`` is a smooth function of ``2 / (2 + z)`` from 0 to 1, of which a
+    Chebyshev series needs few terms.
     """
     z = numpy.abs(x) * x.dtype.type(math.sqrt(0.5))
     smallest, coefficients = _scaled_erfc(x.dtype.char)
