@@ -4,7 +4,12 @@ A curve is learnt from noisy points between -3 and 3, and asked for beyond them:
 there and says where the network guesses. It does not say by how much it errs. Run it with
 
     python examples/uncertainty.py
+
+With a file's name behind it, as in `... uncertainty.py curve.png`, it also draws the curve; that
+needs matplotlib.
 """
+
+import sys
 
 import numpy as np
 
@@ -16,7 +21,29 @@ def curve(x):
     return np.sin(2 * x) + x / 2
 
 
-def main():
+def draw(model, x, y, path):
+    """Draw data, prediction and both deviations from -6 to 6."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    at = np.linspace(-6, 6, 241)
+    mean, std = model.predict(at[:, None], return_std=True, n_samples=300, random_state=0)
+    _, total = model.predict(at[:, None], return_std=True, n_samples=300, random_state=0, tau="fit")
+    figure, axis = pyplot.subplots(figsize=(6.5, 3.6))
+    for deviation, what in ((total, "an observation"), (std, "the model")):
+        low, high = mean - 1.96 * deviation, mean + 1.96 * deviation
+        axis.fill_between(at, low, high, alpha=0.25, label=f"95 % of {what}")
+    axis.plot(at, mean, label="prediction")
+    axis.plot(at, curve(at), "k:", label="the curve")
+    axis.plot(x, y, "k.", markersize=2)
+    axis.legend(loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def main(path=None):
     rng = np.random.default_rng(0)
     x = rng.uniform(-3, 3, (600, 1))
     y = curve(x[:, 0]) + 0.2 * rng.standard_normal(600)
@@ -49,6 +76,8 @@ def main():
     print("     x    true   prediction   of the model   of an observation")
     for row in zip(at[:, 0], curve(at[:, 0]), mean, std, observed, strict=True):
         print("{:6.1f}  {:6.2f}   {:10.2f}      +- {:6.2f}           +- {:6.2f}".format(*row))
+    if path is not None:
+        draw(model, x, y, path)
 
 
 if __name__ == "__main__":
@@ -57,4 +86,4 @@ if __name__ == "__main__":
     from sklearn.exceptions import ConvergenceWarning
 
     warnings.simplefilter("ignore", ConvergenceWarning)  # 100 epochs are what is wanted
-    main()
+    main(*sys.argv[1:])

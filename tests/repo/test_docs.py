@@ -55,8 +55,13 @@ def test_the_reference_has_every_name():
 
 def test_readme_code_runs():
     code = blocks(ROOT / "README.md", "python")
-    assert code
-    exec(compile("\n".join(code), "README.md", "exec"), {})
+    assert len(code) == 4
+    exec(compile("\n".join(code[:3]), "README.md", "exec"), {})
+
+
+def test_readme_code_for_torch_runs():
+    pytest.importorskip("torch")
+    exec(compile(blocks(ROOT / "README.md", "python")[3], "README.md", "exec"), {})
 
 
 def test_readme_begins_with_two_commands():
@@ -75,6 +80,7 @@ PAGES_NEED = {
     "scaling": "mpi4py.MPI",
 }
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+TUTORIAL = sorted((ROOT / "docs" / "tutorial").glob("*.md"))
 
 
 def named(page):
@@ -98,12 +104,21 @@ def run_blocks(page):
     assert ">>> " not in outside, "prompts outside of ``` are shown as quotations, and do not run"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+# The tutorial runs as notebooks, in docs/tests.
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in TUTORIAL], ids=named)
 def test_code_of_pages(page, tmp_path, monkeypatch):
     if page.stem in PAGES_NEED:
         pytest.importorskip(PAGES_NEED[page.stem])
     monkeypatch.chdir(tmp_path)
     run_blocks(page)
+
+
+@pytest.mark.parametrize("page", TUTORIAL, ids=named)
+def test_the_notebooks_are_those_of_the_pages(page):
+    from tools import notebook
+
+    assert page.with_suffix(".ipynb").read_text() == notebook.as_text(page)
+    assert sum(kind == "code" for kind, _ in notebook.cells(page)) > 3
 
 
 @pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *PAGES], ids=named)

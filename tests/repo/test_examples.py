@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import examples
+
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 EXAMPLES = sorted(FOLDER.glob("*.py"))
 # Other packages than NumPy that an example may use.
@@ -15,7 +17,7 @@ OPTIONAL = {
     "larger_than_memory": {"dask", "sklearn"},
     "sklearn_pipeline": {"sklearn"},
     "torch_model": {"torch"},
-    "uncertainty": {"sklearn"},
+    "uncertainty": {"matplotlib", "sklearn"},
 }
 
 
@@ -27,7 +29,13 @@ def imported(path):
     return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
 
 
+def without_numbers(text):
+    """A text with its numbers and spaces taken away: the last digits depend on the processor."""
+    return re.sub(r"-?\d+(\.\d*)?|\s+", "", text)
+
+
 def run(name):
+    """Run an example; it prints what docs/examples shows of it."""
     for package in sorted(OPTIONAL.get(name, ())):
         pytest.importorskip(package, reason=f"this example needs the extra {package!r}")
     done = subprocess.run(
@@ -38,7 +46,14 @@ def run(name):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    shown = examples.sections()[name]
+    assert without_numbers(done.stdout) == without_numbers(shown), "run tools/examples.py"
     return done.stdout
+
+
+def test_the_page_shows_every_example():
+    shown = {*examples.sections(), "mpi_train"}  # the one that mpiexec starts
+    assert shown == {path.stem for path in EXAMPLES}
 
 
 def test_which_there_are():
