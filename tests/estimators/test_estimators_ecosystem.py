@@ -186,6 +186,39 @@ def test_data_that_cannot_be(iris):
             getattr(MLPClassifier(), name)(x)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: numpy.where(x == x.max(), numpy.nan, x), "contains NaN"),
+        (lambda x: numpy.where(x == x.max(), numpy.inf, x), "contains infinity"),
+        (lambda x: x[:, :3], "expecting 4 features"),
+        (lambda x: x[:0], "minimum of 1 is required"),
+        (lambda x: x[0], "Expected 2D array"),
+        (lambda x: x.astype(complex), "Complex data not supported"),
+    ],
+)
+def test_what_needs_no_check_is_nothing_else(iris, spoil, message):
+    """Arrays that scikit-learn would return as they are skip its check; all others are checked."""
+    x, y = iris
+    model = MLPRegressor(**SMALL).fit(x, y)
+    for ask in (model.predict, lambda x: model.predict(x, return_std=True, n_samples=2)):
+        ask(x)
+        with pytest.raises(ValueError, match=message):
+            ask(spoil(x))
+
+
+@pytest.mark.parametrize("dtype", [None, "float32", "float64"])
+def test_data_of_other_kinds_are_converted_for_predictions(iris, dtype):
+    x, y = iris
+    x = numpy.rint(x)  # which all of these can hold
+    model = MLPRegressor(**SMALL, dtype=dtype).fit(x, y)
+    expected = model.predict(x[:9], return_std=True, n_samples=9, random_state=0)
+    others = x.astype("f4"), x.astype(int), x.astype(">f8"), x.astype(object), x.tolist()
+    for other in (*others, numpy.asfortranarray(x), x[::-1][::-1]):
+        found = model.predict(other[:9], return_std=True, n_samples=9, random_state=0)
+        numpy.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("change", [{"hidden_layer_sizes": (8,)}, {"hidden_layer_sizes": (16, 16)}])
 def test_another_architecture_is_refused_by_warm_start(iris, change):
     model = MLPClassifier(**SMALL, warm_start=True).fit(*iris)
