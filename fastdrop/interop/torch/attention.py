@@ -45,23 +45,14 @@ def scaled_dot_product_attention(
     >>> fastdrop.torch.scaled_dot_product_attention(x, x, x, dropout_p=0.1).shape
     torch.Size([2, 4, 10, 8])
     """
-    tensors = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
-    if (
-        not 0.0 < dropout_p < 1.0
-        or has_torch_function(tensors)
-        or not all(tensor.device.type == "cpu" and not tensor.is_nested for tensor in tensors)
-        or (attn_mask is not None and is_causal)
-        or not (through_operator() or all(is_plain(tensor) for tensor in tensors[:3]))
-        or len({tensor.dtype for tensor in tensors[:3]}) != 1
-        or min(tensor.dim() for tensor in tensors[:3]) < 2
-    ):
-        return THEIRS(
-            query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
+    if not _is_ours(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa):
+        further = {"enable_gqa": enable_gqa} if enable_gqa else {}  # torch 2.4 does not know it
+        return THEIRS(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **further)
     if enable_gqa:
         key = key.repeat_interleave(query.shape[-3] // key.shape[-3], -3)
         value = value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
-    scale = 1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if scale is None:
+        scale = 1.0 / math.sqrt(max(query.shape[-1], 1))
     scores = (query * scale) @ key.transpose(-2, -1)
     if is_causal:
         rows, columns = scores.shape[-2:]
@@ -69,10 +60,34 @@ def scaled_dot_product_attention(
     if attn_mask is None:
         weights = torch.softmax(scores, -1)
     elif attn_mask.dtype == torch.bool:
-        weights = _safe_softmax(scores.masked_fill(~attn_mask, -math.inf))
+        weights = _safe_softmax(scores.masked_fill_(~attn_mask, -math.inf))
     else:
-        weights = _safe_softmax(scores + attn_mask.to(scores.dtype))
+        weights = _safe_softmax(scores.add_(attn_mask))
     return functional.dropout(weights, dropout_p) @ value
+
+
+def _is_ours(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa):
+    """Whether a call is for the steps here: everything else, mistakes included, is torch's."""
+    tensors = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
+    if not (
+        isinstance(dropout_p, float)
+        and 0.0 < dropout_p < 1.0
+        and isinstance(scale, float | int | None)
+        and all(isinstance(tensor, torch.Tensor) for tensor in tensors)
+        and not has_torch_function(tensors)
+        and all(tensor.device.type == "cpu" and not tensor.is_nested for tensor in tensors)
+        and (through_operator() or all(is_plain(tensor) for tensor in tensors[:3]))
+        and query.dtype == key.dtype == value.dtype
+        and min(tensor.dim() for tensor in tensors[:3]) >= (3 if enable_gqa else 2)
+    ):
+        return False
+    if enable_gqa and any(
+        heads == 0 or query.shape[-3] % heads for heads in (key.shape[-3], value.shape[-3])
+    ):
+        return False
+    return attn_mask is None or (
+        not is_causal and attn_mask.dtype in (torch.bool, torch.float32, query.dtype)
+    )
 
 
 def _safe_softmax(scores):

@@ -29,14 +29,17 @@ def _plain_keys():
 _PLAIN_KEYS = _plain_keys()
 
 
+_is_compiling = torch.compiler.is_compiling
+_modes = _C._len_torch_dispatch_stack
+_tracing = _C._get_tracing_state
+_transform = _C._functorch.peek_interpreter_stack
+_dispatch_keys = _C._dispatch_keys
+_records = torch.is_grad_enabled
+
+
 def through_operator():
     """Whether somebody looks at operators: a compiler, a tracer, a mode or a transform."""
-    return (
-        torch.compiler.is_compiling()
-        or transforms.inside_transform()
-        or _C._len_torch_dispatch_stack() > 0
-        or _C._get_tracing_state() is not None
-    )
+    return _is_compiling() or _transform() is not None or _modes() > 0 or _tracing() is not None
 
 
 def is_plain(x):
@@ -47,7 +50,7 @@ def is_plain(x):
     return (
         x.__class__ in _PLAIN_TYPES
         and x.dtype in memory.DTYPES
-        and _C._dispatch_keys(x).raw_repr() in _PLAIN_KEYS
+        and _dispatch_keys(x).raw_repr() in _PLAIN_KEYS
     )
 
 
@@ -75,6 +78,11 @@ class _Dropout(torch.autograd.Function):
         return _applied(tangent, ctx.saved_tensors[0], ctx.plan)
 
 
+# `_Dropout.apply` without the Python around it, which sees to the transforms of torch.func and to
+# what is left of their tensors: `is_plain` and `through_operator` have ruled out both.
+_apply_dropout = super(torch.autograd.Function, _Dropout).apply
+
+
 class _Apply(torch.autograd.Function):
     """A given mask, applied: the gradient of both, and of itself."""
 
@@ -96,11 +104,11 @@ class _Apply(torch.autograd.Function):
 
 
 def _applied(x, bits, plan):
-    if through_operator() or not is_plain(x):
-        if transforms.inside_transform() and not torch.compiler.is_compiling():
+    if _modes() or not is_plain(x):  # a compiler's tensors are not plain
+        if transforms.inside_transform() and not _is_compiling():
             return transforms.Apply.apply(x, bits, *plan.arguments)
         return operators.dropout_backward(x, bits, *plan.arguments)
-    if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and x.requires_grad):
+    if (_records() and x.requires_grad) or forward_ad._current_level >= 0:
         return _Apply.apply(x, bits, plan)
     return memory.apply(x, bits, plan)
 
@@ -118,8 +126,12 @@ def drop(x, plan, key, draw, inplace):
         Whether the result goes into `x`, which torch allows (no leaf that wants a gradient, no
         element that stands for several).
     """
-    if forward_ad._current_level >= 0 or (torch.is_grad_enabled() and x.requires_grad):
-        return _Dropout.apply(x, (plan, key, draw, inplace))
+    if forward_ad._current_level >= 0:
+        if inplace:  # whose tangent is to change in place as well: torch's copy_ sees to that
+            return x.copy_(_Dropout.apply(x, (plan, key, draw, False)))
+        return _Dropout.apply(x, (plan, key, draw, False))
+    if x.requires_grad and _records():
+        return _apply_dropout(x, (plan, key, draw, inplace))
     if inplace:
         memory.dropped(x, plan, key, draw, x)
         torch.autograd.graph.increment_version(x)

@@ -11,7 +11,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from fastdrop.interop.torch import memory, operators, transforms
 from fastdrop.interop.torch.elsewhere import elsewhere
 from fastdrop.interop.torch.function import drop, is_plain, through_operator
-from fastdrop.interop.torch.keys import key_of
+from fastdrop.interop.torch.keys import key_of, torch_key
 from fastdrop.interop.torch.plan import plan, rows_number
 
 __all__ = [
@@ -90,9 +90,10 @@ def dropout(
         and not has_torch_function_unary(input)
         and not through_operator()
         and is_plain(input)
-        and input.numel()
     ):
-        return drop(input, plan(input.shape, p, (), 1, False, False), *key_of(None), False)
+        layout = plan(input.shape, p, (), 1, False, False)
+        if layout.elements:
+            return drop(input, layout, torch_key(), 0, False)
     further = (rows_per_mask, exact_count, rng)
     return _call(dropout, input, p, training, inplace, (), False, further)
 
@@ -200,9 +201,11 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
             exact_count=exact_count,
             rng=rng,
         )
+    if not isinstance(input, torch.Tensor):
+        return theirs(input, p, training, inplace)  # which says what is wrong
     dimensions = input.dim()
     if p < 0.0 or p > 1.0 or p != p or (shared == () and theirs in _FEATURES and dimensions < 2):
-        return theirs(input, p, training, inplace)  # which says what is wrong
+        return theirs(input, p, training, inplace)  # likewise
     operator = through_operator()
     readable = _is_ours(input) if operator else is_plain(input)
     refused = inplace and training and not operator and _is_refused(input)
@@ -226,10 +229,17 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
     if operator:
         return _operated(input, p, inplace, shared, alpha, *further)
     layout = plan(input.shape, p, shared, rows_per_mask, bool(exact_count), alpha)
-    key, draw = (0, 0) if rng is None and p in (0.0, 1.0) else key_of(rng)
+    key, draw = _key_of(rng, layout.random and input.numel() > 0)
     if p == 0.0 or input.numel() == 0:
         return input
     return drop(input, layout, key, draw, inplace)
+
+
+def _key_of(rng, random):
+    """As `key_of`; where nothing is random torch's generators stay where they are, as with torch."""
+    if not random and (rng is None or isinstance(rng, torch.Generator)):
+        return 0, 0
+    return key_of(rng)
 
 
 _FEATURES = {THEIRS[name] for name in THEIRS if name not in ("dropout", "alpha_dropout")}
@@ -237,14 +247,14 @@ _FEATURES = {THEIRS[name] for name in THEIRS if name not in ("dropout", "alpha_d
 
 def _operated(input, p, inplace, shared, alpha, rows_per_mask, exact_count, rng):
     """The same by way of the operator."""
-    key, draw = (None, 0) if rng is None else key_of(rng)
+    key, draw = (None, 0) if rng is None else _key_of(rng, 0.0 < p < 1.0)
     if p == 0.0:
         return input
     if key is not None and key >> 63:
         key -= 1 << 64  # an operator's int has a sign
     layout = (p, shared, rows_number(rows_per_mask), bool(exact_count), alpha)
     if transforms.inside_transform() and not torch.compiler.is_compiling():
-        x = transforms.of_every_sample(input)
+        x = transforms.of_every_sample(input) if p < 1.0 else input
         y, _ = transforms.Dropout.apply(x, *layout, key, draw)
     else:
         y, _ = operators.dropout(input, *layout, key, draw)
@@ -287,7 +297,7 @@ def _is_refused(input):
 
 def _uncompiled(ours, input, p, inplace, rows_per_mask, exact_count, rng):
     """Drawing from a stream moves it, which no compiled graph does: between two graphs."""
-    if not torch.compiler.is_compiling():
+    if not torch.compiler.is_dynamo_compiling():  # traced, or exported without dynamo
         raise RuntimeError(
             f"rng: {type(rng).__name__} cannot be traced or exported, its next draw would become a "
             "constant; leave rng out, so that the mask comes from torch's generator"
@@ -295,7 +305,18 @@ def _uncompiled(ours, input, p, inplace, rows_per_mask, exact_count, rng):
     return _between_graphs(ours, input, p, inplace, rows_per_mask, exact_count, rng)
 
 
-@torch.compiler.disable
+def _outside_graphs(function):
+    reason = (
+        "rng: the draw of a MaskStream or a torch.Generator cannot be part of a compiled or "
+        "exported graph; leave rng out, so that the mask comes from torch's generator"
+    )
+    try:
+        return torch.compiler.disable(function, reason=reason)
+    except TypeError:  # before torch 2.7 no reason can be given
+        return torch.compiler.disable(function)
+
+
+@_outside_graphs
 def _between_graphs(ours, input, p, inplace, rows_per_mask, exact_count, rng):
     return ours(
         input,

@@ -21,6 +21,8 @@ def torch_key(generator=None):
     except AttributeError:
         with torch.inference_mode(False):
             word = _own.word = torch.empty((), dtype=torch.int64, device="cpu")
+    if generator is None:
+        return word.random_(_LOWEST, None).item()
     return word.random_(_LOWEST, None, generator=generator).item()
 
 

@@ -11,6 +11,7 @@ __all__ = ["DTYPES", "apply", "draw_bits", "dropped"]
 DTYPES = {torch.float16: 0, torch.float32: 1, torch.float64: 2, torch.bfloat16: 3}
 # Below this number of elements the kernels run on one thread, whatever the limit.
 ONE_THREAD = 1 << 18
+_new_bytes = torch.empty(0, dtype=torch.uint8, device="cpu").new_empty
 
 
 def dropped(x, plan, key, draw, out=None):
@@ -33,18 +34,19 @@ def dropped(x, plan, key, draw, out=None):
     bits : torch.Tensor of uint8
         The packed mask.
     """
+    if out is not None and out.data_ptr() % out.element_size():
+        y, bits = dropped(x.clone(), plan, key, draw)  # parts of a file may begin anywhere
+        return out.copy_(y), bits
     y = torch.empty_like(x) if out is None else out
     n = x.numel()
     if n >= ONE_THREAD:
         follow_torch()
     if plan.before:
-        torch.add(x, plan.before, out=y)
-        x = y
+        x = torch.add(x, plan.before, out=y)
     if plan.plain and y.is_contiguous():
-        x, place = _flat(x, y)
-        bits = torch.empty(plan.bytes, dtype=torch.uint8, device="cpu")
+        bits = _new_bytes(plan.bytes)
         kernels.dropout_at(
-            place,
+            _place(x, y),
             DTYPES[x.dtype],
             n,
             key & 0xFFFFFFFF,
@@ -65,7 +67,7 @@ def dropped(x, plan, key, draw, out=None):
 
 def draw_bits(plan, key, draw):
     """Draw a mask alone."""
-    bits = torch.empty(plan.bytes, dtype=torch.uint8, device="cpu")
+    bits = _new_bytes(plan.bytes)
     shape, starts = plan.drawn_shape, (0,) * len(plan.drawn_shape)
     if plan.kept is None:
         drawing, parameter = kernels.draw_bernoulli, plan.threshold
@@ -76,27 +78,29 @@ def draw_bits(plan, key, draw):
     return bits
 
 
-def apply(x, bits, plan, out=None):
+def apply(x, bits, plan):
     """Keep what packed bits keep, times the plan's scale: backward of `dropped`, and linear."""
-    y = torch.empty_like(x) if out is None else out
+    y = torch.empty_like(x)
     n = x.numel()
     if n >= ONE_THREAD:
         follow_torch()
     if plan.plain and y.is_contiguous():
-        x, place = _flat(x, y)
-        kernels.apply_mask_at(place, DTYPES[x.dtype], n, bits.data_ptr(), plan.scale, y.data_ptr())
+        kernels.apply_mask_at(
+            _place(x, y), DTYPES[x.dtype], n, bits.data_ptr(), plan.scale, y.data_ptr()
+        )
     else:
         _strided(x, bits, plan, y)
     return y
 
 
-def _flat(x, y):
-    """The values in C order, aligned, and their address: x, or y, which then holds them."""
+def _place(x, y):
+    """The address of the values in C order, aligned: those of x, or of y, which then holds them."""
     place = x.data_ptr()
-    if x is not y and (place % x.element_size() or not x.is_contiguous()):
+    if x.is_contiguous() and place % x.element_size() == 0:
+        return place
+    if x is not y:
         y.copy_(x)
-        return y, y.data_ptr()
-    return x, place
+    return y.data_ptr()
 
 
 def _strided(x, bits, plan, y):

@@ -9,7 +9,7 @@ transforms of torch.func go by way of transforms.py.
 import torch
 
 from fastdrop.interop.torch.keys import torch_key
-from fastdrop.interop.torch.memory import apply, dropped
+from fastdrop.interop.torch.memory import DTYPES, apply, dropped
 from fastdrop.interop.torch.plan import plan
 
 __all__ = ["dropout", "dropout_backward", "save_given_mask", "save_mask"]
@@ -33,6 +33,26 @@ dropout = torch.ops.fastdrop.dropout.default
 dropout_backward = torch.ops.fastdrop.dropout_backward.default
 
 
+_DRAWS = 1 << 56
+
+
+def _check(x, p, name="x"):
+    """What the operators ask of a tensor and of p, real or a compiler's."""
+    if x.dtype not in DTYPES:
+        raise TypeError(
+            f"{name} must be of float16, bfloat16, float32 or float64, got {x.dtype}"
+        )
+    if not 0.0 <= p <= 1.0:
+        raise ValueError(f"p must be in [0, 1], got {p}")
+
+
+def _check_bits(bits):
+    if bits.dtype != torch.uint8 or bits.dim() != 1:
+        raise TypeError(
+            f"bits must be a tensor of uint8 with one axis, got {bits.dtype}, {bits.dim()} axes"
+        )
+
+
 def _plan(x, p, shared_axes, rows_per_mask, exact_count, alpha):
     rows = rows_per_mask or "batch"
     return plan(tuple(x.shape), float(p), tuple(shared_axes), rows, exact_count, alpha)
@@ -42,29 +62,46 @@ def _plan(x, p, shared_axes, rows_per_mask, exact_count, alpha):
 def _dropout(
     x, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=False, key=None, draw=0
 ):
+    _check(x, p)
+    if not 0 <= draw < _DRAWS:
+        raise ValueError(f"draw must be in [0, 2**56), got {draw}")
     layout = _plan(x, p, shared_axes, rows_per_mask, exact_count, alpha)
-    return dropped(x, layout, torch_key() if key is None else key, draw)
+    if key is None:  # torch draws no number where none is needed
+        key = torch_key() if layout.random and x.numel() else 0
+    return dropped(x, layout, key, draw)
 
 
 @torch.library.impl(_library, "dropout_backward", "CPU")
 def _dropout_backward(
     grad, bits, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=False
 ):
-    return apply(grad, bits, _plan(grad, p, shared_axes, rows_per_mask, exact_count, alpha))
+    _check(grad, p, "grad")
+    _check_bits(bits)
+    layout = _plan(grad, p, shared_axes, rows_per_mask, exact_count, alpha)
+    if bits.device.type != "cpu" or bits.numel() != layout.bytes:
+        raise ValueError(
+            f"bits must be {layout.bytes} bytes on the CPU, one bit of each of the mask's "
+            f"{layout.elements} elements, got {bits.numel()} on {bits.device}"
+        )
+    return apply(grad, bits.contiguous(), layout)
 
 
 @torch.library.register_fake("fastdrop::dropout")
 def _(x, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=False, key=None, draw=0):
+    _check(x, p)
     elements = 1
+    shared = {axis % x.dim() for axis in shared_axes} if x.dim() else ()
     for axis, extent in enumerate(x.shape):
         if axis == 0 and rows_per_mask != 1:
             extent = 1 if rows_per_mask == 0 else (extent + rows_per_mask - 1) // rows_per_mask
-        elements = elements * (1 if axis in shared_axes else extent)
+        elements = elements * (1 if axis in shared else extent)
     return torch.empty_like(x), x.new_empty((elements + 7) // 8, dtype=torch.uint8)
 
 
 @torch.library.register_fake("fastdrop::dropout_backward")
 def _(grad, bits, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=False):
+    _check(grad, p, "grad")
+    _check_bits(bits)
     return torch.empty_like(grad)
 
 

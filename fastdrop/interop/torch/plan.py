@@ -30,6 +30,8 @@ class Plan:
         The keep probability in units of 2**-64.
     kept : int or None
         Kept elements of a row, of exact counts.
+    random : bool
+        Whether p is neither 0 nor 1.
     scale : float
         The factor on kept values.
     arguments : tuple
@@ -48,6 +50,7 @@ class Plan:
         "kept",
         "mask_shape",
         "plain",
+        "random",
         "rows_per_mask",
         "scale",
         "threshold",
@@ -55,6 +58,7 @@ class Plan:
 
     def __init__(self, shape, p, shared_axes, rows_per_mask, exact_count, alpha):
         self.arguments = (p, shared_axes, rows_number(rows_per_mask), exact_count, alpha)
+        self.random = 0.0 < p < 1.0
         keep = 1.0 - p
         layout = mask_plan(shape, shared_axes, rows_per_mask)
         self.drawn_shape = layout.shape

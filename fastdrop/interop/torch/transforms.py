@@ -4,6 +4,7 @@ import torch
 
 from fastdrop.interop.torch import operators
 from fastdrop.interop.torch.keys import torch_key
+from fastdrop.interop.torch.plan import plan
 
 __all__ = ["Apply", "Dropout", "inside_transform", "of_every_sample"]
 
@@ -23,7 +24,8 @@ def of_every_sample(x):
     """
     levels = _functorch.get_interpreter_stack() or ()
     if any(level.key() == _functorch.TransformType.Vmap for level in levels):
-        return x * torch.rand((), dtype=x.dtype).ge(0)
+        # Of one element rather than no axis, which torch cannot multiply by an empty batch.
+        return x * torch.rand((1,) * x.dim(), dtype=x.dtype).ge(0)
     return x
 
 
@@ -89,19 +91,24 @@ def _dropout_of_samples(dropout, info, in_dims, x, p, shared_axes, rows, exact, 
     """vmap: of every sample its own mask ("different"), or one for all ("same")."""
     x = x.movedim(in_dims[0], 0)
     key, draw = word
+    if not 0.0 < p < 1.0:
+        key = 0  # nothing is random
+    elif info.randomness not in ("same", "different"):
+        raise RuntimeError(
+            'vmap: dropout is random; say randomness="different" or randomness="same" to vmap'
+        )
     if info.randomness == "same" and rows in (0, 1):
         axes = _shared_by_all(x, shared_axes, rows)
         return dropout(x, p, axes, 1, exact, alpha, key, draw), (0, None)
     if info.randomness == "same":
         key = torch_key() if key is None else key
-    elif info.randomness != "different":
-        raise RuntimeError(
-            'vmap: dropout is random; say randomness="different" or randomness="same" to vmap'
-        )
-    elif key is not None:
+    elif key is not None and 0.0 < p < 1.0:
         raise RuntimeError(
             'rng: a call draws one mask of a MaskStream; with it, vmap needs randomness="same"'
         )
+    if len(x) == 0:
+        layout = plan(tuple(x.shape[1:]), p, tuple(shared_axes), rows or "batch", exact, alpha)
+        return (torch.empty_like(x), x.new_empty((0, layout.bytes), dtype=torch.uint8)), (0, 0)
     layout = (p, shared_axes, rows, exact, alpha, key, draw)
     parts = [dropout(sample, *layout) for sample in x.unbind(0)]
     y, bits = (torch.stack(part) for part in zip(*parts, strict=True))
@@ -118,6 +125,8 @@ def _mask_of_samples(apply, info, in_dims, grad, bits, p, shared_axes, rows, exa
         [part] * info.batch_size if dim is None else part.movedim(dim, 0).unbind(0)
         for part, dim in ((grad, in_dims[0]), (bits, in_dims[1]))
     )
+    if info.batch_size == 0:
+        return torch.empty_like(grad if in_dims[0] is None else grad.movedim(in_dims[0], 0)), 0
     layout = (p, shared_axes, rows, exact, alpha)
     parts = [apply(one, mask, *layout) for one, mask in zip(grads, masks, strict=True)]
     return torch.stack(parts), 0
