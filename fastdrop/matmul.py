@@ -20,7 +20,7 @@ from fastdrop.products import (
     multiply_transposed,
 )
 
-__all__ = ["masked_matmul", "masked_matmul_backward"]
+__all__ = ["bias_gradient", "masked_matmul", "masked_matmul_backward", "weight_gradient"]
 
 
 def masked_matmul(
@@ -189,6 +189,36 @@ def masked_matmul_backward(
     )
     multiply_transposed(rows, grad, grad_w, mask_in, mask_out, scale, skip_zeros, method)
     return grad_x, grad_w, grad_bias
+
+
+def weight_gradient(x, grad_y, mask_in, mask_out, out):
+    """The gradient of the weights alone, of arguments that need no check.
+
+    With `x` and `grad_y`, and their masks, exchanged, it is the gradient of weights that are stored
+    as (units_out, units_in).
+
+    Parameters
+    ----------
+    x : numpy.ndarray, shape (rows, units_in)
+    grad_y : numpy.ndarray, dtype of `x`, shape (rows, units_out)
+    mask_in, mask_out : Mask or None
+        Of `x` and of `grad_y`.
+    out : numpy.ndarray, C-contiguous, shape (units_in, units_out)
+        Where it goes.
+    """
+    mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
+    mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
+    scale = math.prod(mask.scale for mask in (mask_in, mask_out) if mask is not None)
+    multiply_transposed(x, grad_y, out, mask_in, mask_out, scale, False, "auto")
+
+
+def bias_gradient(grad_y, mask_out, out):
+    """The gradient of the bias alone; arguments as for `weight_gradient`, `out` (units_out,)."""
+    mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
+    bits, rows_per_mask, scale = None, 1, 1.0
+    if mask_out is not None:
+        bits, rows_per_mask, scale = mask_out.bits, mask_out.rows_per_mask, mask_out.scale
+    kernels.masked_sums(rows_contiguous(grad_y), bits, rows_per_mask, scale, out)
 
 
 def _gradients(out, shapes, dtype, operands):

@@ -89,6 +89,23 @@ def test_tensors_without_axes_and_without_elements():
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_drawn_for_nothing(name):
+    """Where torch's own takes no number from its generator."""
+    x = torch.ones([0, *shape_for(name)[1:]])
+    state = torch.get_rng_state()
+    for function in (getattr(ft, name), getattr(F, name)):
+        function(x, 0.5, True)
+        assert torch.equal(torch.get_rng_state(), state)
+    torch.ops.fastdrop.dropout(x, 0.5)
+    torch.ops.fastdrop.dropout(torch.ones(3), 1.0)
+    own = torch.Generator().manual_seed(3)
+    ft.dropout(x, rng=own)
+    ft.dropout(torch.ones(3), 1.0, rng=own)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(own.get_state(), torch.Generator().manual_seed(3).get_state())
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("p", [0.2, 0.7])
 def test_distribution_is_that_of_torch(name, p):
     """Means and variances of many outputs, how many are dropped, and whether whole channels are."""
@@ -156,6 +173,8 @@ def test_errors_and_warnings_are_those_of_torch(name):
         x = torch.randn((2,) * dimensions)
         for training in (True, False):
             assert outcome(ours, x, 0.5, training) == outcome(theirs, x, 0.5, training)
+    for x in ([1.0, 2.0], None, 3.0, "a"):
+        assert outcome(ours, x, 0.5, True) == outcome(theirs, x, 0.5, True)
     for x in (torch.arange(24).reshape(2, 3, 4), torch.ones(2, 3, 4, dtype=torch.bool)):
         assert outcome(ours, x, 0.5, True) == outcome(theirs, x, 0.5, True)
     for make in (
@@ -215,4 +234,8 @@ def test_memory_that_begins_between_two_elements():
     x = torch.frombuffer(raw, dtype=torch.float32, offset=1, count=101)
     x.fill_(1.0)
     kept = kept_by_reference((101,), 0.5, 3)
-    assert torch.equal(ft.dropout(x, 0.5), torch.where(kept, 2.0, 0.0))
+    expected = torch.where(kept, 2.0, 0.0)
+    assert torch.equal(ft.dropout(x, 0.5), expected)
+    torch.manual_seed(3)
+    ft.dropout(x, 0.5, inplace=True)
+    assert torch.equal(x, expected)

@@ -149,6 +149,61 @@ def test_opcheck_of_a_given_key_and_of_odd_layouts():
         assert y.data_ptr() != x.data_ptr()
 
 
+ONES = torch.ones(40)
+BITS = torch.full((5,), 255, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((ONES, 2.0), ValueError, r"p must be in \[0, 1\], got 2.0"),
+        ((ONES, float("nan")), ValueError, r"p must be in \[0, 1\], got nan"),
+        ((ONES.to("meta"), -1.0), ValueError, r"p must be in \[0, 1\], got -1.0"),
+        ((ONES.int(), 0.5), TypeError, "x must be of float16, .* got torch.int32"),
+        ((ONES, 0.5, [1]), ValueError, "shared_axes must be axes of 1 dim"),
+        ((ONES, 0.5, [], -1), ValueError, "rows_per_mask must be at least 1"),
+        ((ONES, 0.5, [0], 1, True), ValueError, "exact_count needs an axis"),
+        ((ONES, 0.5, [], 1, False, False, 3, -1), ValueError, r"draw must be in \[0, 2\*\*56\)"),
+        ((ONES, 0.5, [], 1, False, False, 3, 1 << 56), ValueError, "draw must be in"),
+        ((ONES.to_sparse(), 0.5), NotImplementedError, "SparseCPU"),
+    ],
+)
+def test_the_operator_checks_its_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        torch.ops.fastdrop.dropout(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((ONES, BITS, 2.0), ValueError, r"p must be in \[0, 1\], got 2.0"),
+        ((ONES.int(), BITS, 0.5), TypeError, "grad must be of float16, .* got torch.int32"),
+        ((torch.ones(4000), BITS, 0.5), ValueError, "bits must be 500 bytes.* got 5"),
+        ((ONES, BITS[:0], 0.5), ValueError, "bits must be 5 bytes.* got 0"),
+        ((torch.ones(7, 40), BITS, 0.5, [], 2), ValueError, "bits must be 20 bytes.* got 5"),
+        ((ONES, BITS.float(), 0.5), TypeError, "bits must be a tensor of uint8"),
+        ((ONES, BITS[None], 0.5), TypeError, "uint8 with one axis, .* 2 axes"),
+        ((ONES, BITS.to("meta"), 0.5), ValueError, "bits must be on cpu, .* got meta"),
+    ],
+)
+def test_the_operator_of_the_gradient_checks_its_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        torch.ops.fastdrop.dropout_backward(*arguments)
+
+
+def test_bits_with_gaps_in_memory():
+    bits = torch.tensor([1, 0, 2, 0, 4, 0, 8, 0, 16, 0], dtype=torch.uint8)[::2]
+    y = torch.ops.fastdrop.dropout_backward(ONES, bits, 0.5)
+    assert y.nonzero().flatten().tolist() == [0, 9, 18, 27, 36]
+
+
+def test_negative_axes_and_tensors_that_stand_for_others():
+    x = torch.ones(6, 5, 4)
+    y, bits = torch.ops.fastdrop.dropout(x, 0.5, [-1])
+    assert (y == y[..., :1]).all()
+    assert bits.shape == torch.ops.fastdrop.dropout(x.to("meta"), 0.5, [-1])[1].shape
+
+
 def test_the_operator_and_the_short_way_agree():
     x = torch.randn(5, 40)
     torch.manual_seed(0)
@@ -202,6 +257,36 @@ def test_vmap(further):
     inner = torch.func.vmap(drop, randomness="different")
     y = torch.func.vmap(inner, randomness="different")(torch.ones(2, 3, 4, 40))
     assert len({tuple(sample.flatten().tolist()) for sample in y.reshape(6, -1)}) == 6
+
+
+@pytest.mark.parametrize("randomness", ["error", "same", "different"])
+def test_vmap_where_nothing_is_random(randomness):
+    """p of 0 and 1 need no randomness, as with torch; neither do no samples, if it is allowed."""
+    x = torch.ones(3, 4)
+    for p in (0.0, 1.0):
+        drop = torch.func.vmap(lambda x, p=p: ft.dropout(x, p) * 1, randomness=randomness)
+        state = torch.get_rng_state()
+        assert torch.equal(drop(x), x * (1 - p))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert drop(x[:0]).shape == (0, 4)
+    if randomness != "error":
+        for further in ({}, {"rows_per_mask": 2}, {"exact_count": True}):
+
+            def gradient(x, further=further):
+                return torch.func.grad(lambda x: ft.dropout(x, **further).sum())(x)
+
+            assert torch.func.vmap(gradient, randomness=randomness)(x[:0]).shape == (0, 4)
+
+
+def test_forward_mode_in_place():
+    with torch.autograd.forward_ad.dual_level():
+        for function in (ft.dropout, torch.nn.functional.dropout):
+            x = torch.autograd.forward_ad.make_dual(torch.ones(50), torch.full((50,), 3.0))
+            y = function(x, 0.5, True, True)
+            assert y is x
+            primal, tangent = torch.autograd.forward_ad.unpack_dual(x)
+            assert set(primal.tolist()) == {0.0, 2.0}
+            assert torch.equal(tangent, 3 * primal)
 
 
 def test_vmap_and_streams():
@@ -263,7 +348,7 @@ def test_compiled_with_a_stream():
     mask = fastdrop.MaskStream(0).draw((40,), rate=0.5).to_array()
     assert torch.equal(first, 4.0 * torch.from_numpy(mask) + 1)
     whole = torch.compile(lambda x: ft.dropout(x, rng=stream), backend="eager", fullgraph=True)
-    with pytest.raises(Exception, match="_between_graphs"):
+    with pytest.raises(Exception, match=r"_between_graphs|cannot be part of a compiled"):
         whole(x)
 
 
@@ -290,6 +375,15 @@ def test_export(strict):
     torch.manual_seed(1)
     assert torch.equal(y, Model()(torch.ones(7, 33)))
     assert not torch.equal(run(torch.ones(7, 33)), y)
+
+
+@pytest.mark.parametrize("rng", [0, torch.Generator()])
+def test_export_with_a_stream_is_an_error(rng):
+    model = Model(rng=rng)
+    with pytest.raises(RuntimeError, match=r"rng: .* cannot be traced or exported"):
+        torch.export.export(model, (torch.ones(4, 33),), strict=False)
+    with pytest.raises(Exception, match=r"_between_graphs|cannot be part of a compiled"):
+        torch.export.export(model, (torch.ones(4, 33),), strict=True)
 
 
 def test_tracing():

@@ -9,8 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
+from torch_cases import outcome  # noqa: E402
 
-import fastdrop  # noqa: E402
 import fastdrop.torch as ft  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -92,26 +92,6 @@ def test_streams_are_in_the_state_dict():
         other.load_state_dict(broken)
 
 
-def test_patched():
-    names = [name for name in ft.__all__ if name in F.__dict__]
-    assert {"dropout", "dropout2d", "scaled_dot_product_attention"} <= set(names)
-    before = {name: getattr(F, name) for name in names}
-    with ft.patched() as outer:
-        assert all(getattr(F, name) is getattr(ft, name) for name in names)
-        always = ft.patched()
-        with ft.patched():
-            pass
-        assert F.dropout is ft.dropout
-        assert "on" in repr(outer)
-    assert F.dropout is ft.dropout
-    always.close()
-    always.close()
-    assert {name: getattr(F, name) for name in names} == before
-    with ft.patched():
-        F.dropout = before["dropout"]  # somebody else's
-    assert {name: getattr(F, name) for name in names} == before
-
-
 def attention_cases():
     generator = torch.Generator().manual_seed(0)
 
@@ -167,6 +147,55 @@ def test_attention_drops_weights():
         ft.scaled_dot_product_attention(
             query, query, value, torch.ones(50, 50, dtype=torch.bool), 0.4, is_causal=True
         )
+
+
+HEADS = (2, 4, 6, 8)
+WRONG_ATTENTION = {
+    "a mask of ints": [HEADS] * 3 + [torch.zeros(6, 6, dtype=torch.int64)],
+    "a mask of bytes": [HEADS] * 3 + [torch.zeros(6, 6, dtype=torch.uint8)],
+    "a mask of doubles": [HEADS] * 3 + [torch.zeros(6, 6, dtype=torch.float64)],
+    "a mask of bfloat16": [HEADS] * 3 + [torch.zeros(6, 6, dtype=torch.bfloat16)],
+    "a mask of another shape": [HEADS] * 3 + [torch.zeros(5, 6)],
+    "a mask of more axes": [HEADS[1:]] * 3 + [torch.zeros(3, 1, 6, 6)],
+    "a list as mask": [HEADS] * 3 + [[0.0]],
+    "a list": [[0.0], HEADS, HEADS],
+    "heads that do not divide": [HEADS, (2, 3, 6, 8), (2, 3, 6, 8), None, True],
+    "more heads of keys": [(2, 2, 6, 8), HEADS, HEADS, None, True],
+    "groups of matrices": [(6, 8)] * 3 + [None, True],
+    "grouped heads, but not said": [HEADS, (2, 2, 6, 8), (2, 2, 6, 8)],
+    "one axis": [(8,)] * 3,
+    "features that differ": [HEADS, (2, 4, 6, 7), HEADS],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ATTENTION)
+def test_mistakes_in_attention_are_told_as_by_torch(name):
+    *shapes, attn_mask, grouped = (WRONG_ATTENTION[name] + [None, None])[:5]
+    tensors = [torch.ones(shape) if isinstance(shape, tuple) else shape for shape in shapes]
+    further = {"enable_gqa": True} if grouped else {}
+    theirs, ours = (
+        outcome(function, *tensors, attn_mask, 0.3, **further)
+        for function in (F.scaled_dot_product_attention, ft.scaled_dot_product_attention)
+    )
+    assert theirs[0] is not None
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, 1, 1.0])
+def test_probabilities_of_attention_are_those_of_torch(p):
+    tensors = [torch.ones(HEADS)] * 3
+    assert outcome(ft.scaled_dot_product_attention, *tensors, dropout_p=p) == outcome(
+        F.scaled_dot_product_attention, *tensors, dropout_p=p
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_attention_in_half_precision_takes_a_mask_of_float32(dtype):
+    query = torch.randn(HEADS, dtype=dtype)
+    attn_mask = torch.zeros(6, 6).masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
+    y = ft.scaled_dot_product_attention(query, query, query, attn_mask, 1e-9)
+    causal = F.scaled_dot_product_attention(query, query, query, is_causal=True)
+    torch.testing.assert_close(y, causal, rtol=2e-2, atol=2e-2)
 
 
 def train(model, steps=12, seed=0):
@@ -272,82 +301,3 @@ def test_workers_of_a_data_loader():
     first = epoch()
     assert torch.equal(first, epoch())
     assert len({tuple(row.tolist()) for row in first}) == 4
-
-
-# --- LinearDropout -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rows", [1, 3, 32, "batch"])
-@pytest.mark.parametrize("activation", ["relu", None])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_linear_dropout_is_linear_relu_and_dropout(rows, activation, dtype):
-    torch.manual_seed(0)
-    layers = nn.Sequential(
-        ft.LinearDropout(20, 64, 0.5, activation, rows_per_mask=rows, rng=1, dtype=dtype),
-        ft.LinearDropout(64, 48, 0.3, activation, rows_per_mask=rows, rng=2, dtype=dtype),
-    )
-    streams = fastdrop.MaskStream(1), fastdrop.MaskStream(2)
-    x = torch.randn(5, 8, 20, dtype=dtype, requires_grad=True)
-    y = layers(x)
-    expected = x.reshape(40, 20)
-    for layer, stream in zip(layers, streams, strict=True):
-        expected = F.linear(expected, layer.weight, layer.bias)
-        expected = F.relu(expected) if activation else expected
-        expected = ft.dropout(expected, layer.rate, rows_per_mask=rows, rng=stream)
-    expected = expected.reshape(5, 8, 48)
-    torch.testing.assert_close(y, expected)
-    assert torch.equal(y == 0, expected == 0)
-    grad = torch.randn(5, 8, 48, dtype=dtype)
-    leaves = [x, *layers.parameters()]
-    for own, other in zip(
-        torch.autograd.grad(y, leaves, grad),
-        torch.autograd.grad(expected, leaves, grad),
-        strict=True,
-    ):
-        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
-
-
-def test_linear_dropout_beside_torch():
-    layer = ft.LinearDropout(6, 5, 0.5)
-    plain = nn.Linear(6, 5)
-    plain.load_state_dict(layer.state_dict())
-    layer.load_state_dict(plain.state_dict())
-    x = torch.randn(3, 6)
-    layer.eval()
-    assert torch.equal(layer(x), F.relu(plain(x)))
-    layer.train()
-    assert set((layer(x) / F.relu(plain(x))).nan_to_num().round().flatten().tolist()) <= {0, 2}
-    layer(x.bfloat16().float()[None]).sum().backward()
-    assert layer.weight.grad.stride() == layer.weight.stride()
-    with torch.autocast("cpu", torch.bfloat16):
-        assert layer(x).dtype == torch.bfloat16
-    compiled = torch.compile(layer, backend="eager", fullgraph=True)
-    torch.manual_seed(0)
-    first = compiled(x)
-    torch.manual_seed(0)
-    torch.testing.assert_close(layer(x), first)
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        layer(torch.ones(3, 7))
-
-
-def test_a_tensor_changed_in_place_loses_its_mask():
-    """Zeros that were filled in between two layers count again."""
-    first = ft.LinearDropout(6, 50, 0.5)
-    second = ft.LinearDropout(50, 5, 0.0, None)
-    with torch.no_grad():
-        y = first(torch.randn(3, 6)).add_(1)
-        torch.testing.assert_close(second(y), F.linear(y, second.weight, second.bias))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"rate": 1.5}, ValueError, r"rate must be in \[0, 1\], got 1.5"),
-        ({"activation": "tanh"}, ValueError, 'activation must be "relu" or None, got'),
-        ({"rows_per_mask": 0}, ValueError, "rows_per_mask must be at least 1, got 0"),
-        ({"rng": "a"}, TypeError, "rng must be None, an int"),
-    ],
-)
-def test_linear_dropout_checks_its_arguments(arguments, error, message):
-    with pytest.raises(error, match=message):
-        ft.LinearDropout(3, 3, **arguments)

@@ -95,7 +95,7 @@ def dropout(
         if layout.elements:
             return drop(input, layout, torch_key(), 0, False)
     further = (rows_per_mask, exact_count, rng)
-    return _call(dropout, input, p, training, inplace, (), False, further)
+    return _call(dropout, input, p, training, inplace, further)
 
 
 def alpha_dropout(
@@ -121,7 +121,7 @@ def alpha_dropout(
     2
     """
     further = (rows_per_mask, exact_count, rng)
-    return _call(alpha_dropout, input, p, training, inplace, (), True, further)
+    return _call(alpha_dropout, input, p, training, inplace, further, alpha=True)
 
 
 def dropout1d(
@@ -132,10 +132,8 @@ def dropout1d(
     The mask has one bit for each channel of each sample; ``exact_count`` drops the same number of
     channels of every sample.
     """
-    channels = 1 if input.dim() == 2 else 2
     further = (rows_per_mask, exact_count, rng)
-    shared = tuple(range(channels, input.dim()))
-    return _call(dropout1d, input, p, training, inplace, shared, False, further, (2, 3), 2)
+    return _call(dropout1d, input, p, training, inplace, further, features=3, usual=(2, 3))
 
 
 def dropout2d(
@@ -148,8 +146,7 @@ def dropout2d(
     warning.
     """
     further = (rows_per_mask, exact_count, rng)
-    shared = tuple(range(2, input.dim()))
-    return _call(dropout2d, input, p, training, inplace, shared, False, further, (4,))
+    return _call(dropout2d, input, p, training, inplace, further, features=True, usual=(4,))
 
 
 def dropout3d(
@@ -160,10 +157,8 @@ def dropout3d(
     The mask has one bit for each channel of each sample; ``exact_count`` drops the same number of
     channels of every sample.
     """
-    channels = 2 if input.dim() == 5 else 1
     further = (rows_per_mask, exact_count, rng)
-    shared = tuple(range(channels, input.dim()))
-    return _call(dropout3d, input, p, training, inplace, shared, False, further, (4, 5), 4)
+    return _call(dropout3d, input, p, training, inplace, further, features=5, usual=(4, 5))
 
 
 def feature_alpha_dropout(
@@ -171,15 +166,17 @@ def feature_alpha_dropout(
 ):
     """Alpha dropout of whole channels (axis 1); else as `alpha_dropout`."""
     further = (rows_per_mask, exact_count, rng)
-    shared = tuple(range(2, input.dim()))
-    return _call(feature_alpha_dropout, input, p, training, inplace, shared, True, further)
+    return _call(
+        feature_alpha_dropout, input, p, training, inplace, further, alpha=True, features=True
+    )
 
 
-def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None, unbatched=None):
+def _call(ours, input, p, training, inplace, further, alpha=False, features=False, usual=None):
     """Any dropout, in any situation.
 
-    `usual` are the numbers of axes of which torch says nothing, None if it never does; `unbatched`
-    is the one without an axis of samples.
+    `features` is True for whole channels, axis 1; a number if a tensor of another number of axes
+    has no axis of samples. `usual` are the numbers of axes of which torch says nothing, None if it
+    never does.
     """
     theirs = THEIRS[ours.__name__]
     rows_per_mask, exact_count, rng = further
@@ -204,7 +201,9 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
     if not isinstance(input, torch.Tensor):
         return theirs(input, p, training, inplace)  # which says what is wrong
     dimensions = input.dim()
-    if p < 0.0 or p > 1.0 or p != p or (shared == () and theirs in _FEATURES and dimensions < 2):
+    free = 2 if features in (True, dimensions) else 1
+    shared = tuple(range(free, dimensions)) if features else ()
+    if p < 0.0 or p > 1.0 or p != p or (features and dimensions < 2):
         return theirs(input, p, training, inplace)  # likewise
     operator = through_operator()
     readable = _is_ours(input) if operator else is_plain(input)
@@ -214,7 +213,7 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
     if usual and dimensions not in usual and not torch.compiler.is_compiling():
         # It has something to say, on the number of axes; the values do not matter.
         theirs(torch.empty(input.shape, device="meta"), p, training)
-    if rows_per_mask != 1 and dimensions == unbatched:
+    if rows_per_mask != 1 and features and free == 1:
         raise ValueError(
             f"rows_per_mask must be 1 without an axis of samples, got {rows_per_mask!r} for an "
             f"input of {dimensions} axes"
@@ -236,13 +235,10 @@ def _call(ours, input, p, training, inplace, shared, alpha, further, usual=None,
 
 
 def _key_of(rng, random):
-    """As `key_of`; where nothing is random torch's generators stay where they are, as with torch."""
+    """As `key_of`; where nothing is random torch's generators draw no number, as with torch."""
     if not random and (rng is None or isinstance(rng, torch.Generator)):
         return 0, 0
     return key_of(rng)
-
-
-_FEATURES = {THEIRS[name] for name in THEIRS if name not in ("dropout", "alpha_dropout")}
 
 
 def _operated(input, p, inplace, shared, alpha, rows_per_mask, exact_count, rng):

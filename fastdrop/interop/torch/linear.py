@@ -1,9 +1,11 @@
 """A linear layer with ReLU and dropout whose products leave out what is dropped."""
 
 import math
+import weakref
 
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 from fastdrop._backend import kernels
@@ -13,9 +15,10 @@ from fastdrop.interop.torch.function import is_plain, through_operator
 from fastdrop.interop.torch.keys import key_of, owned_stream
 from fastdrop.interop.torch.memory import draw_bits
 from fastdrop.interop.torch.plan import plan
+from fastdrop.interop.torch.state import StreamInState
 from fastdrop.interop.torch.threads import follow_torch
 from fastdrop.mask import new_mask
-from fastdrop.matmul import masked_matmul, masked_matmul_backward
+from fastdrop.matmul import bias_gradient, masked_matmul, weight_gradient
 
 __all__ = ["LinearDropout"]
 
@@ -23,13 +26,14 @@ _DTYPES = (torch.float32, torch.float64)
 _ACTIVATIONS = ("relu", None)
 
 
-class LinearDropout(torch.nn.Linear):
+class LinearDropout(StreamInState, torch.nn.Linear):
     """`torch.nn.Linear`, ReLU and dropout in one layer that computes only what is kept.
 
     Where rows share a mask, dropped units cost nothing, forward and backward: their products are
     left out. A layer of this class that gets the result as it is, as in a ``Sequential``, leaves
-    out its products with them, too. Parameters, their names, shapes and initial values are those
-    of `torch.nn.Linear`, and the optimiser is torch's.
+    out its products with them, too, except in ``torch.inference_mode``, where torch does not say
+    whether a tensor has been changed. Parameters, their names, shapes, layout and initial values
+    are those of `torch.nn.Linear`, and the optimiser is torch's.
 
     Parameters
     ----------
@@ -46,7 +50,7 @@ class LinearDropout(torch.nn.Linear):
     exact_count : bool, optional
         Keep the same number of units in every set.
     rng : optional
-        As for `fastdrop.torch.dropout`.
+        As for `fastdrop.torch.Dropout`; the state of a MaskStream is in the ``state_dict``.
     device, dtype : optional
         As for `torch.nn.Linear`. float32 and float64 on the CPU use the package's products;
         anything else, compiled graphs and function transforms use torch's, with the same result.
@@ -99,9 +103,6 @@ class LinearDropout(torch.nn.Linear):
         self.rows_per_mask = rows_per_mask
         self.exact_count = bool(exact_count)
         self.rng = owned_stream(rng)
-        # Of torch's shape, but by columns in memory, as the package's products want it.
-        weight = self.weight.detach().t().contiguous().t()
-        self.weight = torch.nn.Parameter(weight)
 
     def forward(self, input):
         """Run the forward pass."""
@@ -116,13 +117,14 @@ class LinearDropout(torch.nn.Linear):
         y = _LinearDropout.apply(
             input, self.weight, self.bias, mask, _mask_of(input), self.activation
         )
-        y._fastdrop_mask = mask, y._version
+        _remember(y, mask)
         return y
 
     def _is_ours(self, input):
         tensors = [input, self.weight] + ([] if self.bias is None else [self.bias])
         return (
             not through_operator()
+            and forward_ad._current_level < 0
             and all(is_plain(tensor) for tensor in tensors)
             and len({tensor.dtype for tensor in tensors}) == 1
             and input.dtype in _DTYPES
@@ -154,10 +156,23 @@ class LinearDropout(torch.nn.Linear):
         )
 
 
+# By a result's id: the result itself, weakly, its mask, and its version then. Not an attribute of
+# the result, which would be saved with it.
+_masks = {}
+
+
+def _remember(y, mask):
+    """Note the mask that made the zeros of a result."""
+    if not y.is_inference():  # which does not tell whether it has been changed
+        place = id(y)
+        forget = lambda _: _masks.pop(place, None)  # noqa: E731
+        _masks[place] = weakref.ref(y, forget), mask.with_scale(1.0), y._version
+
+
 def _mask_of(x):
     """The mask that made the zeros of a tensor, if it comes from such a layer, unchanged."""
-    mask, version = getattr(x, "_fastdrop_mask", (None, None))
-    return mask.with_scale(1.0) if version is not None and version == x._version else None
+    made, mask, version = _masks.get(id(x), (None, None, None))
+    return mask if made is not None and made() is x and version == x._version else None
 
 
 class _LinearDropout(torch.autograd.Function):
@@ -168,7 +183,8 @@ class _LinearDropout(torch.autograd.Function):
         out = _rows_of(y)
         added = None if bias is None else bias.detach().numpy()
         first = mask.with_scale(1.0) if activation else mask
-        masked_matmul(rows, _columns(weight), mask_in=mask_in, mask_out=first, bias=added, out=out)
+        columns = weight.detach().numpy().T
+        masked_matmul(rows, columns, mask_in=mask_in, mask_out=first, bias=added, out=out)
         passed = None
         if activation:
             passed = torch.empty((y.numel() + 7) // 8, dtype=torch.uint8, device="cpu")
@@ -188,25 +204,22 @@ class _LinearDropout(torch.autograd.Function):
             flat, target = _rows_of(grad).reshape(-1), _rows_of(gated).reshape(-1)
             kernels.apply_mask(flat, passed.numpy(), flat.shape, 1, mask.scale, target)
             grad, mask = gated, mask.with_scale(1.0)
-        grad_x, grad_w, grad_bias = masked_matmul_backward(
-            _rows_of(grad), _rows_of(x), _columns(weight), mask_in=mask_in, mask_out=mask
-        )
-        needed = ctx.needs_input_grad
-        return (
-            torch.from_numpy(grad_x).reshape(x.shape) if needed[0] else None,
-            torch.from_numpy(grad_w).t() if needed[1] else None,
-            torch.from_numpy(grad_bias) if needed[2] else None,
-            None,
-            None,
-            None,
-        )
+        rows = _rows_of(grad)
+        grad_x = grad_w = grad_bias = None
+        if ctx.needs_input_grad[2]:
+            grad_bias = grad.new_empty(weight.shape[0])
+            bias_gradient(rows, mask, grad_bias.numpy())
+        if ctx.needs_input_grad[0]:
+            grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
+            masked_matmul(
+                rows, weight.detach().numpy(), mask_in=mask, mask_out=mask_in, out=_rows_of(grad_x)
+            )
+        if ctx.needs_input_grad[1]:
+            grad_w = torch.empty_like(weight, memory_format=torch.contiguous_format)
+            weight_gradient(rows, _rows_of(x), mask, mask_in, grad_w.numpy())
+        return grad_x, grad_w, grad_bias, None, None, None
 
 
 def _rows_of(x):
     """A tensor as a matrix of NumPy's, its leading axes joined."""
     return x.detach().reshape(math.prod(x.shape[:-1]), x.shape[-1]).numpy()
-
-
-def _columns(weight):
-    """The matrix (in, out) that a weight of shape (out, in) stands for, without a copy."""
-    return weight.detach().t().numpy()

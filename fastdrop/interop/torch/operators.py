@@ -39,14 +39,14 @@ _DRAWS = 1 << 56
 def _check(x, p, name="x"):
     """What the operators ask of a tensor and of p, real or a compiler's."""
     if x.dtype not in DTYPES:
-        raise TypeError(
-            f"{name} must be of float16, bfloat16, float32 or float64, got {x.dtype}"
-        )
+        raise TypeError(f"{name} must be of float16, bfloat16, float32 or float64, got {x.dtype}")
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"p must be in [0, 1], got {p}")
 
 
-def _check_bits(bits):
+def _check_bits(bits, grad):
+    if bits.device != grad.device:
+        raise ValueError(f"bits must be on {grad.device}, where grad is, got {bits.device}")
     if bits.dtype != torch.uint8 or bits.dim() != 1:
         raise TypeError(
             f"bits must be a tensor of uint8 with one axis, got {bits.dtype}, {bits.dim()} axes"
@@ -76,12 +76,12 @@ def _dropout_backward(
     grad, bits, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=False
 ):
     _check(grad, p, "grad")
-    _check_bits(bits)
+    _check_bits(bits, grad)
     layout = _plan(grad, p, shared_axes, rows_per_mask, exact_count, alpha)
-    if bits.device.type != "cpu" or bits.numel() != layout.bytes:
+    if bits.numel() != layout.bytes:
         raise ValueError(
-            f"bits must be {layout.bytes} bytes on the CPU, one bit of each of the mask's "
-            f"{layout.elements} elements, got {bits.numel()} on {bits.device}"
+            f"bits must be {layout.bytes} bytes, a bit for each of the mask's {layout.elements} "
+            f"elements, got {bits.numel()}"
         )
     return apply(grad, bits.contiguous(), layout)
 
@@ -101,7 +101,7 @@ def _(x, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=False, key
 @torch.library.register_fake("fastdrop::dropout_backward")
 def _(grad, bits, p, shared_axes=(), rows_per_mask=1, exact_count=False, alpha=False):
     _check(grad, p, "grad")
-    _check_bits(bits)
+    _check_bits(bits, grad)
     return torch.empty_like(grad)
 
 

@@ -1,7 +1,9 @@
 """Send the dropout functions of `torch.nn.functional` to fastdrop's, for code that calls them."""
 
+import functools
 import threading
 
+import torch
 import torch.nn.functional as F
 
 from fastdrop.interop.torch import attention, functional
@@ -9,8 +11,21 @@ from fastdrop.interop.torch import attention, functional
 __all__ = ["patched"]
 
 _lock = threading.Lock()
-_depth = 0
-_NAMES = (*functional.__all__, *attention.__all__)
+_open = 0
+_places = {}  # by module and name: what was there, and what stands in for it
+
+
+def _torch_dropout(input, p, train):
+    """`torch.dropout`, which `torch.nn.functional.dropout` is not: what is wrong is torch's."""
+    if isinstance(input, torch.Tensor) and isinstance(p, float | int) and 0.0 <= p <= 1.0:
+        return functional.dropout(input, p, train)
+    return _TORCH_DROPOUT(input, p, train)
+
+
+_TORCH_DROPOUT = torch.dropout
+_OURS = {(F, name): getattr(functional, name) for name in functional.__all__}
+_OURS |= {(F, name): getattr(attention, name) for name in attention.__all__}
+_OURS[torch, "dropout"] = _torch_dropout
 
 
 class _Patch:
@@ -21,7 +36,7 @@ class _Patch:
         _enter()
 
     def close(self):
-        """End it; the functions are torch's again when all that began have ended."""
+        """End it; the functions are again what they were when all that began have ended."""
         if self._open:
             self._open = False
             _leave()
@@ -42,20 +57,23 @@ def patched():
     Code that calls the functions, rather than modules, gains as well: attention in
     ``nn.MultiheadAttention`` and ``nn.TransformerEncoderLayer``, models of Hugging Face, and
     torch's own dropout modules, which call them, too. Replaced are ``dropout``, ``dropout1d``,
-    ``dropout2d``, ``dropout3d``, ``alpha_dropout``, ``feature_alpha_dropout`` and
-    ``scaled_dot_product_attention``, whose other uses than on CPU tensors with ``dropout_p > 0``
-    are torch's own.
+    ``dropout2d``, ``dropout3d``, ``alpha_dropout``, ``feature_alpha_dropout``, ``torch.dropout``
+    and ``scaled_dot_product_attention``, whose other uses than on CPU tensors with
+    ``dropout_p > 0`` are torch's own.
 
     Returns
     -------
     object
-        Use it in a ``with`` statement, or call its ``close()``, to have torch's functions back;
-        otherwise the functions stay replaced for the whole process, all its threads included.
+        Use it in a ``with`` statement, or call its ``close()``, to have the functions back that
+        were there; otherwise they stay replaced for the whole process, all its threads included.
 
     Notes
     -----
     A module that did ``from torch.nn.functional import dropout`` before has its own reference to
-    torch's function, which stays. Uses may be nested.
+    torch's function, which stays; so does the dropout between the layers of ``nn.LSTM``,
+    ``nn.GRU`` and ``nn.RNN``, which is inside torch. Uses may be nested. A function that somebody
+    has put in the place of torch's before is back at the end; one that is put there in between
+    stays, and calls torch's from then on if it called fastdrop's.
 
     Examples
     --------
@@ -69,27 +87,44 @@ def patched():
 
 
 def _enter():
-    global _depth
+    global _open
     with _lock:
-        _depth += 1
-        if _depth == 1:
-            for name in _NAMES:
-                setattr(F, name, _ours(name))
+        _open += 1
+        if _open == 1:
+            for (module, name), ours in _OURS.items():
+                theirs = getattr(module, name)
+                stand_in = _stand_in(ours, theirs)
+                _places[module, name] = theirs, stand_in
+                setattr(module, name, stand_in)
 
 
 def _leave():
-    global _depth
+    global _open
     with _lock:
-        _depth -= 1
-        if _depth == 0:
-            for name in _NAMES:
-                if getattr(F, name) is _ours(name):  # what somebody else put there is theirs
-                    setattr(F, name, _theirs(name))
+        _open -= 1
+        if _open == 0:
+            for (module, name), (theirs, stand_in) in _places.items():
+                stand_in.switch.on = False
+                if getattr(module, name) is stand_in:  # what somebody else put there is theirs
+                    setattr(module, name, theirs)
+            _places.clear()
 
 
-def _ours(name):
-    return getattr(attention if name in attention.__all__ else functional, name)
+def _stand_in(ours, theirs):
+    """What is put in the place of a function of torch's, while its ``switch`` is on.
+
+    Somebody may keep it, or wrap it, and put it back when fastdrop's time is over: then it is the
+    function that was there.
+    """
+    switch = _Switch()
+
+    @functools.wraps(theirs)
+    def stand_in(*args, **kwargs):
+        return (ours if switch.on else theirs)(*args, **kwargs)
+
+    stand_in.switch = switch
+    return stand_in
 
 
-def _theirs(name):
-    return attention.THEIRS if name in attention.__all__ else functional.THEIRS[name]
+class _Switch:
+    on = True
