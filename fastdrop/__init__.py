@@ -61,6 +61,7 @@ __all__ = [
     "optim",
     "reference",
     "save",
+    "schedules",
     "set_num_threads",
     "show_config",
     "stop_threads",
@@ -72,7 +73,7 @@ del default_num_threads, follow_num_threads
 
 # Submodules that `import fastdrop` leaves for the first use, and names of such. What needs another
 # package is not in `__all__`, since `from fastdrop import *` would then need that package as well.
-_LAZY = {"estimators", "nn", "optim", "reference"}
+_LAZY = {"estimators", "nn", "optim", "reference", "schedules"}
 # Public doors to `fastdrop.interop`, each a module of that name beside this file, and the package
 # that each needs.
 _DOORS = {"dask": "dask", "mpi": "mpi4py", "torch": "torch"}

@@ -3,7 +3,7 @@
 import numpy
 from conftest import values
 
-from fastdrop.optim import SGD, Adam, AdamW
+from fastdrop.optim import SGD, Adam, AdamW, RMSprop
 from fastdrop.parameters import Parameter
 
 RATE = 0.05
@@ -14,6 +14,8 @@ MAKERS = {
     "nesterov": lambda params, **more: SGD(params, RATE, 0.9, nesterov=True, **more),
     "Adam": lambda params, **more: Adam(params, RATE, **more),
     "AdamW": lambda params, **more: AdamW(params, RATE, **{"weight_decay": 0.1} | more),
+    "RMSprop": lambda params, **more: RMSprop(params, RATE, **more),
+    "RMSprop, momentum": lambda params, **more: RMSprop(params, RATE, momentum=0.8, **more),
 }
 
 
@@ -28,6 +30,8 @@ OPTIONS = {
     "Adam up": (Adam, {"maximize": True, "weight_decay": 0.1}),
     "amsgrad": (Adam, {"amsgrad": True, "beta2": 0.6}),
     "AdamW amsgrad": (AdamW, {"amsgrad": True, "beta2": 0.6, "weight_decay": 0.1}),
+    "RMSprop": (RMSprop, {"weight_decay": 0.1}),
+    "RMSprop up": (RMSprop, {"momentum": 0.8, "maximize": True, "weight_decay": 0.1}),
     "AdamW up": (AdamW, {"maximize": True, "weight_decay": 0.1}),
 }
 

@@ -76,9 +76,10 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     n_iter_no_change : int, optional
     max_fun : int, optional
         Evaluations of the loss by "lbfgs", at most.
-    dropout : float or sequence of float, optional
-        Rate of the hidden layers, or of each of them, in [0, 1].
-    input_dropout : float, optional
+    dropout : float, callable, or sequence of them, optional
+        Rate of the hidden layers, or of each of them, in [0, 1]; or a schedule, a function of the
+        number of batches trained on, such as those of `fastdrop.schedules`.
+    input_dropout : float or callable, optional
         Rate of the features.
     rows_per_mask : int or "batch", optional
         How many consecutive examples of a batch share a mask. 1 [1]_ is the default. Groups are

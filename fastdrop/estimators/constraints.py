@@ -49,8 +49,8 @@ CONSTRAINTS = {
     ],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
     # What scikit-learn's do not have.
-    "dropout": ["array-like", Interval(Real, 0, 1, closed="both")],
-    "input_dropout": [Interval(Real, 0, 1, closed="both")],
+    "dropout": ["array-like", callable, Interval(Real, 0, 1, closed="both")],
+    "input_dropout": [callable, Interval(Real, 0, 1, closed="both")],
     "rows_per_mask": [StrOptions({"batch"}), Interval(Integral, 1, None, closed="left")],
     "exact_count": ["boolean"],
     "max_norm": [None, Interval(Real, 0, None, closed="neither")],
@@ -134,13 +134,13 @@ def dropout_rates(dropout, layers):
 
     Parameters
     ----------
-    dropout : float or sequence of float
+    dropout : float, callable, or sequence of them
     layers : int
         Hidden layers.
 
     Returns
     -------
-    list of float
+    list of float or callable
 
     Raises
     ------
@@ -152,13 +152,15 @@ def dropout_rates(dropout, layers):
     rates = list(dropout) if hasattr(dropout, "__iter__") else [dropout] * layers
     if len(rates) != layers:
         raise ValueError(
-            f"dropout must be a float, or have one for each of the {layers} hidden layers, got "
-            f"{len(rates)}: {rates}"
+            f"dropout must be a float or a schedule, or have one for each of the {layers} hidden "
+            f"layers, got {len(rates)}: {rates}"
         )
     for rate in rates:
+        if callable(rate):
+            continue  # a schedule, whose rates are checked when they are used
         if not isinstance(rate, Real) or isinstance(rate, bool) or not 0 <= rate <= 1:
             raise ValueError(f"dropout must have rates in [0, 1], got {rate!r} in {rates}")
-    return [float(rate) for rate in rates]
+    return [rate if callable(rate) else float(rate) for rate in rates]
 
 
 def wanted_dtypes(dtype):

@@ -147,7 +147,7 @@ class Fitting:
     def _fit(self, X, y, sample_weight, validation, single, kind=Examples):
         """Train. `kind` makes the `Examples` that are learnt from, of its arguments."""
         sizes = layer_sizes(self.hidden_layer_sizes)
-        rates = [float(self.input_dropout), *dropout_rates(self.dropout, len(sizes))]
+        rates = [*dropout_rates([self.input_dropout], 1), *dropout_rates(self.dropout, len(sizes))]
         self._check_parameters(rates, validation, single)
         fresh = self._is_fresh(single)
         X, y = self._checked(X, y, fresh)

@@ -30,7 +30,9 @@ _seed_of = functools.lru_cache(maxsize=64)(_words)
 
 def _shortest(rates):
     """Rates of the hidden layers as one number if they are equal, otherwise as a list."""
-    return f"{rates[0]:g}" if rates and len(set(rates)) == 1 else str(rates)
+    if rates and len(set(rates)) == 1:
+        return str(rates[0]) if callable(rates[0]) else f"{rates[0]:g}"
+    return str(rates)
 
 
 class Uncertainty:
@@ -105,12 +107,13 @@ class Uncertainty:
     def _tell_rates(self):
         """Warn where the samples are not those that the parameters promise."""
         rates = self._architecture["rates"]
-        text = f"input_dropout={rates[0]:g}, dropout={_shortest(rates[1:])}"
-        wanted = [float(self.input_dropout), *dropout_rates(self.dropout, len(rates) - 1)]
+        text = f"input_dropout={_shortest(rates[:1])}, dropout={_shortest(rates[1:])}"
+        wanted = dropout_rates([self.input_dropout], 1)
+        wanted += dropout_rates(self.dropout, len(rates) - 1)
         if wanted != rates:
             warn_caller(
                 f"the network was fitted with {text}, and has these rates until the next fit; set "
-                f"since are input_dropout={wanted[0]:g}, dropout={_shortest(wanted[1:])}"
+                f"since are input_dropout={_shortest(wanted[:1])}, dropout={_shortest(wanted[1:])}"
             )
         if not any(rates):
             warn_caller(f"the network was fitted with {text}: every sample is the same")

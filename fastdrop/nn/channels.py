@@ -51,7 +51,7 @@ class _ChannelDropout(MaskedLayer):
 
     def __repr__(self):
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())
-        return f"{type(self).__name__}({self.rate:g}{options})"
+        return f"{type(self).__name__}({self._chosen_rate()}{options})"
 
 
 class Dropout1d(_ChannelDropout):

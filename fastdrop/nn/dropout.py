@@ -208,7 +208,7 @@ class Dropout(MaskedLayer):
     def settings(self):
         """Return the arguments by name."""
         return {
-            "keep_prob": self._keep_prob,
+            "keep_prob": self._chosen_keep_prob(),
             "rows_per_mask": self._rows_per_mask,
             "exact_count": self._exact_count,
             "shared_axes": list(self._shared_axes),
@@ -304,6 +304,6 @@ class Dropout(MaskedLayer):
     def __repr__(self):
         shared = f", shared_axes={self.shared_axes}" if self.shared_axes else ""
         return (
-            f"Dropout({self.rate:g}, rows_per_mask={self.rows_per_mask!r}, "
+            f"Dropout({self._chosen_rate()}, rows_per_mask={self.rows_per_mask!r}, "
             f"exact_count={self.exact_count}{shared}, scale_at={self.scale_at!r})"
         )

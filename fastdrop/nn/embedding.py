@@ -125,6 +125,7 @@ class Embedding(WeightedLayer, RateLayer):
         weight = self.weight
         if not training:
             return weight[numbers]
+        self.follow_schedule()
         factor = None
         mask = self.stream.draw((self._words,), keep_prob=self.keep_prob)
         if self.keep_prob != 1:
@@ -169,4 +170,4 @@ class Embedding(WeightedLayer, RateLayer):
         return numpy.zeros(numbers.shape, dtype) if input_gradient else None
 
     def __repr__(self):
-        return f"Embedding({self._words}, {self._units}, word_dropout={self.rate:g})"
+        return f"Embedding({self._words}, {self._units}, word_dropout={self._chosen_rate()})"

@@ -33,7 +33,7 @@ class _FactorLayer(_NoiseLayer, RateLayer):
         return noise
 
     def __repr__(self):
-        return f"{type(self).__name__}({self.rate:g})"
+        return f"{type(self).__name__}({self._chosen_rate()})"
 
 
 class GaussianDropout(_FactorLayer):

@@ -3,8 +3,10 @@
 import numpy
 
 from fastdrop.arguments import keep_probability, threshold
+from fastdrop.attributes import read_only
 from fastdrop.functional import dropout_backward
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
+from fastdrop.schedules import described, evaluated
 from fastdrop.stream import MaskStream, as_stream
 
 __all__ = ["DrawnLayer", "MaskedLayer", "RandomLayer", "RateLayer"]
@@ -42,6 +44,13 @@ class RandomLayer(Layer):
             raise TypeError(f"stream must be a fastdrop.MaskStream, got {type(stream).__name__}")
         self._stream = stream
         self._stream_is_own = True
+        self.follow_schedule(drawn=True)
+
+    def follow_schedule(self, drawn=False):
+        """Adapt what a schedule moves to the draw to come, or to the one before; see `RateLayer`.
+
+        A `Sequential` calls it for all its layers that draw when a training forward begins.
+        """
 
     def offer_stream(self, stream):
         """Take a stream, unless the layer has been given one before."""
@@ -56,23 +65,40 @@ class RateLayer(RandomLayer):
     ----------
     rate, keep_prob : float
         Probability that a unit is dropped, or kept; exactly one of the two. Setting one later
-        checks it and holds from the next forward pass on.
+        checks it and holds from the next forward pass on. A rate can be a schedule: a function of
+        the number of the draw, such as those of `fastdrop.schedules`.
     rng : optional
         As for `fastdrop.dropout`.
     """
 
+    _schedule = None
+
     def __init__(self, rate=None, keep_prob=None, rng=None):
         super().__init__(rng)
-        self._set_keep_prob(keep_probability(rate, keep_prob))
+        if callable(rate):
+            if keep_prob is not None:
+                raise TypeError("give exactly one of rate and keep_prob, got both")
+            self.rate = rate
+        else:
+            self._set_keep_prob(keep_probability(rate, keep_prob))
 
     @property
     def rate(self):
-        """float: probability that a unit is dropped."""
+        """float: probability that a unit is dropped; of a schedule, in the last draw."""
         return 1.0 - self._keep_prob
 
     @rate.setter
     def rate(self, rate):
-        self._set_keep_prob(keep_probability(_given(rate, "rate"), None))
+        if not callable(rate):
+            self._set_keep_prob(keep_probability(_given(rate, "rate"), None))
+            self._schedule = None
+            return
+        before, self._schedule = self._schedule, rate
+        try:
+            self.follow_schedule(drawn=True)
+        except BaseException:
+            self._schedule = before
+            raise
 
     @property
     def keep_prob(self):
@@ -82,6 +108,31 @@ class RateLayer(RandomLayer):
     @keep_prob.setter
     def keep_prob(self, keep_prob):
         self._set_keep_prob(keep_probability(None, _given(keep_prob, "keep_prob")))
+        self._schedule = None
+
+    @read_only("assign a function of the draw to rate")
+    def schedule(self):
+        """callable or None: what moves the rate."""
+        return self._schedule
+
+    def follow_schedule(self, drawn=False):
+        """Take the rate of the draw to come, or with `drawn` of the one before it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the schedule gives no rate there.
+        """
+        if self._schedule is None:
+            return
+        # Without a stream nothing has been drawn: making one here would be too early.
+        step = 0 if self._stream is None else self._stream.position
+        step = max(step - 1, 0) if drawn else step
+        rate = evaluated(self._schedule, step, "rate")
+        if not 0 <= rate <= 1:
+            raise ValueError(f"rate({step}) must be in [0, 1], got {rate}")
+        if 1.0 - rate != getattr(self, "_keep_prob", None):
+            self._set_keep_prob(1.0 - rate)
 
     def _set_keep_prob(self, keep_prob):
         self._keep_prob = keep_prob
@@ -89,7 +140,15 @@ class RateLayer(RandomLayer):
 
     def settings(self):
         """Return the arguments by name."""
-        return {"keep_prob": self._keep_prob}
+        return {"keep_prob": self._chosen_keep_prob()}
+
+    def _chosen_keep_prob(self):
+        """What was chosen, for states to compare: a number, or a schedule in words."""
+        return self._keep_prob if self._schedule is None else f"of {described(self._schedule)}"
+
+    def _chosen_rate(self):
+        """The rate as it was given, for representations."""
+        return f"{self.rate:g}" if self._schedule is None else described(self._schedule)
 
 
 class DrawnLayer(RandomLayer):
@@ -122,6 +181,8 @@ class DrawnLayer(RandomLayer):
         """
         x = as_floats(x, self.name)
         y = numpy.empty(x.shape, x.dtype)
+        if training:
+            self.follow_schedule()
         mask = self._drop(x, training, y)
         if training:
             self._mask, self._drawn_for = mask, (x.shape, x.dtype)

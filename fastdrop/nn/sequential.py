@@ -181,6 +181,8 @@ class Sequential(Layer):
         if not training:
             return self._infer(matrix, lead)
         positions = [layer.stream.position for layer in self._drawing]
+        for layer in self._drawing:
+            layer.follow_schedule()
         try:
             y = self._train(matrix, lead, rows)
         except BaseException:

@@ -19,6 +19,7 @@ References
 
 from fastdrop.optim.adam import Adam, AdamW
 from fastdrop.optim.groups import Group
+from fastdrop.optim.rmsprop import RMSprop
 from fastdrop.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Group"]
+__all__ = ["SGD", "Adam", "AdamW", "Group", "RMSprop"]

@@ -31,6 +31,12 @@ class Textbook:
             m, v = self.m / (1 - 0.9**self.t), self.v / (1 - 0.999**self.t)
             self.w = self.w - rate * m / (numpy.sqrt(v) + 1e-8)
             return
+        if self.kind.startswith("RMSprop"):
+            self.v = 0.9 * self.v + 0.1 * g**2
+            momentum = 0.8 if "momentum" in self.kind else 0.0
+            self.u = momentum * self.u + g / (numpy.sqrt(self.v) + 1e-8)
+            self.w = self.w - rate * self.u
+            return
         # Velocities with the learning rate in them, as in Sutskever et al. 2013, equation 3: for a
         # constant rate the same.
         if self.kind == "SGD":

@@ -8,7 +8,7 @@ from optim_cases import DTYPES, OPTIONS, RATE, give_gradients, make, packed, par
 
 import fastdrop
 from fastdrop import nn
-from fastdrop.optim import SGD, Adam, AdamW
+from fastdrop.optim import SGD, Adam, AdamW, RMSprop
 from fastdrop.parameters import Parameter
 
 
@@ -35,6 +35,12 @@ class Formula:
             momentum = get("momentum", 0.0)
             self.u = g if self.u is None else momentum * self.u + (1 - get("dampening", 0.0)) * g
             self.w = self.w - rate * (g + momentum * self.u if get("nesterov") else self.u)
+            return
+        if self.cls is RMSprop:
+            self.v = 0.9 * self.v + 0.1 * g**2
+            before = 0.0 if self.u is None else self.u
+            self.u = get("momentum", 0.0) * before + g / (numpy.sqrt(self.v) + 1e-8)
+            self.w = self.w - rate * self.u
             return
         beta2 = get("beta2", 0.999)
         self.m = 0.9 * self.m + 0.1 * g

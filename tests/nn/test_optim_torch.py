@@ -12,7 +12,9 @@ STEPS = 40
 def theirs(kind, tensors, **more):
     options = dict(OPTIONS[kind][1])
     name = OPTIONS[kind][0].__name__
-    if name != "SGD":
+    if name == "RMSprop":
+        options = {"alpha": 0.9, "weight_decay": 0.0} | options
+    elif name != "SGD":
         options["betas"] = (options.pop("beta1", 0.9), options.pop("beta2", 0.999))
         options.setdefault("weight_decay", 0.01 if name == "AdamW" else 0.0)
     return getattr(torch.optim, name)(tensors, RATE, **options, **more)

@@ -25,7 +25,7 @@ FLOORS = [
     {"fastdrop._kernels", "fastdrop.reference", "fastdrop.reference."},
     {"fastdrop._backend"},
     {"fastdrop.config"},
-    {"fastdrop.arguments", "fastdrop.refusal"},
+    {"fastdrop.arguments", "fastdrop.refusal", "fastdrop.schedules"},
     {"fastdrop.stream", "fastdrop.mask", "fastdrop.noise", "fastdrop.pair", "fastdrop.seeds"},
     {"fastdrop.functional", "fastdrop.cost", "fastdrop.operands"},
     {"fastdrop.products"},
