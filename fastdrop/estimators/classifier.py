@@ -77,8 +77,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     max_fun : int, optional
         Evaluations of the loss by "lbfgs", at most.
     dropout : float, callable, or sequence of them, optional
-        Rate of the hidden layers, or of each of them, in [0, 1]; or a schedule, a function of the
-        number of batches trained on, such as those of `fastdrop.schedules`.
+        Rate of the hidden layers, or of each, in [0, 1]; or a schedule (`fastdrop.schedules`).
     input_dropout : float or callable, optional
         Rate of the features.
     rows_per_mask : int or "batch", optional
