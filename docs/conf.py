@@ -1,5 +1,7 @@
 """Sphinx settings; build with ``python -m sphinx -W -b html docs docs/_build``."""
 
+import __future__
+
 import ast
 import pathlib
 import re
@@ -60,7 +62,9 @@ def outline(source, namespace):
             node.bases = [base for base in node.bases if getattr(base, "id", None) in known]
             kept = (ast.Expr, ast.FunctionDef)
             node.body = [one for one in node.body if isinstance(one, kept)] or [ast.Pass()]
-    exec(compile(ast.fix_missing_locations(tree), "<outline>", "exec"), namespace)
+    # Annotations are not evaluated, since what they name is not imported here.
+    flags = __future__.annotations.compiler_flag
+    exec(compile(ast.fix_missing_locations(tree), "<outline>", "exec", flags), namespace)
 
 
 def constants(source):
@@ -97,7 +101,7 @@ for package in ("mpi", "torch"):
 
 
 def simplify(app, what, name, item, options, lines):
-    """Turn reference targets into a plain list, and headings of modules into rubrics.
+    """Turn reference targets into a plain list, headings into rubrics, paths of pages into links.
 
     Docstrings of one module refer to the module's references, which are no targets of theirs.
     """
@@ -106,6 +110,7 @@ def simplify(app, what, name, item, options, lines):
             lines[index - 1 : index + 1] = [f".. rubric:: {lines[index - 1]}", ""]
             continue
         line = re.sub(r"\[(\d+)\]_", r"[\1]", line)
+        line = re.sub(r"(`*)\bdocs/([\w/-]+)\.md\1", r":doc:`/\2`", line)
         lines[index] = re.sub(r"^(\s*)\.\. \[(\d+)\] ", r"\1*  [\2] ", line)
 
 

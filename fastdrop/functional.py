@@ -50,8 +50,10 @@ def dropout(
     Parameters
     ----------
     x : array_like of float16, float32 or float64, any shape and layout
-    rate, keep_prob : float
-        Probability that an element is dropped, or kept, in [0, 1]; exactly one of the two.
+    rate : float
+        Probability that an element is dropped, in [0, 1]. Give `rate` or `keep_prob`, not both.
+    keep_prob : float
+        Probability that an element is kept, ``1 - rate``.
     rng : None, int, sequence of int, MaskStream, or of numpy.random, optional
         An int (or seeds, or a SeedSequence) seeds a fresh stream: the same int gives the same mask
         every time, so in a loop pass a `MaskStream`, which is advanced by one draw. A Generator, a

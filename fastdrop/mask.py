@@ -288,6 +288,12 @@ class Mask(NoArithmetic):
             f"keep_prob={self._keep_prob}, scale={self._scale})"
         )
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a picture, kept elements dark."""
+        from fastdrop.display import mask_html  # notebooks only: nobody else waits for its imports
+
+        return mask_html(self)
+
 
 def new_mask(
     bits: Bits, shape: Shape, rows_per_mask: RowsPerMask, keep_prob: float | None, scale: float

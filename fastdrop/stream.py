@@ -140,8 +140,10 @@ class MaskStream:
         ----------
         shape : int or tuple of int
             Shape of the array the mask is for.
-        rate, keep_prob : float
-            Probability that an element is dropped, or kept, in [0, 1]; exactly one of the two.
+        rate : float
+            Probability that an element is dropped, in [0, 1]. Give `rate` or `keep_prob`, not both.
+        keep_prob : float
+            Probability that an element is kept, ``1 - rate``.
         shared_axes : int or tuple of int, optional
             Axes along which one mask is shared; negative ones count from the end.
         rows_per_mask : int or "batch", optional

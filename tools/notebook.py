@@ -12,10 +12,12 @@ file beside the page.
 import argparse
 import base64
 import json
+import os
 import re
 import tempfile
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 CODE = re.compile(
     r"^```python\n(?P<code>.*?)^```\n"
     r"(?:\n```text\n(?P<text>.*?)^```\n)?"
@@ -62,7 +64,9 @@ def executed(page, folder):
 
     made = nbformat.from_dict(notebook(page))
     resources = {"metadata": {"path": str(folder)}}
-    return NotebookClient(made, timeout=300, resources=resources).execute()
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # this fastdrop, from there
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    return NotebookClient(made, timeout=300, resources=resources).execute(env=environment)
 
 
 def printed(cell):

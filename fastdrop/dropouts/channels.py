@@ -36,8 +36,10 @@ def dropout1d(
     ----------
     x : array_like of float16, float32 or float64, shape (N, C, L) or (C, L)
         With ``data_format="channels_last"`` (N, L, C) or (L, C).
-    rate, keep_prob : float
-        Probability that a channel is dropped, or kept, in [0, 1]; exactly one of the two.
+    rate : float
+        Probability that a channel is dropped, in [0, 1]. Give `rate` or `keep_prob`, not both.
+    keep_prob : float
+        Probability that a channel is kept, ``1 - rate``.
     rng : optional
         As for `dropout`: where the mask comes from.
     mask : Mask, optional

@@ -59,8 +59,11 @@ class Dropout1d(_ChannelDropout):
 
     Parameters
     ----------
-    rate, keep_prob : float
-        Probability that a channel is dropped, or kept; exactly one of the two. Can be set later.
+    rate : float
+        Probability that a channel is dropped. Give `rate` or `keep_prob`, not both. Can be set
+        later.
+    keep_prob : float
+        Probability that a channel is kept, ``1 - rate``.
     data_format, exact_count, scale_at : optional
         As for `fastdrop.dropout1d`.
     rng : optional

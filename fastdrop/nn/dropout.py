@@ -76,8 +76,10 @@ class Dropout(MaskedLayer):
 
     Parameters
     ----------
-    rate, keep_prob : float
-        Probability that a unit is dropped, or kept; exactly one of the two.
+    rate : float
+        Probability that a unit is dropped. Give `rate` or `keep_prob`, not both.
+    keep_prob : float
+        Probability that a unit is kept, ``1 - rate``.
     rows_per_mask : int or "batch", optional
         How many consecutive examples share one mask. 1: each has its own [1]_. "batch": one set
         of units per iteration [2]_, the fastest; groups lie between. Four masks or more in a batch,

@@ -299,6 +299,12 @@ class Sequential(Layer):
         lines = "".join(f"    {layer!r},\n" for layer in self.layers)
         return f"Sequential([\n{lines}], dtype={self.dtype})"
 
+    def _repr_html_(self):
+        """What a notebook shows: a table of the layers."""
+        from fastdrop.display import network_html  # notebooks only
+
+        return network_html(self)
+
 
 def _float_dtype(dtype):
     try:

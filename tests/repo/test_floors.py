@@ -19,6 +19,7 @@ FLOORS = [
         "fastdrop.aligned",
         "fastdrop.attributes",
         "fastdrop.callers",
+        "fastdrop.display",
         "fastdrop.files",
         "fastdrop.types",
     },

@@ -32,8 +32,10 @@ def dropout(
     ----------
     x : dask.array.Array of float16, float32 or float64, any shape and chunks
         With known chunk sizes.
-    rate, keep_prob : float
-        Probability that an element is dropped, or kept, in [0, 1]; exactly one of the two.
+    rate : float
+        Probability that an element is dropped, in [0, 1]. Give `rate` or `keep_prob`, not both.
+    keep_prob : float
+        Probability that an element is kept, ``1 - rate``.
     rng : optional
         As of `fastdrop.dropout`. One position of the stream is taken now, when the graph is built;
         computing the result twice gives the same twice.

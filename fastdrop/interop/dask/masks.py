@@ -164,8 +164,10 @@ def mask(
     ----------
     shape : int or tuple of int
         Shape of the array that the mask is for.
-    rate, keep_prob : float
-        Probability that an element is dropped, or kept, in [0, 1]; exactly one of the two.
+    rate : float
+        Probability that an element is dropped, in [0, 1]. Give `rate` or `keep_prob`, not both.
+    keep_prob : float
+        Probability that an element is kept, ``1 - rate``.
     rng : optional
         As of `fastdrop.dropout`. The position is taken now: the mask stays the same, however
         often and wherever it is drawn.
