@@ -31,7 +31,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--exhaustive",
         action="store_true",
-        help="run what takes minutes or gigabytes, too: see docs/guide/robustness.md",
+        help="run what takes minutes or gigabytes, too: see docs/reference/promises.md",
     )
 
 
