@@ -1,8 +1,8 @@
 """How training scales over machines: a model, its constants, and what it says up to 1024 ranks.
 
 ``python -m bench.mpi_scaling`` reads ``docs/guide/scaling.json``, which ``python -m
-bench.bench_mpi --json docs/guide/scaling.json`` has measured, writes the tables into
-``docs/guide/scaling.md`` and draws ``docs/guide/scaling.svg``.
+bench.bench_mpi --json docs/guide/scaling.json`` has measured, writes the tables, and the sentences
+with figures, into ``docs/guide/scaling.md`` and draws ``docs/guide/scaling.svg``.
 """
 
 import itertools
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy
 
-from .bench_mpi import BATCH, NETWORKS, RATES
+from .bench_mpi import BARS, BATCH, NETWORKS, RATES, judged
 
-__all__ = ["Link", "Model", "main", "tables"]
+__all__ = ["Link", "Model", "main", "sentences", "tables"]
 
 GUIDE = Path(__file__).resolve().parents[1] / "docs" / "guide"
 # Numbers of a rank's header and outcome of a step, in bytes.
@@ -26,6 +26,7 @@ SMALL = 1 << 16
 PROCESSORS = 2
 RANKS = [2**power for power in range(1, 11)]
 ROWS = 128
+AHEAD = (8, 64, 1024)
 
 
 class Link:
@@ -98,10 +99,16 @@ class Model:
     def seconds(self, rows, ranks, link, sharing=1):
         """A step with `rows` rows on each rank; `sharing` ranks have one processor."""
         taken = sharing * (self.fixed + self.per_row * rows)
-        if ranks == 1:
-            return taken
+        return taken if ranks == 1 else taken + self.messages(ranks, link)
+
+    def messages(self, ranks, link):
+        """Seconds of a step that ranks spend on messages."""
         sums = sum(link.sum(size, ranks) for size in [*self.large, self.together])
-        return taken + sums + link.gather(HEADER, ranks) + link.gather(OUTCOME, ranks)
+        return sums + link.gather(HEADER, ranks) + link.gather(OUTCOME, ranks)
+
+    def share(self, ranks, link):
+        """Share of a step with ROWS rows on each rank that is spent computing."""
+        return self.seconds(ROWS, 1, link) / self.seconds(ROWS, ranks, link)
 
 
 def models(found):
@@ -122,13 +129,14 @@ def tables(found):
         "|---|---|---|---|---|",
     ]
     checked = [
-        "| network | rate | ranks | measured, ms | model, ms | model / measured | MB sent |",
-        "|---|---|---|---|---|---|---|",
+        "| network | rate | ranks | measured, ms | one rank, ms | times the rows | model, ms | "
+        "model / measured | MB sent |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     ahead = [
-        "| network | rate | " + " | ".join(f"{name}, {n}" for name in LINKS for n in (8, 64, 1024))
+        "| network | rate | " + " | ".join(f"{name}, {n}" for name in LINKS for n in AHEAD)
         + " |",
-        "|---|---|" + "---|" * 3 * len(LINKS),
+        "|---|---|" + "---|" * len(AHEAD) * len(LINKS),
     ]  # fmt: skip
     for (name, rate), model in made.items():
         row = f"| {name} | {rate:g} | "
@@ -137,17 +145,14 @@ def tables(found):
         )
         for ranks in (int(count) for count in found):
             step = found[str(ranks)]["steps"][f"{name} at {rate:g}"]
-            sharing = max(ranks / PROCESSORS, 1)
-            says = model.seconds(BATCH / ranks, ranks, link, sharing)
+            says = model.seconds(BATCH / ranks, ranks, link, max(ranks / PROCESSORS, 1))
             checked.append(
-                f"{row}{ranks} | {1e3 * step['together']:.2f} | {1e3 * says:.2f} | "
+                f"{row}{ranks} | {1e3 * step['together']:.2f} | {1e3 * step['alone']:.2f} | "
+                f"{step['alone'] / step['together']:.2f} | {1e3 * says:.2f} | "
                 f"{says / step['together']:.2f} | {step['bytes'] / 1e6:.3f} |"
             )
-        one = model.seconds(ROWS, 1, link)
         shares = [
-            f"{one / model.seconds(ROWS, ranks, network):.0%}"
-            for network in LINKS.values()
-            for ranks in (8, 64, 1024)
+            f"{model.share(ranks, network):.0%}" for network in LINKS.values() for ranks in AHEAD
         ]
         ahead.append(row + " | ".join(shares) + " |")
     messages = (
@@ -158,6 +163,61 @@ def tables(found):
         "constants": "\n".join([messages, "", *constants]),
         "checked": "\n".join(checked),
         "ahead": "\n".join(ahead),
+    }
+
+
+def _percent(values):
+    """The least and the largest of some shares."""
+    least, largest = f"{100 * min(values):.0f}", f"{100 * max(values):.0f} %"
+    return largest if f"{least} %" == largest else f"{least} to {largest}"
+
+
+def sentences(found):
+    """What the page says of the tables, by name, as Markdown; all figures are those measured."""
+    made, link = models(found)
+    name = next(iter(NETWORKS))
+    large = [one for one in NETWORKS if max(NETWORKS[one]) >= 1024]
+
+    def against_none(rate, of):
+        return _percent([of(made[one, rate]) / of(made[one, 0.0]) for one in NETWORKS])
+
+    falls = [
+        f"* rate {rate:g}: time per row {against_none(rate, lambda one: one.per_row)}, fixed time "
+        f"{against_none(rate, lambda one: one.fixed)}, bytes "
+        f"{against_none(rate, lambda one: one.bytes)}"
+        for rate in RATES[1:]
+    ]
+
+    def says(names, ranks):
+        shares = []
+        for one, rate in itertools.product(names, RATES):
+            model, sharing = made[one, rate], max(ranks / PROCESSORS, 1)
+            taken = found[str(ranks)]["steps"][f"{one} at {rate:g}"]["together"]
+            shares.append(model.seconds(BATCH / ranks, ranks, link, sharing) / taken)
+        return _percent(shares)
+
+    off = [
+        f"* {ranks} ranks: {says(large, ranks)} for the networks of 1024 and 2048 units,\n  "
+        f"{says(set(NETWORKS) - set(large), ranks)} for the small one"
+        for ranks in (2, 4)
+    ]
+    model, step = made[name, 0.5], found["2"]["steps"][f"{name} at 0.5"]
+    goal, faster = BARS[2][2], judged(found)[2]
+    taken, fixed, messages = (
+        f"{1e3 * seconds:.1f} ms"
+        for seconds in (step["together"], model.fixed, model.messages(2, link))
+    )
+    bar = [
+        f"At a global batch of {BATCH} and rate 0.5, two ranks train {faster:.2f} times as many",
+        f"rows of {name} per second as one; the goal of {goal} is",
+        f"{'met' if faster >= goal else 'missed'}. Of their {taken}, {fixed} do not depend on the",
+        "rows: every rank gathers the active weights and makes the whole update.",
+        f"For messages the model has {messages}.",
+    ]
+    return {
+        "falls": "\n".join(["Measured, of that at rate 0, over the networks:", "", *falls]),
+        "off": "\n".join(["Model / measured:", "", *off]),
+        "bar": "\n".join(bar),
     }
 
 
@@ -175,8 +235,7 @@ def draw(found, path):
     for (network, messages), style in zip(LINKS.items(), ("--", "-"), strict=True):
         for number, rate in enumerate(RATES):
             model = made[name, rate]
-            one = model.seconds(ROWS, 1, link)
-            more = [one / model.seconds(ROWS, ranks, messages) for ranks in RANKS]
+            more = [model.share(ranks, messages) for ranks in RANKS]
             look = {"linestyle": style, "color": f"C{number}"}
             axes[0].plot(RANKS, more, label=f"rate {rate:g}, {network}", **look)
             whole = made[name, 0.0].seconds(8192, 1, link)
@@ -194,7 +253,7 @@ def draw(found, path):
 
 
 def filled(text, parts):
-    """A page with its tables between their marks."""
+    """A page with its tables and sentences between their marks."""
     for name, table in parts.items():
         begin, end = f"<!-- {name}: bench.mpi_scaling -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
@@ -206,10 +265,10 @@ def filled(text, parts):
 
 
 def main():
-    """Write the tables and the picture."""
+    """Write the tables, the sentences and the picture."""
     found = json.loads((GUIDE / "scaling.json").read_text())
     page = GUIDE / "scaling.md"
-    page.write_text(filled(page.read_text(), tables(found)))
+    page.write_text(filled(page.read_text(), tables(found) | sentences(found)))
     draw(found, GUIDE / "scaling.svg")
 
 

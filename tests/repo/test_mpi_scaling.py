@@ -14,8 +14,33 @@ def measured():
 
 
 def test_the_page_holds_what_the_measurements_say():
-    text = PAGE.read_text()
-    assert mpi_scaling.filled(text, mpi_scaling.tables(measured())) == text
+    text, found = PAGE.read_text(), measured()
+    parts = mpi_scaling.tables(found) | mpi_scaling.sentences(found)
+    assert mpi_scaling.filled(text, parts) == text
+
+
+def test_what_the_page_says_in_words_follows_from_the_measurements():
+    """Its sentences without figures."""
+    made, link = mpi_scaling.models(measured())
+    text = " ".join(PAGE.read_text().split())
+    assert f"every rank tells {mpi_scaling.HEADER + mpi_scaling.OUTCOME} bytes a step" in text
+    assert "lowers the time per row and the bytes of every network, and the fixed time of" in text
+    assert "The bytes fall as the product of the kept shares of two layers, computing" in text
+    for name in mpi_scaling.NETWORKS:
+        none = made[name, 0.0]
+        for rate in mpi_scaling.RATES[1:]:
+            one = made[name, rate]
+            assert one.per_row < none.per_row
+            assert one.fixed < none.fixed or max(mpi_scaling.NETWORKS[name]) < 1024
+            computing = one.seconds(128, 1, link) / none.seconds(128, 1, link)
+            assert one.bytes / none.bytes < computing < 1
+    assert "the share falls slowly for large networks, and fast where a step is short" in text
+    large, *_, small = mpi_scaling.NETWORKS
+    for network in mpi_scaling.LINKS.values():
+        fall = [made[name, 0.0].share(8, network) - made[name, 0.0].share(1024, network)
+                for name in (large, small)]  # fmt: skip
+        assert 0 < fall[0] < 0.06
+        assert fall[0] < fall[1]
 
 
 def test_a_page_without_marks_is_refused():
