@@ -5,7 +5,7 @@ dropped weights are not sent. Interrupt it, and start it again with another numb
 on where it was. One process needs no mpiexec.
 
     python -m pip install 'fastdrop-numpy[mpi]' mpich
-    mpiexec -n 2 python examples/mpi_train.py
+    FASTDROP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 mpiexec -n 2 python examples/mpi_train.py
 """
 
 import os
@@ -17,13 +17,14 @@ import numpy
 from fastdrop import mpi, nn, optim
 
 STEPS, BATCH, FEATURES, CLASSES = 300, 256, 64, 10
+TRAINING, NEW = 1, 2  # seeds
 CHECKPOINT = os.path.join(tempfile.gettempdir(), "fastdrop_mpi_train.npz")
 
 
-def rows_of(step, rank, size):
+def rows_of(seed, step, rank, size):
     """This rank's rows of a batch: noisy copies of ten patterns."""
     patterns = numpy.random.default_rng(0).standard_normal((CLASSES, FEATURES))
-    generator = numpy.random.default_rng([1, step])
+    generator = numpy.random.default_rng([seed, step])
     labels = generator.integers(0, CLASSES, BATCH)
     x = patterns[labels] + 2 * generator.standard_normal((BATCH, FEATURES))
     mine = slice(BATCH * rank // size, BATCH * (rank + 1) // size)
@@ -48,7 +49,8 @@ def main(steps):
         pass
     try:
         while opt.steps < steps:
-            value = parallel.step(*rows_of(opt.steps, parallel.rank, parallel.size), loss)
+            mine = rows_of(TRAINING, opt.steps, parallel.rank, parallel.size)
+            value = parallel.step(*mine, loss)
             if first and opt.steps % 100 == 0:
                 print(f"step {opt.steps}: loss {value:.3f} on {parallel.size} ranks")
     except KeyboardInterrupt:  # on all ranks, after the same step
@@ -57,7 +59,7 @@ def main(steps):
             print(f"stopped after step {opt.steps}; the same command goes on")
         return
     if first:
-        x, labels = rows_of(STEPS, 0, 1)
+        x, labels = rows_of(NEW, 0, rank=0, size=1)
         right = (net.forward(x).argmax(axis=1) == labels).mean()
         print(f"{right:.1%} of {BATCH} new rows are right; {parallel.bytes_sent / 1e6:.1f} MB sent")
         if os.path.exists(CHECKPOINT):

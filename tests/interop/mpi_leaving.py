@@ -11,7 +11,7 @@ import time
 import numpy
 from mpi4py import MPI
 
-from fastdrop import mpi, nn, optim
+from fastdrop import MLPClassifier, mpi, nn, optim
 
 LEAVER, STEP = 1, 3
 
@@ -47,7 +47,29 @@ def leave(scenario, where):
         time.sleep(2.0)
 
 
+def fit(scenario):
+    """An estimator, interrupted in its third batch on one rank."""
+    backward, calls = nn.Sequential.backward, []
+
+    def leaving(self, *args, **kwargs):
+        calls.append(self)
+        if len(calls) == STEP and MPI.COMM_WORLD.rank == LEAVER:
+            leave(scenario, "fit")
+        return backward(self, *args, **kwargs)
+
+    nn.Sequential.backward = leaving
+    x = numpy.random.default_rng(MPI.COMM_WORLD.rank).standard_normal((20, 4))
+    model = MLPClassifier((8,), dropout=0.5, batch_size=12, max_iter=9, random_state=0)
+    mpi.fit(model, x, x[:, 0] > 0, timeout=8.0)
+    weights = {array.tobytes() for array in MPI.COMM_WORLD.allgather(model.coefs_[0])}
+    same = "equal" if len(weights) == 1 else "different"
+    print(f"fitted in {len(calls)} steps, {model.n_iter_} epochs: {same}", flush=True)
+
+
 def main(scenario):
+    if "in fit" in scenario:
+        fit(scenario)
+        return
     timeout = 8.0 if "slow" in scenario else 1.5
     if MPI.COMM_WORLD.rank == LEAVER:
         leave(scenario.removeprefix("alone, "), "preparation")

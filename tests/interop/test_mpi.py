@@ -156,6 +156,13 @@ def test_an_interrupt_stops_all_ranks_after_the_same_step():
     assert "different" not in printed
 
 
+def test_an_interrupt_ends_a_fit_on_all_ranks_after_the_same_step():
+    code, printed, _ = leave("interrupted in fit")
+    assert code == 0, printed
+    assert len(re.findall("fitted in [34] steps, 0 epochs: equal", printed)) == 3, printed
+    assert printed.count("UserWarning: Training interrupted by user") == 1, printed
+
+
 @pytest.mark.parametrize("scenario", ["slow in between", "slow in preparation"])
 def test_a_slow_rank_is_waited_for(scenario):
     code, printed, _ = leave(scenario)
