@@ -24,12 +24,16 @@ from fastdrop.config import (
 )
 from fastdrop.dropouts import (
     apply_noise,
+    concrete_dropout,
+    concrete_dropout_backward,
     dropout1d,
     dropout2d,
     dropout3d,
     gaussian_dropout,
     gaussian_noise,
     noise_backward,
+    standout,
+    standout_backward,
     uniform_dropout,
 )
 from fastdrop.functional import apply_mask, dropout, dropout_backward
@@ -45,6 +49,8 @@ __all__ = [
     "__version__",
     "apply_mask",
     "apply_noise",
+    "concrete_dropout",
+    "concrete_dropout_backward",
     "dropout",
     "dropout1d",
     "dropout2d",
@@ -64,6 +70,8 @@ __all__ = [
     "schedules",
     "set_num_threads",
     "show_config",
+    "standout",
+    "standout_backward",
     "stop_threads",
     "uniform_dropout",
 ]

@@ -8,6 +8,12 @@ function of their own beside them. The names are those of `fastdrop`; layers are
 """
 
 from fastdrop.dropouts.channels import dropout1d, dropout2d, dropout3d
+from fastdrop.dropouts.learned import (
+    concrete_dropout,
+    concrete_dropout_backward,
+    standout,
+    standout_backward,
+)
 from fastdrop.dropouts.noise import (
     apply_noise,
     gaussian_dropout,
@@ -18,11 +24,15 @@ from fastdrop.dropouts.noise import (
 
 __all__ = [
     "apply_noise",
+    "concrete_dropout",
+    "concrete_dropout_backward",
     "dropout1d",
     "dropout2d",
     "dropout3d",
     "gaussian_dropout",
     "gaussian_noise",
     "noise_backward",
+    "standout",
+    "standout_backward",
     "uniform_dropout",
 ]

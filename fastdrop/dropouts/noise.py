@@ -293,13 +293,7 @@ def _noisy(x, kind, scale, additive, rng, noise, given, shared_axes, training, o
     original = x
     x = float_array(x, "x")
     if noise is not None:
-        for name, value in (*given.items(), ("rng", rng)):
-            if value is not None:
-                raise TypeError(
-                    f"give a noise or {name}, not both: nothing is drawn where noise is"
-                )
-        if not training:
-            raise TypeError("noise must be None with training=False: nothing is changed then")
+        check_given_noise(noise, given | {"rng": rng}, training)
         return OutputAndMask((_applied(x, noise, out, "x"), noise))
     plan = mask_plan(x.shape, shared_axes, 1)
     if not training:
@@ -311,6 +305,21 @@ def _noisy(x, kind, scale, additive, rng, noise, given, shared_axes, training, o
         return OutputAndMask((_applied(x, noise, y, "x"), noise))
 
     return draw_with(as_stream(rng), drawn)
+
+
+def check_given_noise(noise, others, training):
+    """Check that nothing says how to draw another noise than the one that is given.
+
+    Raises
+    ------
+    TypeError
+        If one of `others`, arguments by name, is not None, or outside of training.
+    """
+    for name, value in others.items():
+        if value is not None:
+            raise TypeError(f"give a noise or {name}, not both: nothing is drawn where noise is")
+    if not training:
+        raise TypeError("noise must be None with training=False: nothing is changed then")
 
 
 def _copied(x, out, name):

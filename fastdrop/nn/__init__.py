@@ -15,6 +15,7 @@ from fastdrop.nn.dense import Dense
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.layer import Layer
+from fastdrop.nn.learned import ConcreteDropout, StandoutDropout
 from fastdrop.nn.losses import (
     Loss,
     MeanSquaredError,
@@ -31,6 +32,7 @@ from fastdrop.parameters import Parameter
 __all__ = [
     "GELU",
     "BatchNorm1d",
+    "ConcreteDropout",
     "Dense",
     "Dropout",
     "Dropout1d",
@@ -55,6 +57,7 @@ __all__ = [
     "SigmoidCrossEntropy",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "StandoutDropout",
     "Tanh",
     "UniformDropout",
 ]

@@ -17,7 +17,7 @@ class WeightedLayer(Layer):
     property made by `weight_of` for each of them.
     """
 
-    _made = None
+    _made = _assigned = None
 
     def _initial(self, generator):
         raise NotImplementedError(f"{self.name} defines no _initial")
@@ -42,9 +42,9 @@ class WeightedLayer(Layer):
         made = {}
         for name, initial in self._initial(generator).items():
             value = aligned_zeros(initial.shape, dtype)
-            value[...] = initial
+            value[...] = (self._assigned or {}).get(name, initial)
             made[name] = Parameter(name, value)
-        self._made = made
+        self._made, self._assigned = made, None
 
     def parameters(self):
         """Return the list of the layer's `Parameter` objects, the same ones every time."""
@@ -69,7 +69,12 @@ def weight_of(name, doc):
         return layer._parameter(name).value
 
     def write(layer, value):
-        mine = layer._parameter(name).value
+        if layer._made is None:  # a network may still come, and decide the dtype
+            mine = layer._initial(numpy.random.default_rng(0))[name]
+            kept = layer._assigned = dict(layer._assigned or {})
+            kept[name] = mine
+        else:
+            mine = layer._made[name].value
         value = as_array(value, f"{layer.name}.{name}")
         if value.dtype.kind not in "biuf":
             raise TypeError(f"{layer.name}.{name} must hold real numbers, got dtype {value.dtype}")

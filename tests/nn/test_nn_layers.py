@@ -36,6 +36,11 @@ LAYERS = {
     "Softmax": nn.Softmax,
     "LayerNorm": lambda: nn.LayerNorm(6),
     "BatchNorm1d": lambda: nn.BatchNorm1d(6),
+    "ConcreteDropout": lambda: nn.ConcreteDropout(0.3),
+    "StandoutDropout": nn.StandoutDropout,
+    "StandoutDropout, learned": lambda: nn.StandoutDropout(
+        0.5, 0.25, activation=nn.Tanh(), learned=True
+    ),
 }
 ROWS = 5
 

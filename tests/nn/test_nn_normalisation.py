@@ -176,6 +176,14 @@ def test_what_is_no_word(x, message):
         nn.Embedding(5, 2).forward(x)
 
 
+def test_what_is_assigned_before_a_network_stays():
+    layer = nn.LayerNorm(3)
+    layer.weight = [1.0, 2.0, 1 / 3]
+    nn.Sequential([layer], dtype=numpy.float64)
+    numpy.testing.assert_array_equal(layer.weight, [1.0, 2.0, 1 / 3])
+    assert layer.weight.dtype == numpy.float64
+
+
 def test_settings_are_checked():
     for make, message in (
         (lambda: nn.LayerNorm(0), "units must be at least 1"),
@@ -195,5 +203,6 @@ def test_settings_are_checked():
         layer.units = 4
     with pytest.raises(AttributeError, match="has no attribute 'eps'"):
         layer.eps = 1
+    layer.parameters()
     with pytest.raises(ValueError, match="its parameters are float32 and the network is float64"):
         nn.Sequential([layer], dtype=numpy.float64)
