@@ -2,15 +2,19 @@
 
 import argparse
 import sys
+import time
 import traceback
 
-from . import environment, report
+from . import environment, pages, report, roofline
 from .cases import families, select
 from .controls import Controls, available_cpus
 from .harness import Settings, run_case
+from .store import Store, has
 from .verify import WrongResult
 
 INTERRUPTED = 130
+# Words that stand in the place of a family: `python -m bench report`.
+COMMANDS = {"report": pages.main, "roofline": roofline.main}
 
 
 def main(arguments=None) -> int:
@@ -27,12 +31,17 @@ def main(arguments=None) -> int:
         0, also where bars are missed; 1 if a contender failed or computed something wrong, or
         with ``--check`` if a bar was missed; 130 if the user stopped the run.
     """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments and arguments[0] in COMMANDS:
+        return COMMANDS[arguments[0]](arguments[1:])
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        cases = select(families(), options.names)
+        cases = select(families(), options.names, options.all)
     except ValueError as error:
         parser.error(str(error))
+    if (options.append or options.resume) and not options.json:
+        parser.error("--append and --resume need --json FILE, the file to add to")
     settings = Settings.quick() if options.quick else Settings()
     if settings.largest is not None:
         cases = reduce(cases, settings.largest)
@@ -49,14 +58,22 @@ def main(arguments=None) -> int:
         print(f"warning: {warning}")
     print("time ratio: fastdrop's time divided by the contender's", flush=True)
 
+    store = None
+    if options.json:
+        run = environment.provenance(" ".join(["python -m bench", *arguments]))
+        try:
+            append = options.append or options.resume
+            store = Store(options.json, run, facts, settings, options.label, append)
+        except ValueError as error:
+            parser.error(str(error))
+    began = time.monotonic()
     results, failures = [], []
-    interrupted = _run(cases, options, settings, results, failures)
+    interrupted = _run(cases, options, settings, results, failures, store)
     print()
     if interrupted:
         print("interrupted; so far:")
     print(report.summary(results, failures))
-    if options.json:
-        report.write_json(options.json, facts, settings, results, failures)
+    print(f"{len(results)} results in {time.monotonic() - began:.0f} s")
     if interrupted:
         return INTERRUPTED
     missed = any(one.met is False for result in results for one in result.judged())
@@ -74,24 +91,38 @@ def reduce(cases, largest):
     return list(reduced.values())
 
 
-def _run(cases, options, settings, results, failures):
-    """Run the cases, fill both lists, and return whether the user stopped it."""
+def _run(cases, options, settings, results, failures, store):
+    """Run the cases, fill both lists and the store, and return whether the user stopped it."""
     try:
         with Controls(options.isa) as controls:
             for case in cases:
-                for threads in options.threads:
-                    if case.threads is not None and threads not in case.threads:
+                for threads in _threads_of(case, options):
+                    if options.resume and has(store.document, case.name, threads):
                         continue
                     result = _run_one(case, threads, settings, controls, failures)
                     if result is None:
+                        if store is not None:
+                            store.fail(failures[-1])
                         continue
                     results.append(result)
+                    if store is not None and not result.interrupted:
+                        store.add(result)
                     print(f"\n{report.table(result)}", flush=True)
                     if result.interrupted:
                         return True
     except KeyboardInterrupt:
         return True
     return False
+
+
+def _threads_of(case, options):
+    """Return the numbers of threads at which to run a case."""
+    usual = (1,) if options.quick else tuple(range(1, min(2, available_cpus()) + 1))
+    chosen = options.threads or case.usual_threads or usual
+    if case.threads is None:
+        return chosen
+    # A case that takes only some numbers is run with these, where the command line chose none.
+    return [count for count in options.threads or case.threads if count in case.threads]
 
 
 def _run_one(case, threads, settings, controls, failures):
@@ -111,21 +142,36 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Time fastdrop and its rivals in turn, in one process, and print the ratios. "
-        "Every result is verified before it is timed.",
+        "Every result is verified before it is timed. `python -m bench report` makes the tables "
+        "and pictures of the documentation from what lies in bench/results, `python -m bench "
+        "roofline` compares the kernels with the machine's limits.",
     )
     parser.add_argument(
-        "names", nargs="*", help="a family, or a part of a case's name; everything if not given"
+        "names",
+        nargs="*",
+        help="a family, or a part of a case's name (default: the usual cases)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds, and at most 2^20 elements"
+        "--all", action="store_true", help="also the cases that are run only when they are named"
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer rounds, one thread, at most 2^20 elements, nothing that takes long to compile",
+    )
+    parser.add_argument("--json", metavar="FILE", help="also write the results to FILE, one by one")
+    parser.add_argument(
+        "--append", action="store_true", help="keep what FILE has of other cases, of this machine"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="the same, and leave out the cases that FILE has"
+    )
+    parser.add_argument("--label", help="in FILE, how tables call this kind of machine")
     parser.add_argument(
         "--threads",
         type=_threads,
-        default=tuple(range(1, min(2, available_cpus()) + 1)),
         metavar="N[,N]",
-        help="numbers of threads, one after the other (default: 1,2)",
+        help="numbers of threads, one after the other (default: those of the case, mostly 1,2)",
     )
     parser.add_argument("--isa", metavar="NAME", help="instruction set to force upon fastdrop")
     parser.add_argument("--list", action="store_true", help="only list the cases and their bars")

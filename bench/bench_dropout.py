@@ -1,25 +1,28 @@
 """Dropout forward and backward, shared masks, exact counts, small calls, two threads."""
 
 import functools
-import math
 
 import numpy
 
 import fastdrop
 
-from . import environment, rivals, verify
-from .cases import RATES, SEED, Bar, Case, Contender, Skipped, needs
+from . import environment, verify
+from .cases import RATES, SEED, Bar, Case, Contender, Skipped
 from .controls import available_cpus
+from .rivals import jax, keras, numba, thinc, torch
+from .rivals import numpy as plain
 
-__all__ = ["CASES"]
+__all__ = ["CASES", "normal", "own_forward"]
 
 SIZES = tuple(1 << k for k in range(10, 27, 2))
 # Only the bound takes part at the other sizes: some rivals need seconds there.
 SIZES_OF_RIVALS = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
 LARGEST = SIZES[-1]
+USUAL_RATES = (0.5, 0.2)
+ONE = {"usual_threads": (1,)}
 
 
-def _normal(shape, dtype=numpy.float32):
+def normal(shape, dtype=numpy.float32):
     """Return normal numbers, none of them zero."""
     x = numpy.random.default_rng(SEED).standard_normal(shape, dtype=numpy.float32)
     x[x == 0] = 1
@@ -38,7 +41,7 @@ def _images(n):
     return (n // (channels * side * side), channels, side, side)
 
 
-def _own_forward(x, rate, out, *, name="fastdrop", threads=None, **options):
+def own_forward(x, rate, out, *, name="fastdrop", threads=None, isa=None, **options):
     """Return fastdrop's contender for dropout of x, into out or if that is None a new array."""
     stream = fastdrop.MaskStream(SEED)
     return Contender(
@@ -49,6 +52,7 @@ def _own_forward(x, rate, out, *, name="fastdrop", threads=None, **options):
         ),
         calls="fastdrop.dropout",
         threads=threads,
+        isa=isa,
     )
 
 
@@ -56,15 +60,32 @@ def _own_forward(x, rate, out, *, name="fastdrop", threads=None, **options):
 
 
 def _forward_out(n, *, rate, with_rivals, dtype=numpy.float32):
-    x = _normal(n, dtype)
+    x = normal(n, dtype)
     out = numpy.zeros_like(x)
-    made = [_own_forward(x, rate, out), rivals.copyto(x, out)]
-    return made + (rivals.every_rival(x, rate, out) if with_rivals else [])
+    made = [own_forward(x, rate, out), plain.copyto(x, out)]
+    return made + (_every_rival(x, rate, out) if with_rivals else [])
+
+
+def _every_rival(x, rate, out):
+    """Return all that draw a mask of their own for every element."""
+    return [
+        plain.expression(x, rate, out),
+        plain.raw_bytes(x, rate, out),
+        plain.raw_bytes_blocked(x, rate, out),
+        numba.loop(x, rate, out),
+        numba.hashed_loop(x, rate, out),
+        torch.functional_dropout(x, rate),
+        torch.native_dropout(x, rate),
+        torch.compiled_dropout(x, rate),
+        jax.dropout(x, rate),
+        keras.dropout(x, rate),
+        thinc.dropout(x, rate),
+    ]
 
 
 def _forward_new(n, *, rate):
-    x = _normal(n)
-    return [_own_forward(x, rate, None), rivals.copy(x), rivals.numpy_expression(x, rate)]
+    x = normal(n)
+    return [own_forward(x, rate, None), plain.copy(x), plain.expression(x, rate)]
 
 
 def _copyto_limit(size, rate):
@@ -84,7 +105,7 @@ def _forward_out_bars(size, rate, with_rivals=False):
         return []
     bars = [Bar("copyto", at_most=_copyto_limit(size, rate), threads=1)]
     if size == 1 << 24 and with_rivals:
-        torch = ("torch F.dropout", "torch native_dropout")
+        torch = ("torch F.dropout", "torch native_dropout", "torch F.dropout, compiled")
         bars += [
             Bar("NumPy expression", times_faster=10, threads=1),
             Bar("NumPy raw bytes", times_faster=4, threads=1),
@@ -102,6 +123,8 @@ def _forward_cases():
                 functools.partial(_forward_out, rate=rate, with_rivals=size in SIZES_OF_RIVALS),
                 calls="fastdrop.dropout",
                 bars=_forward_out_bars(size, rate, with_rivals=True),
+                extended=rate not in USUAL_RATES or size in (1 << 10, 1 << 12, 1 << 14),
+                **ONE,
             )
         for size in (1 << 20, 1 << 24, LARGEST):
             yield Case(
@@ -110,6 +133,8 @@ def _forward_cases():
                 functools.partial(_forward_new, rate=rate),
                 calls="fastdrop.dropout",
                 bars=[Bar("copy", at_most=1.1 if size == 1 << 24 else 1.15, threads=1)],
+                extended=rate not in USUAL_RATES,
+                **ONE,
             )
     for dtype in ("float64", "float16"):
         yield Case(
@@ -117,6 +142,7 @@ def _forward_cases():
             1 << 20,
             functools.partial(_forward_out, rate=0.5, with_rivals=False, dtype=dtype),
             calls="fastdrop.dropout",
+            **ONE,
         )
 
 
@@ -125,43 +151,27 @@ def _forward_cases():
 
 def _shared(n, *, rate, kind):
     if kind == "channel":
-        x, options = _normal(_images(n)), {"shared_axes": (2, 3)}
+        x, options = normal(_images(n)), {"shared_axes": (2, 3)}
         mask_shape = (*x.shape[:2], 1, 1)
     else:
-        x, options = _normal(_rows(n)), {"rows_per_mask": "batch" if kind == "unit" else 32}
+        x, options = normal(_rows(n)), {"rows_per_mask": "batch" if kind == "unit" else 32}
         mask_shape = (1, x.shape[1])
     out = numpy.zeros_like(x)
-    made = [_own_forward(x, rate, out, **options), rivals.copyto(x, out)]
+    made = [own_forward(x, rate, out, **options), plain.copyto(x, out)]
     if kind == "channel":
-        made.append(rivals.torch_feature_dropout(x, rate))
+        made.append(torch.feature_dropout(x, rate))
     if kind != "group":
-        made.append(rivals.numpy_expression(x, rate, out, mask_shape))
+        made.append(plain.expression(x, rate, out, mask_shape))
     return made
 
 
 def _exact_count(n, *, rate):
-    x = _normal(_rows(n))
+    x = normal(_rows(n))
     out = numpy.zeros_like(x)
-    keep = math.floor((1 - rate) * x.shape[1] + 0.5 + 1e-6)
-    generator = numpy.random.default_rng(SEED)
-    scale = numpy.float32(x.shape[1] / keep)
-
-    def partition():
-        order = generator.random(x.shape, dtype=numpy.float32).argpartition(keep - 1, axis=1)
-        kept = numpy.zeros(x.shape, bool)
-        numpy.put_along_axis(kept, order[:, :keep], True, axis=1)
-        numpy.multiply(x, kept, out=out)
-        return numpy.multiply(out, scale, out=out)
-
-    def check_partition(result):
-        verify.check_rival(result, x, keep / x.shape[1])
-        counts = numpy.count_nonzero(result, axis=1)
-        verify.require((counts == keep).all(), "a row does not keep the exact count")
-
     return [
-        _own_forward(x, rate, out, exact_count=True),
-        rivals.copyto(x, out),
-        Contender("NumPy argpartition", partition, check_partition, "numpy.ndarray.argpartition"),
+        own_forward(x, rate, out, exact_count=True),
+        plain.copyto(x, out),
+        plain.argpartition(x, rate, out),
     ]
 
 
@@ -175,6 +185,8 @@ def _shared_cases():
                     functools.partial(_shared, rate=rate, kind=kind),
                     calls="fastdrop.dropout",
                     bars=_forward_out_bars(size, rate),
+                    extended=(rate, size) != (0.5, 1 << 20),
+                    **ONE,
                 )
         for size in (1 << 16, 1 << 20):
             yield Case(
@@ -182,6 +194,8 @@ def _shared_cases():
                 size,
                 functools.partial(_exact_count, rate=rate),
                 calls="fastdrop.dropout",
+                extended=(rate, size) != (0.5, 1 << 20),
+                **ONE,
             )
 
 
@@ -189,7 +203,7 @@ def _shared_cases():
 
 
 def _given_mask(n, *, rate, backward):
-    x = _normal(n)
+    x = normal(n)
     out = numpy.zeros_like(x)
     stream = fastdrop.MaskStream(SEED)
     mask = stream.draw(x.shape, rate=rate)
@@ -205,39 +219,17 @@ def _given_mask(n, *, rate, backward):
         # A product of a negative number and 0 is -0.0, which adding 0 turns into +0.0.
         verify.check_masked(result + numpy.float32(0), x, mask.bits, x.shape, scale)
 
-    def by_bytes():
-        numpy.multiply(x, kept, out=out)
-        return numpy.multiply(out, scale, out=out)
-
     if backward:
         run, calls = (lambda: fastdrop.dropout_backward(x, mask, out=out)), "dropout_backward"
     else:
         run, calls = (lambda: fastdrop.apply_mask(x, mask, out=out)), "apply_mask"
     return [
         Contender("fastdrop", run, check_own, f"fastdrop.{calls}"),
-        rivals.copyto(x, out),
-        Contender("NumPy byte mask", by_bytes, check, "numpy.multiply"),
-        Contender(
-            "NumPy float mask",
-            lambda: numpy.multiply(x, factors, out=out),
-            check,
-            "numpy.multiply",
-        ),
-        _torch_backward(x, kept, scale, check),
+        plain.copyto(x, out),
+        plain.byte_mask(x, kept, scale, out, check),
+        plain.float_mask(x, factors, out, check),
+        torch.dropout_backward(x, kept, scale, check),
     ]
-
-
-@needs("torch", "torch native_dropout_backward")
-def _torch_backward(x, kept, scale, check):
-    import torch
-
-    grad, mask, factor = torch.from_numpy(x), torch.from_numpy(kept), float(scale)
-    return Contender(
-        "torch native_dropout_backward",
-        run=lambda: torch.ops.aten.native_dropout_backward(grad, mask, factor),
-        check=lambda result: check(result.numpy()),
-        calls="torch.ops.aten.native_dropout_backward",
-    )
 
 
 def _given_mask_cases():
@@ -255,6 +247,8 @@ def _given_mask_cases():
                 functools.partial(_given_mask, rate=rate, backward=True),
                 calls="fastdrop.dropout_backward",
                 bars=bars,
+                extended=size < 1 << 16,
+                **ONE,
             )
     for size in SIZES_OF_RIVALS:
         yield Case(
@@ -262,6 +256,8 @@ def _given_mask_cases():
             size,
             functools.partial(_given_mask, rate=0.5, backward=False),
             calls="fastdrop.apply_mask",
+            extended=size != 1 << 20,
+            **ONE,
         )
 
 
@@ -269,9 +265,9 @@ def _given_mask_cases():
 
 
 def _small_call(n, *, with_stream):
-    x = _normal(n)
+    x = normal(n)
     if with_stream:
-        own = _own_forward(x, 0.5, None)
+        own = own_forward(x, 0.5, None)
     else:
         own = Contender(
             "fastdrop",
@@ -279,18 +275,18 @@ def _small_call(n, *, with_stream):
             check=lambda result: verify.check_forward(result, x, None, seed=None, rate=0.5),
             calls="fastdrop.dropout",
         )
-    return [own, rivals.numpy_expression(x, 0.5), rivals.torch_functional(x, 0.5)]
+    return [own, plain.expression(x, 0.5), torch.functional_dropout(x, 0.5)]
 
 
 def _two_threads(n, *, rate):
-    x = _normal(n)
+    x = normal(n)
     out = numpy.zeros_like(x)
     two, one = "fastdrop, 2 threads", "fastdrop, 1 thread"
     if available_cpus() < 2:
         first = Skipped(two, "this process may use one processor only")
     else:
-        first = _own_forward(x, rate, out, name=two, threads=2)
-    return [first, _own_forward(x, rate, out, name=one, threads=1), rivals.copyto(x, out)]
+        first = own_forward(x, rate, out, name=two, threads=2)
+    return [first, own_forward(x, rate, out, name=one, threads=1), plain.copyto(x, out)]
 
 
 def _call_cases():
@@ -301,6 +297,7 @@ def _call_cases():
             functools.partial(_small_call, with_stream=with_stream),
             calls="fastdrop.dropout",
             bars=[Bar(at_most=3e-6), Bar("NumPy expression", at_most=0.35)],
+            **ONE,
         )
     for rate in RATES:
         yield Case(
@@ -310,6 +307,7 @@ def _call_cases():
             calls="fastdrop.dropout",
             bars=[Bar("fastdrop, 1 thread", times_faster=1.6, contender="fastdrop, 2 threads")],
             threads=(2,),
+            extended=rate not in USUAL_RATES,
         )
 
 

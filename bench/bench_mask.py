@@ -2,12 +2,11 @@
 
 import functools
 
-import numpy
-
 import fastdrop
 
-from . import rivals, verify
+from . import verify
 from .cases import RATES, SEED, Bar, Case, Contender
+from .rivals import numpy as plain
 
 __all__ = ["CASES"]
 
@@ -16,8 +15,6 @@ SIZES = (1 << 10, 1 << 16, 1 << 20, 1 << 24)
 
 def _bits(n, *, rate):
     keep_prob = 1.0 - rate
-    generator, source = numpy.random.default_rng(SEED), numpy.random.SFC64(SEED)
-    dropped = round(rate * rivals.ROUNDED_TO)
 
     def own(name, isa):
         stream = fastdrop.MaskStream(SEED)
@@ -34,28 +31,11 @@ def _bits(n, *, rate):
             isa=isa,
         )
 
-    def check_bytes(probability):
-        def check(kept):
-            verify.require(kept.shape == (n,) and kept.dtype == bool, "this is not a byte mask")
-            verify.check_share(int(numpy.count_nonzero(kept)), n, probability)
-
-        return check
-
     return [
         own("fastdrop", None),
         own("fastdrop, AVX2 forced", "avx2"),
-        Contender(
-            "NumPy random < q",
-            lambda: generator.random(n, dtype=numpy.float32) < keep_prob,
-            check_bytes(keep_prob),
-            calls="numpy.random.Generator.random",
-        ),
-        Contender(
-            "NumPy raw bytes",
-            lambda: source.random_raw(-(-n // 8)).view(numpy.uint8)[:n] >= dropped,
-            check_bytes(1 - dropped / rivals.ROUNDED_TO),
-            calls="numpy.random.SFC64.random_raw",
-        ),
+        plain.random_below(n, rate),
+        plain.random_bytes(n, rate),
     ]
 
 
@@ -79,6 +59,8 @@ def _cases():
                 functools.partial(_bits, rate=rate),
                 calls="fastdrop.MaskStream.draw",
                 bars=bars if size == 1 << 24 else (),
+                usual_threads=(1,),
+                extended=rate == 0.1 or size == 1 << 16,
             )
 
 

@@ -1,4 +1,4 @@
-"""Whole training steps: forward, loss, backward and update, against torch and against rate 0.
+"""Whole training steps: forward, loss, backward and update, against everybody who trains.
 
 A size is (examples in the batch, units of the input, of the hidden layers, of the output). Hidden
 layers have a ReLU, and dropout where a rate is named; the input has none.
@@ -6,13 +6,12 @@ layers have a ReLU, and dropout where a rate is named; the input has none.
 
 import functools
 import itertools
-import tracemalloc
 
 import fastdrop
 
-from . import step_rivals as rivals
-from . import verify
 from .cases import SEED, Bar, Case, Contender
+from .rivals import jax, keras, numpy_products, sklearn, thinc, torch
+from .work.step import LEARNING_RATE, MOMENTUM, Work
 
 __all__ = ["CASES"]
 
@@ -20,10 +19,16 @@ LARGE = (128, 784, 1024, 1024, 10)
 WIDE = (128, 784, 2048, 2048, 10)
 SMALL = (64, 64, 256, 256, 10)
 KINDS = {"batchwise": "batch", "groups-of-32": 32, "per-sample": 1}
-STEP_RATES = (0.0, 0.2, 0.5, 0.8)
-IMPLEMENTATIONS = ("foreach", "fused")
+STEP_RATES = (0.0, 0.2, 0.5, 0.8, 0.9)
+IMPLEMENTATIONS = ("foreach", "fused", "compiled")
 TORCH = tuple(f"torch, {kind}" for kind in IMPLEMENTATIONS)
 TORCH_PLAIN = tuple(f"torch without dropout, {kind}" for kind in IMPLEMENTATIONS)
+OWN = {
+    "batchwise": "fastdrop",
+    "groups-of-32": "fastdrop, 32 rows",
+    "per-sample": "fastdrop, per-sample",
+}
+PLAIN = "fastdrop, no dropout"
 CALLS = "fastdrop.nn.Sequential.backward"
 
 
@@ -36,9 +41,9 @@ def _network(units, rate, rows_per_mask, optimiser):
         if rate is not None:
             layers.append(nn.Dropout(rate, rows_per_mask=rows_per_mask))
     net = nn.Sequential([*layers, nn.Dense(*units[-2:])], rng=SEED)
-    options = {"momentum": rivals.MOMENTUM} if optimiser == "SGD" else {}
+    options = {"momentum": MOMENTUM} if optimiser == "SGD" else {}
     make = getattr(fastdrop.optim, optimiser)
-    return net, make(net, learning_rate=rivals.LEARNING_RATE, **options)
+    return net, make(net, learning_rate=LEARNING_RATE, **options)
 
 
 def _own(work, rate, rows_per_mask, optimiser="SGD", name="fastdrop"):
@@ -60,65 +65,94 @@ def _own(work, rate, rows_per_mask, optimiser="SGD", name="fastdrop"):
     return Contender(name, run, check, calls=CALLS)
 
 
-# --- Against torch -----------------------------------------------------------------------------
+# --- Against everybody -------------------------------------------------------------------------
 
 
-def _against_torch(size, *, kind, rate, optimiser):
-    work = rivals.Work(size)
-    own = _own(work, rate or None, KINDS.get(kind, 1), optimiser)
-    rates = [0.0] if rate == 0 else [rate, 0.0]
-    torch = [
-        rivals.torch_step(work, optimiser, one, implementation)
-        for one in rates
-        for implementation in IMPLEMENTATIONS
+def _torch(work, optimiser, rate):
+    """Return torch's contenders: eager with either optimiser, and compiled."""
+    return [
+        *(torch.training_step(work, optimiser, rate, kind) for kind in IMPLEMENTATIONS[:2]),
+        torch.training_step(work, optimiser, rate, compiled=True),
     ]
-    return [own, *torch]
+
+
+def _against_torch(size, *, optimiser):
+    work = Work(size)
+    own = [_own(work, 0.5, KINDS[kind], optimiser, name) for kind, name in OWN.items()]
+    return [
+        *own,
+        _own(work, None, 1, optimiser, PLAIN),
+        *_torch(work, optimiser, 0.5),
+        *_torch(work, optimiser, 0.0),
+    ]
+
+
+def _against_all(size, *, optimiser):
+    work = Work(size)
+    others = [
+        jax.training_step(work, optimiser, 0.5),
+        jax.training_step(work, optimiser, 0.0),
+        keras.training_step(work, optimiser, 0.5),
+        sklearn.training_step(work, optimiser),
+    ]
+    if optimiser == "Adam":
+        others.append(thinc.training_step(work, 0.5))
+    else:
+        others.append(numpy_products.training_step(work, 0.5, gathered=False))
+        others.append(numpy_products.training_step(work, 0.5, gathered=True))
+    return [*_against_torch(size, optimiser=optimiser), *others]
+
+
+def _bars(limits):
+    """Return bars from (kind, threads, limit with dropout, limit without)."""
+    for kind, threads, dropped, plain in limits:
+        own = {"contender": OWN.get(kind, PLAIN), "threads": threads}
+        if dropped is not None:
+            yield Bar(TORCH, times_faster=dropped, **own)
+        if plain is not None:
+            yield Bar(TORCH_PLAIN, times_faster=plain, **own)
 
 
 def _torch_cases():
-    limits = [
-        # optimiser, kind, size, threads, bar with dropout, bar without any
-        ("SGD", "batchwise", LARGE, 2, 3.0, 2.0),
-        ("SGD", "groups-of-32", LARGE, 2, 2.3, 1.6),
-        ("SGD", "per-sample", LARGE, 2, 1.8, 1.15),
-        ("Adam", "batchwise", LARGE, None, 3.0, None),
-        ("Adam", "per-sample", LARGE, None, 1.8, None),
-        ("SGD", "batchwise", WIDE, 1, 3.3, None),
-        ("SGD", "per-sample", WIDE, 1, 1.7, None),
-        ("SGD", "batchwise", SMALL, None, 3.0, None),
-        ("SGD", "per-sample", SMALL, None, 2.0, None),
+    large = [
+        ("batchwise", 2, 3.2, 2.0),
+        ("groups-of-32", 2, 2.3, 1.5),
+        ("per-sample", 2, 2.0, 1.25),
+        ("none", None, None, 0.95),
     ]
-    for optimiser, kind, size, threads, dropped, plain in limits:
-        bars = [Bar(TORCH, times_faster=dropped, threads=threads)]
-        if plain is not None:
-            bars.append(Bar(TORCH_PLAIN, times_faster=plain, threads=threads))
+    adam = [("batchwise", None, 3.0, None), ("per-sample", None, 1.8, None)]
+    wide = [("batchwise", 1, 3.3, None), ("per-sample", 1, 1.7, None)]
+    small = [("batchwise", None, 3.0, None), ("per-sample", None, 2.0, None)]
+    for optimiser, size, limits, build, usual in (
+        ("SGD", LARGE, large, _against_all, None),
+        ("Adam", LARGE, adam, _against_all, (2,)),
+        ("SGD", WIDE, wide, _against_torch, (1,)),
+        ("SGD", SMALL, small, _against_torch, (1,)),
+    ):
         yield Case(
-            f"{optimiser}/{kind}/0.5",
+            f"{optimiser}/0.5",
             size,
-            functools.partial(_against_torch, kind=kind, rate=0.5, optimiser=optimiser),
+            functools.partial(build, optimiser=optimiser),
             calls=CALLS,
-            bars=bars,
-        )
-    for size in (LARGE, SMALL):
-        yield Case(
-            "SGD/none/0",
-            size,
-            functools.partial(_against_torch, kind="none", rate=0, optimiser="SGD"),
-            calls=CALLS,
-            bars=[Bar(TORCH_PLAIN, at_most=1.05)],
+            bars=list(_bars(limits)),
+            usual_threads=usual,
         )
 
 
-# --- Against its own step at other rates -------------------------------------------------------
+# --- Rate by rate ------------------------------------------------------------------------------
 
 
-def _rates(size, *, kind):
-    work = rivals.Work(size)
-    return [_own(work, rate, KINDS[kind], name=f"fastdrop, rate {rate:g}") for rate in STEP_RATES]
+def _by_rate(size, *, kind):
+    work = Work(size)
+    own = [_own(work, rate, KINDS[kind], name=f"fastdrop, rate {rate:g}") for rate in STEP_RATES]
+    eager = [
+        torch.training_step(work, "SGD", rate, name=f"torch, rate {rate:g}") for rate in STEP_RATES
+    ]
+    return [*own, *eager, sklearn.training_step(work, "SGD")]
 
 
 def _rate_cases():
-    for kind in ("batchwise", "per-sample"):
+    for kind in KINDS:
         bars = [
             # A higher rate is never slower.
             Bar(f"fastdrop, rate {lower:g}", at_most=1, contender=f"fastdrop, rate {higher:g}")
@@ -129,56 +163,11 @@ def _rate_cases():
         yield Case(
             f"rates/{kind}",
             LARGE,
-            functools.partial(_rates, kind=kind),
+            functools.partial(_by_rate, kind=kind),
             calls=CALLS,
             bars=bars,
+            usual_threads=(2,),
         )
 
 
-# --- Memory of a later step --------------------------------------------------------------------
-
-
-def _later_step(size, *, kind):
-    work = rivals.Work(size)
-    net, opt = _network(work.units, 0.5, KINDS[kind], "SGD")
-    loss = fastdrop.nn.SoftmaxCrossEntropy()
-
-    def step():
-        _, grad = loss(net.forward(work.x, training=True), work.labels)
-        return grad
-
-    for _ in range(3):
-        net.backward(step())
-        opt.step()
-
-    def run():
-        tracemalloc.start()
-        try:
-            net.backward(step())
-            opt.step()
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    def check(value):
-        # What is returned is seen: the output and the gradient of the loss.
-        least = 2 * work.batch * work.units[-1] * 4
-        verify.require(value >= least, f"{value} bytes are less than what is returned")
-
-    return [Contender("fastdrop", run, check, calls=CALLS)]
-
-
-def _memory_cases():
-    for kind in KINDS:
-        # Below one array of activations: no array of weights, none of activations either.
-        yield Case(
-            f"later-step-memory/{kind}",
-            LARGE,
-            functools.partial(_later_step, kind=kind),
-            calls=CALLS,
-            bars=[Bar(at_most=LARGE[0] * LARGE[2] * 4, isa=None)],
-            unit="bytes",
-        )
-
-
-CASES = [*_torch_cases(), *_rate_cases(), *_memory_cases()]
+CASES = [*_torch_cases(), *_rate_cases()]

@@ -274,11 +274,13 @@ def _dropout_case(size, dtype, p, times):
         lambda size: _passes(size, dtype, p),
         "fastdrop.torch.dropout",
         [Bar(TORCH, times_faster=times)],
+        usual_threads=(1,),
+        extended=size <= 1024,
     )
 
 
-def _model_case(work, size, build, calls, bars):
-    return Case(work, size, build, calls, bars, reducible=False)
+def _model_case(work, size, build, calls, bars, extended=False):
+    return Case(work, size, build, calls, bars, reducible=False, extended=extended)
 
 
 def _cases():
@@ -312,6 +314,7 @@ def _cases():
             lambda size: _steps(size, _layer),
             patched,
             [Bar(TORCH, times_faster=1.25)],
+            extended=True,
         ),
         _model_case(
             "encoder-layer-compiled",
@@ -319,6 +322,7 @@ def _cases():
             lambda size: _steps(size, _layer, compiled=True),
             patched,
             [Bar(TORCH, times_faster=1)],
+            extended=True,
         ),
         _model_case(
             "perceptron/batch",

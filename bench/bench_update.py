@@ -6,32 +6,23 @@ masks: they update everything, which is what a framework without masks does.
 """
 
 import functools
-import math
 
 import numpy
 
 import fastdrop
 from fastdrop import optim
-from fastdrop.aligned import aligned_empty, aligned_zeros
 from fastdrop.parameters import Parameter
 
 from . import verify
-from .cases import SEED, Bar, Case, Contender, needs
+from .cases import SEED, Bar, Case, Contender
+from .rivals import numpy as plain
+from .rivals import torch
+from .work.update import BETA1, BETA2, EPSILON, MOMENTUM, OPTIMISERS, RATE, arrays, step
 
 __all__ = ["CASES"]
 
 SIZE = (1024, 1024)
-RATE, MOMENTUM, BETA1, BETA2, EPSILON = 1e-4, 0.9, 0.9, 0.999, 1e-8
 NUMPY = "NumPy, in place"
-
-
-def _weights_and_gradient(size):
-    """Everybody's arrays begin at a line of the cache, as those of fastdrop's layers do."""
-    generator = numpy.random.default_rng(SEED)
-    arrays = [aligned_empty(size, numpy.float32) for _ in range(2)]
-    for array in arrays:
-        generator.standard_normal(size, dtype=numpy.float32, out=array)
-    return arrays
 
 
 # --- fastdrop ----------------------------------------------------------------------------------
@@ -39,7 +30,7 @@ def _weights_and_gradient(size):
 
 def _own(size, rule, rate):
     """Return fastdrop's contender: one step of the optimiser."""
-    w, gradient = _weights_and_gradient(size)
+    w, gradient = arrays(size)
     weight = Parameter("weight", w)
     active = [numpy.arange(n) for n in size]
     if rate:
@@ -66,8 +57,8 @@ def _own(size, rule, rate):
         run()
         moments = [array[index] for array in memory.values() if numpy.shape(array) == size]
         expected = before.copy()
-        step = _step(rule, gradient[index].astype(float), moments, opt.steps)
-        expected[index] -= step.astype(numpy.float32)
+        change = step(rule, gradient[index].astype(float), moments, opt.steps)
+        expected[index] -= change.astype(numpy.float32)
         close = numpy.allclose(w, expected, rtol=1e-5, atol=1e-6)
         verify.require(close, "the weights did not make the step")
         dropped = numpy.ones(size, bool)
@@ -78,106 +69,13 @@ def _own(size, rule, rate):
     return Contender("fastdrop", run, check, f"fastdrop.optim.{OPTIMISERS[rule]}.step")
 
 
-def _step(rule, gradient, moments, number):
-    """How far step `number` goes, in float64."""
-    if rule == "adam":
-        first = BETA1 * moments[0] + (1 - BETA1) * gradient
-        second = BETA2 * moments[1] + (1 - BETA2) * gradient**2
-        second = second / (1 - BETA2**number)
-        return RATE * first / (1 - BETA1**number) / (numpy.sqrt(second) + EPSILON)
-    return RATE * (MOMENTUM * moments[0] + gradient)
-
-
-# --- Rivals ------------------------------------------------------------------------------------
-
-
-def _numpy(size, rule):
-    """Every operation writes to an array that is there, one pass through memory each."""
-    w, g = _weights_and_gradient(size)
-    u, v, some = (aligned_zeros(size, numpy.float32) for _ in range(3))
-    steps = 0
-
-    def sgd():
-        numpy.multiply(u, MOMENTUM, out=u)
-        numpy.add(u, g, out=u)
-        numpy.multiply(u, RATE, out=some)
-
-    def adam():
-        numpy.multiply(u, BETA1, out=u)
-        numpy.multiply(g, 1 - BETA1, out=some)
-        numpy.add(u, some, out=u)
-        numpy.multiply(v, BETA2, out=v)
-        numpy.multiply(g, g, out=some)
-        numpy.multiply(some, 1 - BETA2, out=some)
-        numpy.add(v, some, out=v)
-        numpy.sqrt(v, out=some)
-        numpy.multiply(some, 1 / math.sqrt(1 - BETA2**steps), out=some)
-        numpy.add(some, EPSILON, out=some)
-        numpy.divide(u, some, out=some)
-        numpy.multiply(some, RATE / (1 - BETA1**steps), out=some)
-
-    update = adam if rule == "adam" else sgd
-
-    def run():
-        nonlocal steps
-        steps += 1
-        update()
-        return numpy.subtract(w, some, out=w)
-
-    def check(result):
-        verify.require(numpy.array_equal(result, w), "the result is not the weights")
-        before, moments, number = w.copy(), [u.astype(float), v.astype(float)], steps + 1
-        run()
-        expected = before - _step(rule, g.astype(float), moments, number)
-        close = numpy.allclose(w, expected, rtol=1e-5, atol=1e-6)
-        verify.require(close, "the weights did not make the step")
-
-    return Contender(NUMPY, run, check, "numpy.subtract", note="everything is updated; one thread")
-
-
-@needs("torch", "torch, fused")
-def _torch(size, rule):
-    import torch
-
-    w, g = (torch.from_numpy(array) for array in _weights_and_gradient(size))
-    w.requires_grad_(True)
-    w.grad = g
-    if rule == "adam":
-        opt = torch.optim.Adam([w], RATE, (BETA1, BETA2), EPSILON, fused=True)
-    else:
-        opt = torch.optim.SGD([w], RATE, momentum=MOMENTUM, fused=True)
-    steps = 0
-
-    def run():
-        nonlocal steps
-        steps += 1
-        opt.step()
-        return w.detach()
-
-    def check(result):
-        now = w.detach().numpy()
-        verify.require(numpy.array_equal(result.numpy(), now), "the result is not the weights")
-        before = now.copy()
-        state = opt.state[w]
-        names = ("exp_avg", "exp_avg_sq") if rule == "adam" else ("momentum_buffer",)
-        moments = [state[name].numpy().astype(float) for name in names]
-        run()
-        expected = before - _step(rule, g.numpy().astype(float), moments, steps)
-        close = numpy.allclose(now, expected, rtol=1e-5, atol=1e-6)
-        verify.require(close, "the weights did not make the step")
-
-    calls = f"torch.optim.{OPTIMISERS[rule]}.step"
-    return Contender("torch, fused", run, check, calls, note="everything is updated")
-
-
 # --- Cases -------------------------------------------------------------------------------------
 
-OPTIMISERS = {"sgd-momentum": "SGD", "adam": "Adam"}
 BARS = {"sgd-momentum": 4, "adam": 8}
 
 
 def _contenders(size, *, rule, rate):
-    return [_own(size, rule, rate), _numpy(size, rule), _torch(size, rule)]
+    return [_own(size, rule, rate), plain.update(size, rule), torch.update(size, rule)]
 
 
 CASES = [
@@ -187,6 +85,7 @@ CASES = [
         functools.partial(_contenders, rule=rule, rate=rate),
         calls=f"fastdrop.optim.{name}.step",
         bars=[Bar(NUMPY, times_faster=BARS[rule])] if rate == 0.5 else [],
+        usual_threads=(1,),
     )
     for rule, name in OPTIMISERS.items()
     for rate in (0.5, 0.8, 0.0)

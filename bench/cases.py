@@ -97,6 +97,10 @@ class Contender:
         Instruction set to force upon fastdrop, where it is not the run's.
     note : str
         What a reader of the numbers has to know about it.
+    bound : bool
+        Whether its threads can be limited only by binding the process to so many processors.
+    compiles : bool
+        Whether its first run takes many seconds to compile it; quick runs leave it out.
     """
 
     name: str
@@ -106,6 +110,8 @@ class Contender:
     threads: int | None = None
     isa: str | None = None
     note: str = ""
+    bound: bool = False
+    compiles: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,11 +140,15 @@ class Case:
     bars : sequence of Bar
     threads : tuple of int, optional
         The only numbers of threads at which the case is run.
+    usual_threads : tuple of int, optional
+        The numbers of threads of a run that chooses none; those of the command line if not given.
     unit : {"seconds", "bytes"}
         What is measured: the time `run` takes, or the number it returns.
     reducible : bool
         Whether a quick run may lower the size. A reduced case is named after its lower size and
         has no bars, since they are stated for the full one.
+    extended : bool
+        Whether it is left out of a run that names neither it nor ``--all``.
     family : str
         Name of the module without ``bench_``, filled in by `families`.
     """
@@ -149,8 +159,10 @@ class Case:
     calls: str
     bars: Sequence[Bar] = ()
     threads: tuple[int, ...] | None = None
+    usual_threads: tuple[int, ...] | None = None
     unit: str = "seconds"
     reducible: bool = True
+    extended: bool = False
     family: str = ""
 
     @property
@@ -212,26 +224,32 @@ def families() -> dict[str, list[Case]]:
     return found
 
 
-def select(found: dict[str, list[Case]], names: Sequence[str]) -> list[Case]:
+def select(
+    found: dict[str, list[Case]], names: Sequence[str], everything: bool = False
+) -> list[Case]:
     """Return the cases chosen by family name or by a part of their own name, all without names.
+
+    Extended cases are chosen by a part of their name, by that of a family which has no others, or
+    with `everything`.
 
     Raises
     ------
     ValueError
         If a name chooses nothing.
     """
-    everything = [case for cases in found.values() for case in cases]
+    cases = [case for several in found.values() for case in several]
     if not names:
-        return everything
+        return [case for case in cases if everything or not case.extended]
     chosen = set()
     for name in names:
         if name in found and not found[name]:
             raise ValueError(f"{name} has no cases here: a package that it needs is not installed")
-        hits = [case.name for case in found.get(name, [])]
-        hits = hits or [case.name for case in everything if name in case.name]
+        of_family = found.get(name, [])
+        some = [case for case in of_family if everything or not case.extended] or of_family
+        hits = [case.name for case in some or cases if some or name in case.name]
         if not hits:
             raise ValueError(
                 f"no family and no case is called {name!r}; the families are {', '.join(found)}"
             )
         chosen.update(hits)
-    return [case for case in everything if case.name in chosen]
+    return [case for case in cases if case.name in chosen]

@@ -1,5 +1,6 @@
 """Threads and instruction set of everybody who takes part, set to the same and put back after."""
 
+import contextlib
 import os
 import sys
 
@@ -17,7 +18,8 @@ class Controls:
     """Set the number of threads and the instruction set, of what is imported by then.
 
     Used as a context manager, it puts back what it found. What it knows: fastdrop, the BLAS
-    libraries (through threadpoolctl), torch and numba.
+    libraries (through threadpoolctl), torch and numba. Others, as JAX, have as many threads as
+    there are processors; they are bound to as few processors as they shall have threads.
 
     Parameters
     ----------
@@ -30,11 +32,13 @@ class Controls:
         self._found = {}
         self._set = {}
         self._blas = None
+        self._bound = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
+        self.bind(None)
         self.refresh()
         for name, value in self._found.items():
             self._actions()[name][1](value)
@@ -48,14 +52,23 @@ class Controls:
             if name not in self._found:
                 self._found[name] = get()
 
-    def apply(self, threads, isa=None):
+    def apply(self, threads, isa=None, bound=False):
         """Set the number of threads of all, and fastdrop's instruction set.
+
+        Parameters
+        ----------
+        threads : int
+        isa : str, optional
+        bound : bool
+            Whether to bind the process to so many processors.
 
         Raises
         ------
         ValueError
-            If the machine or the backend does not have the instruction set.
+            If the machine or the backend does not have the instruction set, or if the system does
+            not bind processes to processors.
         """
+        self.bind(threads if bound and threads < available_cpus() + self._taken else None)
         for name, (_, set_value) in self._actions().items():
             value = threads
             if name == "isa":
@@ -63,6 +76,32 @@ class Controls:
             if self._set.get(name) != value:
                 set_value(value)
                 self._set[name] = value
+
+    def bind(self, processors):
+        """Bind all threads of this process to so many processors; None gives all back.
+
+        Raises
+        ------
+        ValueError
+            If the system does not bind processes to processors.
+        """
+        if processors == (self._bound and len(self._bound[1])):
+            return
+        if self._bound is not None:
+            _set_affinity(self._bound[0])
+            self._bound = None
+        if processors is not None:
+            if not hasattr(os, "sched_setaffinity"):
+                raise ValueError("this system does not bind processes to processors")
+            usual = os.sched_getaffinity(0)
+            few = set(sorted(usual)[:processors])
+            _set_affinity(few)
+            self._bound = usual, few
+
+    @property
+    def _taken(self):
+        """How many processors this process may not use because it is bound."""
+        return 0 if self._bound is None else len(self._bound[0]) - len(self._bound[1])
 
     def _actions(self):
         """Return name: (get, set) of what is there to be controlled."""
@@ -91,6 +130,13 @@ class Controls:
     def _limit_blas(self, threads):
         for library in self._blas.lib_controllers:
             library.set_num_threads(threads)
+
+
+def _set_affinity(processors):
+    """Bind every thread of this process; those that begin later inherit it."""
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(ProcessLookupError):
+            os.sched_setaffinity(int(thread), processors)
 
 
 def _blas_controller():

@@ -1,17 +1,22 @@
 """What a measurement depends on: machine, instruction set, BLAS, versions, variables, load."""
 
+import datetime
+import functools
 import importlib.metadata
 import os
 import pathlib
 import platform
+import subprocess
 import sys
 
 from .controls import available_cpus
 
-__all__ = ["describe", "lines", "torch_generator", "warnings"]
+__all__ = ["describe", "lines", "provenance", "torch_generator", "warnings"]
 
+# Files whose changes may change what is measured.
+MEASURED = (":/src", ":/fastdrop", ":/bench/*.py", ":/bench/rivals", ":/bench/work", ":/setup.py")
 # Distributions whose version is told where they are installed.
-PACKAGES = ("numpy", "numba", "torch", "keras", "thinc", "scipy", "scikit-learn")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "torch", "jax", "keras", "thinc", "dask")
 
 
 def describe() -> dict:
@@ -31,6 +36,31 @@ def describe() -> dict:
             if name.startswith(("FASTDROP_", "OPENBLAS_", "OMP_", "MKL_", "GOMP_"))
         },
     }
+
+
+def provenance(command: str) -> dict:
+    """Return when, from which commit and by which command a run was made, ready for JSON.
+
+    Without a git checkout the commit is None. `changed` says whether tracked files of the package,
+    its sources or the benchmarks differed from the commit.
+    """
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED)
+    return {
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "commit": commit,
+        "changed": bool(changed),
+    }
+
+
+def _git(*arguments):
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def lines(facts: dict) -> list[str]:
@@ -68,17 +98,25 @@ def warnings(facts: dict) -> list[str]:
     return found
 
 
+@functools.cache
 def torch_generator() -> str:
-    """Say which generator torch's Bernoulli draws use on this CPU.
+    """Say how torch draws Bernoulli numbers here: one after the other, or with MKL's generator.
 
-    Its vectorised generator is MKL's, and used on Intel's processors only; anywhere else the
-    numbers are drawn one after the other, on one thread.
+    Some builds seed MKL's vectorised generator with a single number of torch's own on Intel's
+    processors. So torch is asked: after draws of different lengths its generator stands at
+    different places if every element took a number of it, and at the same place otherwise. The
+    wheels of torch 2.13 take one for each, on Intel's processors, too.
     """
     import torch
 
-    if torch.backends.mkl.is_available() and is_intel():
+    def next_number(length):
+        generator = torch.Generator().manual_seed(0)
+        torch.empty(length).bernoulli_(0.5, generator=generator)
+        return torch.randint(2**31, (1,), generator=generator).item()
+
+    if next_number(1000) == next_number(2000):
         return "MKL's vectorised generator"
-    return "its serial generator, as on all but Intel CPUs"
+    return "its serial generator, one number for each element, on one thread"
 
 
 def _fastdrop():

@@ -11,18 +11,17 @@ import itertools
 import math
 import time
 
-import numpy
-
 try:
     import resource
 except ImportError:  # Windows
     resource = None
 
-from .cases import Bar, Case, Contender, Skipped
+from .cases import Contender, Skipped
 from .controls import used_isa
+from .measured import Result
 from .verify import WrongResult
 
-__all__ = ["BarResult", "Quartiles", "Result", "Settings", "run_case"]
+__all__ = ["Settings", "run_case"]
 
 # A contender is called untimed for this long, and so often, before each timing, so that caches
 # hold its own data and its threads are awake, as in the loop that a user's calls stand in. Once is
@@ -45,7 +44,7 @@ class Settings:
     rounds_of_bytes : int
         Rounds of a case measured in bytes, which jitter less than times.
     seconds : float
-        Time per case, beyond which no further round is begun.
+        Time for each contender of a case, beyond whose sum no further round is begun.
     timing : float
         Seconds that one timing takes at least; calls are repeated to reach it.
     warm_up : int
@@ -55,16 +54,19 @@ class Settings:
         contender's pool spin for a while (OpenBLAS: 0.1 s) and would take a core from the next one.
     largest : int, optional
         Cases of more elements are reduced to this many.
+    compile : bool
+        Whether contenders take part whose first run compiles them for many seconds.
     """
 
     rounds: int = 25
-    fewest_rounds: int = 7
+    fewest_rounds: int = 6
     rounds_of_bytes: int = 3
-    seconds: float = 6.0
+    seconds: float = 0.5
     timing: float = 5e-4
     warm_up: int = 1
     pause: float = 0.12
     largest: int | None = None
+    compile: bool = True
 
     @classmethod
     def quick(cls) -> "Settings":
@@ -73,120 +75,11 @@ class Settings:
             rounds=7,
             fewest_rounds=3,
             rounds_of_bytes=1,
-            seconds=0.5,
+            seconds=0.1,
             timing=2e-4,
             largest=1 << 20,
+            compile=False,
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Quartiles:
-    """Median of some numbers, and their lower and upper quartile."""
-
-    lower: float
-    median: float
-    upper: float
-
-    @classmethod
-    def of(cls, values) -> "Quartiles":
-        """Return the quartiles of a sequence of numbers."""
-        return cls(*(float(value) for value in numpy.percentile(values, (25, 50, 75))))
-
-
-@dataclasses.dataclass(frozen=True)
-class BarResult:
-    """A bar, what was measured for it, and why it was not judged if it was not."""
-
-    bar: Bar
-    rival: str | None
-    measured: float | None
-    reason: str | None = None
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the bar is met; None if it was not judged."""
-        return None if self.reason else self.bar.met_by(self.measured)
-
-
-@dataclasses.dataclass
-class Result:
-    """What was measured for a case at one number of threads.
-
-    Parameters
-    ----------
-    case : Case
-    threads : int
-    samples : dict of str to list of float
-        One number per round for each contender: seconds per call, or bytes.
-    repetitions : dict of str to int
-        Calls per timing.
-    contenders : dict of str to Contender
-    isa : dict of str to str or None
-        The instruction set that fastdrop had for each contender.
-    skipped : list of Skipped
-    interrupted : bool
-        Whether it was cut short by the user.
-    preempted : int or None
-        How often the system took a processor away from this process meanwhile, where it tells.
-    """
-
-    case: Case
-    threads: int
-    samples: dict[str, list[float]]
-    repetitions: dict[str, int]
-    contenders: dict[str, Contender]
-    isa: dict[str, str | None]
-    skipped: list[Skipped]
-    interrupted: bool = False
-    preempted: int | None = None
-
-    @property
-    def rounds(self) -> int:
-        """The number of rounds measured."""
-        return len(next(iter(self.samples.values()), ()))
-
-    @property
-    def disturbed(self) -> bool:
-        """Whether others took a processor away in more than one of ten timings."""
-        timings = self.rounds * len(self.samples)
-        return self.preempted is not None and 10 * self.preempted > max(timings, 10)
-
-    @property
-    def own(self) -> str:
-        """The name of the first contender, with which the table compares the others."""
-        return next(iter(self.samples))
-
-    def spread(self, name) -> Quartiles:
-        """Return median and quartiles of a contender's times or bytes."""
-        return Quartiles.of(self.samples[name])
-
-    def ratio(self, name, rival) -> Quartiles:
-        """Return median and quartiles of the rounds' ratios of a contender to a rival."""
-        pairs = zip(self.samples[name], self.samples[rival], strict=True)
-        return Quartiles.of([ours / theirs if theirs else numpy.inf for ours, theirs in pairs])
-
-    def judged(self) -> list[BarResult]:
-        """Return the case's bars for this number of threads, with what was measured for them."""
-        return [self._judge(bar) for bar in self.case.bars if bar.threads in (None, self.threads)]
-
-    def _judge(self, bar):
-        if bar.contender not in self.samples:
-            return BarResult(bar, None, None, f"{bar.contender} was skipped")
-        isa = self.isa[bar.contender]
-        if bar.isa is not None and bar.isa != isa:
-            return BarResult(bar, None, None, f"stated for {bar.isa}, this is {isa or 'NumPy'}")
-        if bar.rival is None:
-            return BarResult(bar, None, self.spread(bar.contender).median)
-        rivals = [name for name in bar.rivals if name in self.samples]
-        if not rivals:
-            return BarResult(bar, None, None, f"{' and '.join(bar.rivals)} skipped")
-        rival = min(rivals, key=lambda name: self.spread(name).median)
-        ours, theirs = self.samples[bar.contender], self.samples[rival]
-        if bar.difference_at_most is not None:
-            differences = [a - b for a, b in zip(ours, theirs, strict=True)]
-            return BarResult(bar, rival, Quartiles.of(differences).median)
-        ratio = self.ratio(bar.contender, rival).median
-        return BarResult(bar, rival, 1 / ratio if bar.times_faster is not None else ratio)
 
 
 def run_case(case, threads, settings, controls):
@@ -213,6 +106,7 @@ def run_case(case, threads, settings, controls):
         If the user stops the run before the first round is complete; later, the result holds the
         rounds until then.
     """
+    controls.bind(None)
     made = list(case.build(case.size))
     controls.refresh()
     skipped = [one for one in made if isinstance(one, Skipped)]
@@ -220,12 +114,18 @@ def run_case(case, threads, settings, controls):
     _check_names(case, made)
     runnable, isa = [], {}
     for contender in contenders:
+        if contender.compiles and not settings.compile:
+            skipped.append(Skipped(contender.name, "quick runs do not wait for it to be compiled"))
+            continue
         try:
             _prepare(contender, threads, controls)
         except ValueError as error:
-            if contender.isa is None:
+            if contender.isa is None and not contender.bound:
                 raise
             skipped.append(Skipped(contender.name, str(error)))
+            continue
+        if contender.compiles and (reason := _compiled(contender)):
+            skipped.append(Skipped(contender.name, reason))
             continue
         runnable.append(contender)
         isa[contender.name] = used_isa() if contender.calls.startswith("fastdrop") else None
@@ -257,7 +157,10 @@ def run_case(case, threads, settings, controls):
 
 
 def _preemptions():
-    return resource and resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    """How often this thread lost its processor; of all threads, where the system tells no more."""
+    if resource is None:
+        return None
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nivcsw
 
 
 def _run_rounds(result, contenders, settings, controls, measure):
@@ -265,11 +168,12 @@ def _run_rounds(result, contenders, settings, controls, measure):
     gc.disable()
     try:
         began = None
+        seconds = settings.seconds * len(contenders)
         for number in range(-settings.warm_up, settings.rounds):
             if number == 0:
                 began = time.perf_counter()
             late = number >= settings.fewest_rounds
-            if late and time.perf_counter() - began > settings.seconds:
+            if late and time.perf_counter() - began > seconds:
                 break
             samples = {}
             for contender in _rotated(contenders, number):
@@ -300,7 +204,17 @@ def _rotated(contenders, number):
 
 
 def _prepare(contender, threads, controls):
-    controls.apply(contender.threads or threads, contender.isa)
+    controls.apply(contender.threads or threads, contender.isa, contender.bound)
+
+
+def _compiled(contender):
+    """Run a contender that compiles itself once; return why it cannot, as without a compiler."""
+    try:
+        contender.run()
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line]
+        return f"it is not compiled: {lines[0] if lines else type(error).__name__}"
+    return None
 
 
 def _check_names(case, made):

@@ -1,10 +1,8 @@
-"""The results as a table on the terminal, and as JSON."""
+"""The results as a table on the terminal."""
 
-import json
+__all__ = ["amount", "bar_text", "list_cases", "losses", "summary", "table"]
 
-__all__ = ["bar_text", "list_cases", "summary", "table", "write_json"]
-
-HEADINGS = ("contender", "median", "quartiles", "time ratio", "quartiles", "bar")
+HEADINGS = ("contender", "median", "quartiles", "time ratio", "95 % interval", "bar")
 
 
 def table(result) -> str:
@@ -24,14 +22,15 @@ def table(result) -> str:
         unit = result.case.unit
         row = [
             name,
-            _amount(spread.median, unit),
-            f"{_amount(spread.lower, unit)} .. {_amount(spread.upper, unit)}",
+            amount(spread.median, unit),
+            f"{amount(spread.lower, unit)} .. {amount(spread.upper, unit)}",
         ]
         if name == result.own or unit == "bytes":
             row += ["", ""]
         else:
-            ratio = result.ratio(result.own, name)
-            row += [f"{ratio.median:.3g}", f"{ratio.lower:.3g} .. {ratio.upper:.3g}"]
+            ratio = result.interval(result.own, name)
+            level = "" if ratio.level >= 0.95 else f" ({100 * ratio.level:.0f} %)"
+            row += [f"{ratio.median:.3g}", f"{ratio.lower:.3g} .. {ratio.upper:.3g}{level}"]
         bars = [_verdict(one, result) for one in judged if not one.reason and _line(one) == name]
         rows.append((*row, "; ".join(bars)))
     lines += [f"  {line}" for line in _aligned(rows)]
@@ -52,10 +51,15 @@ def table(result) -> str:
 
 
 def summary(results, failures) -> str:
-    """Return the bars missed, the cases that failed, and how many bars were met."""
+    """Return the losses, the bars missed, the cases that failed, and how many bars were met."""
     judged = [(result, one) for result in results for one in result.judged() if not one.reason]
     missed = [(result, one) for result, one in judged if not one.met]
     lines = [
+        f"slower: {result.case.name}, {result.threads} thread{'s' if result.threads > 1 else ''}: "
+        f"{ratio.median:.3g} times as long as {name} ({ratio.lower:.3g} .. {ratio.upper:.3g})"
+        for result, name, ratio in losses(results)
+    ]
+    lines += [
         f"missed: {result.case.name}, {result.threads} thread"
         f"{'s' if result.threads > 1 else ''}: {_verdict(one, result)}"
         for result, one in missed
@@ -63,6 +67,19 @@ def summary(results, failures) -> str:
     lines += [f"FAILED: {failure}" for failure in failures]
     lines.append(f"{len(judged) - len(missed)} of {len(judged)} bars met")
     return "\n".join(lines)
+
+
+def losses(results):
+    """Return (result, rival, ratio) wherever fastdrop surely takes longer than another's work."""
+    found = []
+    for result in results:
+        for name in result.samples:
+            if result.case.unit == "bytes" or name.startswith("fastdrop"):
+                continue
+            ratio = result.interval(result.own, name)
+            if ratio.lower > 1:
+                found.append((result, name, ratio))
+    return found
 
 
 def list_cases(cases) -> str:
@@ -80,65 +97,14 @@ def bar_text(bar, unit) -> str:
     if bar.times_faster is not None:
         text = f">= {bar.times_faster:g} times faster than {rival}"
     elif bar.difference_at_most is not None:
-        text = f"<= {rival} + {_amount(bar.difference_at_most, unit)}"
+        text = f"<= {rival} + {amount(bar.difference_at_most, unit)}"
     elif bar.rival is None:
-        text = f"<= {_amount(bar.at_most, unit)}"
+        text = f"<= {amount(bar.at_most, unit)}"
     else:
         text = f"<= {bar.at_most:g} x {rival}"
     if bar.threads is not None:
         text += f", at {bar.threads} thread{'s' if bar.threads > 1 else ''}"
     return text
-
-
-def write_json(path, facts, settings, results, failures):
-    """Write everything measured to a file."""
-    document = {
-        "environment": facts,
-        "settings": vars(settings),
-        "results": [_as_dict(result) for result in results],
-        "failures": list(failures),
-    }
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1)
-        file.write("\n")
-
-
-def _as_dict(result):
-    return {
-        "name": result.case.name,
-        "family": result.case.family,
-        "calls": result.case.calls,
-        "size": result.case.size,
-        "threads": result.threads,
-        "unit": result.case.unit,
-        "rounds": result.rounds,
-        "interrupted": result.interrupted,
-        "preempted": result.preempted,
-        "contenders": [
-            {
-                "name": name,
-                "calls": result.contenders[name].calls,
-                "note": result.contenders[name].note,
-                "isa": result.isa[name],
-                "repetitions": result.repetitions[name],
-                **vars(result.spread(name)),
-                "ratio": vars(result.ratio(result.own, name)),
-            }
-            for name in result.samples
-        ],
-        "bars": [
-            {
-                "contender": one.bar.contender,
-                "bar": bar_text(one.bar, result.case.unit),
-                "rival": one.rival,
-                "measured": one.measured,
-                "met": one.met,
-                "reason": one.reason,
-            }
-            for one in result.judged()
-        ],
-        "skipped": [vars(one) for one in result.skipped],
-    }
 
 
 def _line(judged):
@@ -150,11 +116,11 @@ def _verdict(judged, result):
     bar, unit = judged.bar, result.case.unit
     whose = "" if bar.contender in (result.own, _line(judged)) else f"{bar.contender} "
     value = judged.bar.rival is None or bar.difference_at_most is not None
-    measured = _amount(judged.measured, unit) if value else f"{judged.measured:.3g}"
+    measured = amount(judged.measured, unit) if value else f"{judged.measured:.3g}"
     return f"{whose}{bar_text(bar, unit)}: {measured}, {'met' if judged.met else 'MISSED'}"
 
 
-def _amount(value, unit):
+def amount(value, unit):
     """Return seconds or bytes with a fitting prefix and three significant digits."""
     if unit == "bytes":
         for factor, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):

@@ -1,4 +1,4 @@
-"""How near the machine's limits each kernel comes: ``python -m bench.roofline``.
+"""How near the machine's limits each kernel comes: ``python -m bench roofline``.
 
 A kernel can be no faster than its memory traffic at the speed of the memory, and than its
 multiply-adds at the speed of the multipliers. Both limits are measured here, in the same process
@@ -9,15 +9,15 @@ does not count.
 """
 
 import argparse
-import json
 import statistics
+import sys
 import time
 
 import numpy
 
 import fastdrop
 
-from . import environment
+from . import environment, store
 from .controls import Controls
 
 __all__ = ["main", "rows", "table"]
@@ -196,11 +196,12 @@ def table(found):
 
 
 def main(arguments=None) -> int:
-    """Measure, print the table, and write the figures to a file if one is named."""
-    parser = argparse.ArgumentParser(prog="python -m bench.roofline", description=__doc__)
+    """Measure, print the table, and add the figures to a file if one is named."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(prog="python -m bench roofline", description=__doc__)
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of all (default: 1)")
     parser.add_argument("--seconds", type=float, default=5.0, help="for each group (default: 5)")
-    parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--json", metavar="FILE", help="add the figures to this file of results")
     options = parser.parse_args(arguments)
     if options.threads < 1:
         parser.error(f"argument --threads: must be 1 or more, got {options.threads}")
@@ -212,10 +213,7 @@ def main(arguments=None) -> int:
         found = rows(seconds=options.seconds)
     print(table(found))
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"environment": facts, "threads": options.threads, "rows": found}, file)
+        command = " ".join(["python -m bench roofline", *arguments])
+        run = environment.provenance(command) | {"threads": options.threads, "rows": found}
+        store.add_roofline(options.json, run, facts)
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,6 +1,7 @@
 """The benchmarks' harness, on contenders of known speed and a clock that they move themselves."""
 
 import gc
+import os
 
 import numpy
 import pytest
@@ -10,6 +11,7 @@ from bench import harness, report, verify
 from bench.cases import Bar, Contender, Skipped
 from bench.controls import Controls
 from bench.harness import Settings, run_case
+from bench.measured import Interval
 
 
 @pytest.fixture
@@ -31,8 +33,8 @@ def run(case, threads=1, **effort):
 def test_known_speeds_are_measured(clock):
     result = run(case_of(worker(clock, "fastdrop", 2e-5), worker(clock, "rival", 8e-5)))
     assert result.spread("fastdrop").median == pytest.approx(2e-5)
-    assert result.ratio("fastdrop", "rival").median == pytest.approx(0.25)
-    assert result.ratio("fastdrop", "fastdrop").median == pytest.approx(1)
+    assert result.interval("fastdrop", "rival").median == pytest.approx(0.25)
+    assert result.interval("fastdrop", "fastdrop").median == pytest.approx(1)
 
 
 def test_faster_work_is_measured_as_faster_on_the_real_clock():
@@ -41,7 +43,7 @@ def test_faster_work_is_measured_as_faster_on_the_real_clock():
         return Contender(name, lambda: array.sum() and "right", accept, calls="numpy.sum")
 
     result = run(case_of(work("fastdrop", 100), work("rival", 1_000_000)))
-    assert result.ratio("fastdrop", "rival").median < 1
+    assert result.interval("fastdrop", "rival").median < 1
 
 
 @pytest.mark.parametrize("seconds", [3e-8, 1e-6, 7e-4, 0.02])
@@ -99,6 +101,79 @@ def test_bytes_are_taken_as_returned():
     contender = Contender("fastdrop", lambda: next(sizes), lambda result: None, calls="fake.run")
     result = run(case_of(contender, unit="bytes"), rounds_of_bytes=3)
     assert result.samples["fastdrop"] == [100.0, 300.0, 200.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "interval"),
+    [
+        ([3], (3, 3, 3, 0)),
+        (range(5), (0, 2, 4, 0.9375)),
+        (range(6), (0, 2.5, 5, 0.96875)),
+        ([8, 1, 7, 2, 6, 3, 5, 4, 0], (1, 4, 7, 0.9609375)),
+        (range(25), (7, 12, 17, 0.9567)),
+    ],
+)
+def test_the_interval_of_a_median_is_that_of_the_sign_test(values, interval):
+    found = Interval.of(values)
+    assert (found.lower, found.median, found.upper) == interval[:3]
+    assert found.level == pytest.approx(interval[3], abs=1e-4)
+
+
+def test_intervals_cover_the_median_as_often_as_they_say():
+    generator = numpy.random.default_rng(0)
+    drawn = generator.exponential(size=(4000, 9))
+    found = [Interval.of(values) for values in drawn]
+    covered = numpy.mean([one.lower <= numpy.log(2) <= one.upper for one in found])
+    assert covered == pytest.approx(found[0].level, abs=0.01)
+
+
+def test_losses_are_told_as_plainly_as_wins(clock):
+    faster, slower = worker(clock, "faster", 1e-3), worker(clock, "slower", 4e-3)
+    result = run(case_of(worker(clock, "fastdrop", 2e-3), faster, slower))
+    text = report.summary([result], [])
+    assert "slower: task/1000, 1 thread: 2 times as long as faster (2 .. 2)" in text
+    assert "slower (" not in text
+
+
+# --- What cannot take part ---
+
+
+def test_quick_runs_leave_out_what_compiles_long(clock):
+    log = []
+    compiled = worker(clock, "compiled", 1e-3, log=log, compiles=True)
+    result = run(case_of(worker(clock, "fastdrop", 1e-3), compiled), compile=False)
+    assert [one.name for one in result.skipped] == ["compiled"]
+    assert log == []
+
+
+def test_what_cannot_be_compiled_here_is_skipped(clock):
+    def fails():
+        raise RuntimeError("\nno compiler found")
+
+    broken = Contender("compiled", fails, accept, calls="fake.run", compiles=True)
+    result = run(case_of(worker(clock, "fastdrop", 1e-3), broken))
+    assert [one.reason for one in result.skipped] == ["it is not compiled: no compiler found"]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind")
+def test_a_bound_contender_has_so_many_processors_and_gives_them_back():
+    usual = os.sched_getaffinity(0)
+    seen = {}
+
+    def look(name):
+        def run():
+            seen[name] = len(os.sched_getaffinity(0))
+            return "right"
+
+        return run
+
+    contenders = [
+        Contender("fastdrop", look("fastdrop"), accept, calls="fake.look"),
+        Contender("bound", look("bound"), accept, calls="fake.look", bound=True),
+    ]
+    run(case_of(*contenders), rounds=2, fewest_rounds=2)
+    assert seen == {"fastdrop": len(usual), "bound": 1}
+    assert os.sched_getaffinity(0) == usual
 
 
 # --- Verification, interruption ----------------------------------------------------------------

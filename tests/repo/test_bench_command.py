@@ -1,5 +1,6 @@
 """The benchmarks' command line: choice of cases, exit status, JSON, warnings."""
 
+import datetime
 import json
 
 import numpy
@@ -96,9 +97,99 @@ def test_the_command_prints_a_table_and_writes_json(fake_families, capsys, tmp_p
     document = json.loads(path.read_text())
     (result,) = document["results"]
     assert [contender["name"] for contender in result["contenders"]] == ["fastdrop", "rival"]
-    assert result["contenders"][1]["ratio"]["median"] == pytest.approx(0.5)
+    assert result["contenders"][1]["ratio"]["fastdrop"][1] == pytest.approx(0.5)
     assert result["bars"][0]["met"] is False
-    assert document["environment"]["packages"]["numpy"] == numpy.__version__
+    (made,) = document["runs"]
+    assert made["environment"]["packages"]["numpy"] == numpy.__version__
+    assert made["command"] == f"python -m bench good --quick --threads 1 --json {path}"
+    assert made["date"] == datetime.date.today().isoformat()
+
+
+def names_in(path):
+    return sorted(one["name"] for one in json.loads(path.read_text())["results"])
+
+
+def test_later_runs_add_to_a_file_and_take_the_place_of_earlier_results(fake_families, tmp_path):
+    path = tmp_path / "results.json"
+    fake_families["bad"] = [case_of(*fake_families["good"][0].build(0), family="other")]
+    arguments = ["--quick", "--threads", "1", "--json", str(path)]
+    command.main(["good", *arguments])
+    command.main(["bad", *arguments, "--append", "--label", "this machine"])
+    assert names_in(path) == ["good/task/1000", "other/task/1000"]
+    document = json.loads(path.read_text())
+    assert document["machine"]["label"] == "this machine"
+    assert [one["run"] for one in document["results"]] == [0, 1]
+    command.main(["good", "bad", *arguments, "--append"])
+    assert names_in(path) == ["good/task/1000", "other/task/1000"]
+    assert len(json.loads(path.read_text())["runs"]) == 1
+    command.main(["good", *arguments])
+    assert names_in(path) == ["good/task/1000"]
+
+
+def test_resume_measures_what_the_file_lacks(fake_families, tmp_path, capsys):
+    path = tmp_path / "results.json"
+    arguments = ["--quick", "--threads", "1", "--json", str(path)]
+    command.main(["good", *arguments])
+    capsys.readouterr()
+    fake_families["bad"] = [case_of(*fake_families["good"][0].build(0), family="other")]
+    command.main(["good", "bad", *arguments, "--resume"])
+    text = capsys.readouterr().out
+    assert "other/task/1000" in text
+    assert "good/task/1000" not in text
+    assert names_in(path) == ["good/task/1000", "other/task/1000"]
+
+
+def test_failures_are_kept_in_the_file(fake_families, tmp_path):
+    path = tmp_path / "results.json"
+    assert command.main(["bad", "--quick", "--threads", "1", "--json", str(path)]) == 1
+    (failure,) = json.loads(path.read_text())["runs"][0]["failures"]
+    assert "bad/task/1000: fastdrop is wrong" in failure
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "is no file of benchmark results in format 1"),
+        (
+            '{"format": 1, "machine": {"label": "x", "cpu": "abacus", "cpus": 3}, "results": []}',
+            "is of abacus with 3 usable processors, this is",
+        ),
+    ],
+)
+def test_only_results_of_this_machine_are_added_to(
+    fake_families, tmp_path, capsys, content, message
+):
+    path = tmp_path / "results.json"
+    path.write_text(content)
+    with pytest.raises(SystemExit):
+        command.main(["good", "--quick", "--json", str(path), "--append"])
+    assert message in capsys.readouterr().err
+    assert path.read_text() == content
+
+
+def test_adding_needs_a_file(fake_families, capsys):
+    with pytest.raises(SystemExit):
+        command.main(["good", "--append"])
+    assert "--append and --resume need --json FILE" in capsys.readouterr().err
+
+
+def test_extended_cases_run_when_they_are_named_or_all():
+    def make(work, extended=False, family="family"):
+        return Case(work, 1, lambda size: [], "fake.run", extended=extended, family=family)
+
+    only = [make("only", True, "other")]
+    found = {"family": [make("usual"), make("rare", True)], "other": only}
+
+    def names(*chosen, **options):
+        return [case.work for case in cases.select(found, chosen, **options)]
+
+    assert names() == ["usual"]
+    assert names("family") == ["usual"]
+    assert names("rare") == ["rare"]
+    assert names("other") == ["only"]
+    assert names(everything=True) == ["usual", "rare", "only"]
+    assert names("family", everything=True) == ["usual", "rare"]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +231,18 @@ def test_ctrl_c_prints_what_there_is(fake_families, clock, monkeypatch, capsys):
     assert "good/task/1000" in text
     assert "interrupted; so far:" in text
     assert "0 of 1 bars met" in text
+
+
+def test_ctrl_c_leaves_what_there_is_in_the_file(fake_families, tmp_path):
+    def stops():
+        raise KeyboardInterrupt
+
+    path = tmp_path / "results.json"
+    stopping = Contender("fastdrop", stops, accept, calls="fake.stops")
+    fake_families["stop"] = [case_of(stopping, family="stop")]
+    arguments = ["good", "stop", "--quick", "--threads", "1", "--json", str(path)]
+    assert command.main(arguments) == 130
+    assert names_in(path) == ["good/task/1000"]
 
 
 def test_variables_that_bind_openblas_are_warned_about(monkeypatch):

@@ -1,10 +1,10 @@
-"""``python -m bench.roofline``: kernels beside the limits of memory and multipliers."""
+"""``python -m bench roofline``: kernels beside the limits of memory and multipliers."""
 
 import json
 
 import pytest
 
-from bench import roofline
+from bench import environment, roofline
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,18 @@ def test_multiply_adds_are_those_of_kept_units(found):
 
 def test_the_table_and_the_file(capsys, monkeypatch, tmp_path, found):
     monkeypatch.setattr(roofline, "rows", lambda **options: found)
-    assert roofline.main(["--json", str(tmp_path / "roofline.json")]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert sum(line.startswith("| ") for line in lines) == len(found) + 1
-    assert json.loads((tmp_path / "roofline.json").read_text())["rows"] == found
+    path = tmp_path / "results.json"
+    facts = environment.describe()
+    machine = {"label": "this", "cpu": facts["cpu"], "cpus": facts["cpus"]}
+    path.write_text(json.dumps({"format": 1, "machine": machine, "runs": [], "results": []}))
+    for threads in ("2", "1", "1"):
+        assert roofline.main(["--threads", threads, "--json", str(path)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("| ") for line in lines) == len(found) + 1
+    made = json.loads(path.read_text())["roofline"]
+    assert [one["threads"] for one in made] == [1, 2]
+    kept = [row["attained"] for row in made[0]["rows"]]
+    assert kept == pytest.approx([row["attained"] for row in found], rel=1e-3)
 
 
 def test_bad_threads_are_named(capsys):

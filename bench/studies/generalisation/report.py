@@ -1,9 +1,9 @@
 """Markdown tables from the study's summary, and their places in a page."""
 
-import re
-
 import numpy
 
+from ... import marks
+from ...marks import markdown
 from .statistics import interval, paired_ratio, standard_error
 from .uncertainty import PUBLISHED
 
@@ -19,7 +19,6 @@ RATIOS = {
 }
 POINTS_APART = 0.3
 SOONER = 2.5
-_PLACE = re.compile(r"(<!-- study: (?P<name>[a-z-]+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
 
 
 def tables(summary):
@@ -38,40 +37,11 @@ def tables(summary):
 
 
 def fill(text, found):
-    """Replace what stands between the marks of each table in a Markdown page.
+    """Replace what stands between ``<!-- study: NAME -->`` and ``<!-- end of study -->``.
 
-    Parameters
-    ----------
-    text : str
-        With ``<!-- study: NAME -->`` and ``<!-- end of study -->`` around each table.
-    found : dict of str
-        Tables by name; places of others stay as they are.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If the page has no place for a table.
+    Parameters and errors are those of `marks.fill`.
     """
-    places = {match["name"] for match in _PLACE.finditer(text)}
-    missing = sorted(set(found) - places)
-    if missing:
-        raise ValueError(f"the page has no place for {', '.join(missing)}")
-
-    def replaced(match):
-        name = match["name"]
-        return match[0] if name not in found else f"{match[1]}\n{found[name]}\n\n{match[3]}"
-
-    return _PLACE.sub(replaced, text)
-
-
-def markdown(header, rows):
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return marks.fill(text, found, "study")
 
 
 def _expected(summary):

@@ -1,21 +1,19 @@
-"""A training step of torch's, and how to tell that a network of fastdrop's computes what it should.
+"""A batch for a training step, and how to tell that a network of fastdrop's is right.
 
 The networks are Dense - ReLU - dropout for each hidden layer, and a last Dense; the loss is the
 cross-entropy of the softmax.
 """
 
-import itertools
 import math
 
 import numpy
 
 import fastdrop
 
-from . import verify
-from .cases import SEED, Contender, needs
-from .environment import torch_generator
+from .. import verify
+from ..cases import SEED
 
-__all__ = ["LEARNING_RATE", "MOMENTUM", "Work", "torch_step"]
+__all__ = ["LEARNING_RATE", "MOMENTUM", "Work"]
 
 # So small that hundreds of steps on one batch do not learn it by heart: its gradients would become
 # subnormal numbers, for which Intel's cores take a hundred cycles each, and which training has not.
@@ -117,44 +115,3 @@ class Work:
         if layer.rows_per_mask not in (1, "batch"):
             kept = numpy.repeat(kept, layer.rows_per_mask, axis=0)[: shape[0]]
         return numpy.broadcast_to(kept, shape)
-
-
-def torch_step(work, optimiser, rate, implementation):
-    """Return torch's contender: eager, with its `foreach` or its `fused` optimiser."""
-    name = "torch" if rate else "torch without dropout"
-    return _torch_step(work, optimiser, rate, implementation, f"{name}, {implementation}")
-
-
-def _torch_step(work, optimiser, rate, implementation, name):
-    return needs("torch", name)(_made)(work, optimiser, rate, implementation, name)
-
-
-def _made(work, optimiser, rate, implementation, name):
-    import torch
-
-    layers = []
-    for units_in, units_out in itertools.pairwise(work.units[:-1]):
-        layers += [torch.nn.Linear(units_in, units_out), torch.nn.ReLU()]
-        if rate:
-            layers.append(torch.nn.Dropout(rate))
-    net = torch.nn.Sequential(*layers, torch.nn.Linear(*work.units[-2:]))
-    options = {"momentum": MOMENTUM} if optimiser == "SGD" else {}
-    make = getattr(torch.optim, optimiser)
-    opt = make(net.parameters(), lr=LEARNING_RATE, **options, **{implementation: True})
-    loss = torch.nn.CrossEntropyLoss()
-    x, labels = torch.from_numpy(work.x), torch.from_numpy(work.labels)
-
-    def run():
-        opt.zero_grad()
-        value = loss(net(x), labels)
-        value.backward()
-        opt.step()
-        return value.item()
-
-    return Contender(
-        name,
-        run,
-        work.check_value,
-        calls=f"torch.optim.{optimiser}.step",
-        note=f"draws with {torch_generator()}" if rate else "",
-    )
