@@ -94,6 +94,49 @@ def apply_mask(
     scale: float,
     out: _Values,
 ) -> None: ...
+def apply_affine(
+    x: _Values,
+    bits: _Bits,
+    mask_shape: _Shape,
+    rows_per_mask: int,
+    scale: float,
+    shift: float,
+    dropped: float,
+    out: _Values,
+) -> None: ...
+def residual_forward(
+    x: _Values,
+    bias: _Values | None,
+    residual: _Values,
+    bits: _Bits | None,
+    scale: float,
+    out: _Values,
+) -> None: ...
+def residual_backward(
+    grad: _Values,
+    bits: _Bits | None,
+    scale: float,
+    out: _Values,
+    sums: NDArray[numpy.float64],
+) -> None: ...
+def softmax_forward(
+    x: _Matrix,
+    attend: _Bits | None,
+    attend_starts: NDArray[numpy.int64] | None,
+    causal: int,
+    bits: _Bits | None,
+    scale: float,
+    probabilities: _Matrix,
+    out: _Matrix,
+) -> None: ...
+def softmax_backward(
+    grad: _Matrix,
+    probabilities: _Matrix,
+    bits: _Bits | None,
+    scale: float,
+    out: _Matrix,
+) -> None: ...
+def drop_blocks(seeds: _Bits, maps: int, extent: _Shape, block: _Shape, bits: _Bits) -> int: ...
 def dropout_at(
     x: int,
     dtype: int,

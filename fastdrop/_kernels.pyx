@@ -56,6 +56,43 @@ cdef extern from "kernels.h" nogil:
                        double scale)
     int64_t fd_rectify(fd_dtype dtype, void *x, int64_t n, const uint8_t *bits, double scale,
                        uint8_t *gate)
+    ctypedef struct fd_affine:
+        double scale
+        double shift
+        double dropped
+    void fd_apply_affine(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,
+                         const int64_t *x_strides, char *out, const int64_t *out_strides,
+                         const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
+                         const fd_affine *affine)
+    ctypedef struct fd_residual:
+        const void *x
+        const void *bias
+        const void *residual
+        void *out
+        int64_t rows
+        int64_t width
+        const uint8_t *bits
+        double scale
+    void fd_residual_forward(fd_dtype dtype, const fd_residual *call)
+    int fd_residual_backward(fd_dtype dtype, const fd_residual *call, double *sums)
+    ctypedef struct fd_softmax:
+        const void *x
+        int64_t rows
+        int64_t width
+        const uint8_t *attend
+        const int64_t *attend_starts
+        int64_t causal
+        const uint8_t *bits
+        double scale
+        void *probabilities
+        void *out
+    void fd_softmax_forward(fd_dtype dtype, const fd_softmax *call)
+    void fd_softmax_backward(fd_dtype dtype, const fd_softmax *call)
+    ctypedef struct fd_blocks:
+        int64_t maps
+        int64_t extent[3]
+        int64_t block[3]
+    int64_t fd_drop_blocks(const fd_blocks *shape, const uint8_t *seeds, uint8_t *bits)
     ctypedef struct fd_units:
         const uint8_t *bits
         int64_t bit
@@ -348,29 +385,57 @@ def dropout_fresh(uint32_t key0, uint32_t key1, uint64_t draw, cnp.ndarray x not
     return out, bits
 
 
-def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_shape,
-               int64_t rows_per_mask, double scale, cnp.ndarray out not None):
-    cdef int64_t shape[FD_MAX_DIMENSIONS]
-    cdef int64_t x_strides[FD_MAX_DIMENSIONS]
-    cdef int64_t out_strides[FD_MAX_DIMENSIONS]
-    cdef int64_t mask_strides[FD_MAX_DIMENSIONS]
-    cdef int dimensions = cnp.PyArray_NDIM(x)
-    cdef fd_dtype dtype = dropout_dtype_of(x)
+cdef struct layout_t:
+    int dimensions
+    int64_t shape[FD_MAX_DIMENSIONS]
+    int64_t x_strides[FD_MAX_DIMENSIONS]
+    int64_t out_strides[FD_MAX_DIMENSIONS]
+    int64_t mask_strides[FD_MAX_DIMENSIONS]
+
+
+cdef int read_layout(layout_t *layout, cnp.ndarray x, cnp.ndarray out, tuple mask_shape) except -1:
     cdef int64_t stride = 1, extent
     cdef int axis
-    for axis in range(dimensions - 1, -1, -1):
-        shape[axis] = cnp.PyArray_DIM(x, axis)
-        x_strides[axis] = cnp.PyArray_STRIDE(x, axis)
-        out_strides[axis] = cnp.PyArray_STRIDE(out, axis)
+    layout.dimensions = cnp.PyArray_NDIM(x)
+    for axis in range(layout.dimensions - 1, -1, -1):
+        layout.shape[axis] = cnp.PyArray_DIM(x, axis)
+        layout.x_strides[axis] = cnp.PyArray_STRIDE(x, axis)
+        layout.out_strides[axis] = cnp.PyArray_STRIDE(out, axis)
         extent = mask_shape[axis]
-        mask_strides[axis] = 0 if extent == 1 else stride
+        layout.mask_strides[axis] = 0 if extent == 1 else stride
         stride *= extent
+    return 0
+
+
+def apply_mask(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_shape,
+               int64_t rows_per_mask, double scale, cnp.ndarray out not None):
+    cdef layout_t layout
+    cdef fd_dtype dtype = dropout_dtype_of(x)
+    read_layout(&layout, x, out, mask_shape)
     cdef const char *source = <const char *>cnp.PyArray_DATA(x)
     cdef char *target = <char *>cnp.PyArray_DATA(out)
     cdef const uint8_t *data = <const uint8_t *>cnp.PyArray_DATA(bits)
     with nogil:
-        fd_apply_mask(dtype, dimensions, shape, source, x_strides, target, out_strides, data,
-                      mask_strides, rows_per_mask, scale)
+        fd_apply_mask(dtype, layout.dimensions, layout.shape, source, layout.x_strides, target,
+                      layout.out_strides, data, layout.mask_strides, rows_per_mask, scale)
+
+
+def apply_affine(cnp.ndarray x not None, cnp.ndarray bits not None, tuple mask_shape,
+                 int64_t rows_per_mask, double scale, double shift, double dropped,
+                 cnp.ndarray out not None):
+    cdef layout_t layout
+    cdef fd_affine affine
+    cdef fd_dtype dtype = dropout_dtype_of(x)
+    read_layout(&layout, x, out, mask_shape)
+    affine.scale = scale
+    affine.shift = shift
+    affine.dropped = dropped
+    cdef const char *source = <const char *>cnp.PyArray_DATA(x)
+    cdef char *target = <char *>cnp.PyArray_DATA(out)
+    cdef const uint8_t *data = <const uint8_t *>cnp.PyArray_DATA(bits)
+    with nogil:
+        fd_apply_affine(dtype, layout.dimensions, layout.shape, source, layout.x_strides, target,
+                        layout.out_strides, data, layout.mask_strides, rows_per_mask, &affine)
 
 
 def dropout_at(size_t x, int dtype, int64_t n, uint32_t key0, uint32_t key1, uint64_t draw,
@@ -411,6 +476,102 @@ cdef inline const void *data_of(cnp.ndarray array) noexcept:
     if array is None:
         return NULL
     return cnp.PyArray_DATA(array)
+
+
+cdef int64_t width_of(cnp.ndarray x) noexcept:
+    """Length of the last axis."""
+    return cnp.PyArray_DIM(x, cnp.PyArray_NDIM(x) - 1) if cnp.PyArray_NDIM(x) else 1
+
+
+cdef fd_residual residual_call(cnp.ndarray x, cnp.ndarray bits, double scale,
+                               cnp.ndarray out) noexcept:
+    cdef fd_residual call
+    call.x = cnp.PyArray_DATA(x)
+    call.bias = NULL
+    call.residual = NULL
+    call.out = cnp.PyArray_DATA(out)
+    call.width = width_of(x)
+    call.rows = cnp.PyArray_SIZE(x) // call.width if call.width else 0
+    call.bits = bits_of(bits)
+    call.scale = scale
+    return call
+
+
+def residual_forward(cnp.ndarray x not None, cnp.ndarray bias, cnp.ndarray residual not None,
+                     cnp.ndarray bits, double scale, cnp.ndarray out not None):
+    cdef fd_dtype dtype = dropout_dtype_of(x)
+    cdef fd_residual call = residual_call(x, bits, scale, out)
+    call.bias = data_of(bias)
+    call.residual = cnp.PyArray_DATA(residual)
+    with nogil:
+        fd_residual_forward(dtype, &call)
+
+
+def residual_backward(cnp.ndarray grad not None, cnp.ndarray bits, double scale,
+                      cnp.ndarray out not None, cnp.ndarray sums not None):
+    cdef fd_dtype dtype = dropout_dtype_of(grad)
+    cdef fd_residual call = residual_call(grad, bits, scale, out)
+    cdef double *totals = <double *>cnp.PyArray_DATA(sums)
+    cdef int failed
+    with nogil:
+        failed = fd_residual_backward(dtype, &call, totals)
+    if failed:
+        raise MemoryError("no memory for the sums of the gradient's columns")
+
+
+def softmax_forward(cnp.ndarray x not None, cnp.ndarray attend, cnp.ndarray attend_starts,
+                    int64_t causal, cnp.ndarray bits, double scale,
+                    cnp.ndarray probabilities not None, cnp.ndarray out not None):
+    cdef fd_softmax call
+    cdef fd_dtype dtype = dtype_of(x)
+    call.x = cnp.PyArray_DATA(x)
+    call.width = width_of(x)
+    call.rows = cnp.PyArray_SIZE(x) // call.width if call.width else 0
+    call.attend = bits_of(attend)
+    call.attend_starts = <const int64_t *>data_of(attend_starts)
+    call.causal = causal
+    call.bits = bits_of(bits)
+    call.scale = scale
+    call.probabilities = cnp.PyArray_DATA(probabilities)
+    call.out = cnp.PyArray_DATA(out)
+    with nogil:
+        fd_softmax_forward(dtype, &call)
+
+
+def softmax_backward(cnp.ndarray grad not None, cnp.ndarray probabilities not None,
+                     cnp.ndarray bits, double scale, cnp.ndarray out not None):
+    cdef fd_softmax call
+    cdef fd_dtype dtype = dtype_of(grad)
+    call.x = cnp.PyArray_DATA(grad)
+    call.width = width_of(grad)
+    call.rows = cnp.PyArray_SIZE(grad) // call.width if call.width else 0
+    call.attend = NULL
+    call.attend_starts = NULL
+    call.causal = 0
+    call.bits = bits_of(bits)
+    call.scale = scale
+    call.probabilities = cnp.PyArray_DATA(probabilities)
+    call.out = cnp.PyArray_DATA(out)
+    with nogil:
+        fd_softmax_backward(dtype, &call)
+
+
+def drop_blocks(cnp.ndarray seeds not None, int64_t maps, tuple extent, tuple block,
+                cnp.ndarray bits not None):
+    cdef fd_blocks shape
+    cdef const uint8_t *source = <const uint8_t *>cnp.PyArray_DATA(seeds)
+    cdef uint8_t *target = <uint8_t *>cnp.PyArray_DATA(bits)
+    cdef int64_t kept
+    cdef int axis
+    shape.maps = maps
+    for axis in range(3):
+        shape.extent[axis] = extent[axis]
+        shape.block[axis] = block[axis]
+    with nogil:
+        kept = fd_drop_blocks(&shape, source, target)
+    if kept < 0:
+        raise MemoryError("no memory for the rows of blocks")
+    return kept
 
 
 cdef inline fd_units units_of(cnp.ndarray bits, int64_t offset, int64_t length) noexcept:

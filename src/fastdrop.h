@@ -93,25 +93,7 @@ int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
                         const int64_t *shape, const int64_t *starts, const int64_t *stops,
                         uint8_t *bits);
 
-/* ------------------------------------------------------------------------------------------
- * Dropout (dropout/dropout.c), multi-threaded.
- */
-
-/* Draws the mask of n contiguous elements into `bits` and applies it in the same pass. */
-void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
-                        const void *x, void *out, int64_t n, double scale, uint8_t *bits);
-
-/* Applies a packed mask to an array of any layout. `mask_strides` counts elements of the mask (0
- * on a shared axis), the others bytes. Row i of axis 0 uses mask row i / rows_per_mask.
- * Elements must be aligned; out may be x with the same strides, else they do not overlap. */
-void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,
-                   const int64_t *x_strides, char *out, const int64_t *out_strides,
-                   const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
-                   double scale);
-
-/* The kernel `rectify` on n contiguous elements, float32 or float64. Returns how many pass. */
-int64_t fd_rectify(fd_dtype dtype, void *x, int64_t n, const uint8_t *bits, double scale,
-                   uint8_t *gate);
+#include "dropout/dropouts.h"
 
 /* ------------------------------------------------------------------------------------------
  * Matrix products (matmul/gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;

@@ -64,12 +64,32 @@ struct fd_kernels {
     void (*apply_run[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, double scale,
                                          fd_stores stores);
 
+    /* fd_apply_affine on a run; where `bits` is NULL, kept(i) is whether `bit` is not 0. The rest as above. */
+    void (*affine[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
+                                      const fd_affine *affine, fd_stores stores);
+
+    /* out[i] = residual[i] + (kept(i) ? (x[i] + bias[i]) * scale : +0.0) for i < n, each step rounded once, in
+     * float32 for the half types; bits NULL: all are kept, bias NULL: none. out may be x or residual. */
+    void (*residual[FD_DROPOUT_DTYPES])(const void *x, const void *bias, const void *residual, void *out,
+                                        int64_t n, const uint8_t *bits, int64_t bit, double scale,
+                                        fd_stores stores);
+    /* out[i] = kept(i) ? x[i] * scale : +0.0, and sums[i] += it, of float64 or else float32. */
+    void (*residual_sums[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, const uint8_t *bits,
+                                             int64_t bit, double scale, void *sums, fd_stores stores);
+
     /* The kernels from here on have no half precision: entry FD_FLOAT16 is NULL, FD_BFLOAT16 is missing. */
 
     /* In place, x[i] = passes(i) ? x[i] * scale : +0.0 for i < n, where bit i of `bits` is set (NULL:
      * of all) and x[i] is not <= 0; bit i of `gate` says which do. Writes (n + 7) / 8 bytes of
      * gate, the last one's unused bits zero. Nothing overlaps but gate and bits, which may be one. */
     void (*rectify[3])(void *x, int64_t n, const uint8_t *bits, double scale, uint8_t *gate);
+
+    /* One row of fd_softmax: `attended` columns of n from the first on, those of them that have a bit in
+     * `attend` from bit `attend_bit` on. */
+    void (*softmax[3])(const void *x, int64_t n, int64_t attended, const uint8_t *attend, int64_t attend_bit,
+                       const uint8_t *bits, int64_t bit, double scale, void *probabilities, void *out);
+    void (*softmax_gradient[3])(const void *grad, const void *probabilities, int64_t n, const uint8_t *bits,
+                                int64_t bit, double scale, void *out);
 
     /* Writes the elements of x (one row, `columns` long) whose bits, from bit `bit` on, are set,
      * side by side to `out`. May overwrite out[0 .. room). Fetches row `next`, to be gathered soon,

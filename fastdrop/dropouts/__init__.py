@@ -7,7 +7,11 @@ and draws none. Where the gradient is the output's under the mask, times ``mask.
 function of their own beside them. The names are those of `fastdrop`; layers are in `fastdrop.nn`.
 """
 
+from fastdrop.dropouts.alpha import alpha_dropout, feature_alpha_dropout
+from fastdrop.dropouts.attention import softmax_dropout, softmax_dropout_backward
+from fastdrop.dropouts.blocks import dropblock1d, dropblock2d, dropblock3d, dropblock_backward
 from fastdrop.dropouts.channels import dropout1d, dropout2d, dropout3d
+from fastdrop.dropouts.depth import stochastic_depth
 from fastdrop.dropouts.learned import (
     concrete_dropout,
     concrete_dropout_backward,
@@ -21,18 +25,30 @@ from fastdrop.dropouts.noise import (
     noise_backward,
     uniform_dropout,
 )
+from fastdrop.dropouts.residual import bias_dropout_residual, bias_dropout_residual_backward
 
 __all__ = [
+    "alpha_dropout",
     "apply_noise",
+    "bias_dropout_residual",
+    "bias_dropout_residual_backward",
     "concrete_dropout",
     "concrete_dropout_backward",
+    "dropblock1d",
+    "dropblock2d",
+    "dropblock3d",
+    "dropblock_backward",
     "dropout1d",
     "dropout2d",
     "dropout3d",
+    "feature_alpha_dropout",
     "gaussian_dropout",
     "gaussian_noise",
     "noise_backward",
+    "softmax_dropout",
+    "softmax_dropout_backward",
     "standout",
     "standout_backward",
+    "stochastic_depth",
     "uniform_dropout",
 ]

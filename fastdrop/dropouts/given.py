@@ -1,10 +1,12 @@
-"""A mask that is given in the place of one that is drawn: what kinds of dropout have in common."""
+"""What the kinds of dropout have in common: a mask that is given, results in any layout."""
 
-from fastdrop.functional import apply_mask
-from fastdrop.mask import Mask
+import numpy
+
+from fastdrop.functional import apply_mask, output_for
+from fastdrop.mask import Mask, mask_operand
 from fastdrop.pair import OutputAndMask
 
-__all__ = ["check_given", "with_mask"]
+__all__ = ["check_given", "flat_bits", "result_array", "with_mask", "written"]
 
 
 def check_given(mask, rate, keep_prob, rng):
@@ -28,3 +30,39 @@ def with_mask(x, mask, rate, keep_prob, rng, training, out):
     if not training:
         raise TypeError("mask must be None with training=False: nothing is dropped then")
     return OutputAndMask((apply_mask(x, mask, out=out), mask))
+
+
+def result_array(out, x):
+    """`out`, checked, or a new array like x."""
+    return numpy.empty_like(x) if out is None else output_for(out, x)
+
+
+def written(y, write, contiguous=False):
+    """Have ``write(array)`` write a result to y, by way of another array where it cannot; return y.
+
+    Parameters
+    ----------
+    y : numpy.ndarray
+    write : callable
+    contiguous : bool, optional
+        Whether the array has to be C-contiguous.
+    """
+    flags = y.flags
+    if flags.aligned and y.dtype.isnative and (flags.c_contiguous or not contiguous):
+        write(y)
+        return y
+    direct = numpy.empty_like(y, y.dtype.newbyteorder("="), order="C" if contiguous else "K")
+    write(direct)
+    numpy.copyto(y, direct)
+    return y
+
+
+def flat_bits(mask, shape):
+    """The bits of a mask that fits an array, one for each of its elements in C order."""
+    bits, mask_shape, rows_per_mask = mask_operand(mask, shape)
+    if mask_shape == shape and rows_per_mask == 1:
+        return bits
+    kept = mask.to_array().reshape(mask_shape)
+    if rows_per_mask > 1:
+        kept = numpy.repeat(kept, rows_per_mask, axis=0)[: shape[0]]
+    return numpy.packbits(numpy.broadcast_to(kept, shape), bitorder="little")

@@ -10,8 +10,12 @@
 """
 
 from fastdrop.nn.activations import Elementwise, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
+from fastdrop.nn.attention import SoftmaxDropout
+from fastdrop.nn.blocks import DropBlock1d, DropBlock2d, DropBlock3d
 from fastdrop.nn.channels import Dropout1d, Dropout2d, Dropout3d
 from fastdrop.nn.dense import Dense
+from fastdrop.nn.depth import StochasticDepth
 from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.layer import Layer
@@ -25,21 +29,28 @@ from fastdrop.nn.losses import (
 )
 from fastdrop.nn.noise import GaussianDropout, GaussianNoise, UniformDropout
 from fastdrop.nn.normalisation import BatchNorm1d, LayerNorm
+from fastdrop.nn.residual import BiasDropoutResidual
 from fastdrop.nn.sequential import Sequential
 from fastdrop.nn.smooth import GELU, SiLU, Softmax
 from fastdrop.parameters import Parameter
 
 __all__ = [
     "GELU",
+    "AlphaDropout",
     "BatchNorm1d",
+    "BiasDropoutResidual",
     "ConcreteDropout",
     "Dense",
+    "DropBlock1d",
+    "DropBlock2d",
+    "DropBlock3d",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
     "Elementwise",
     "Embedding",
+    "FeatureAlphaDropout",
     "GaussianDropout",
     "GaussianNoise",
     "Identity",
@@ -57,7 +68,9 @@ __all__ = [
     "SigmoidCrossEntropy",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "SoftmaxDropout",
     "StandoutDropout",
+    "StochasticDepth",
     "Tanh",
     "UniformDropout",
 ]

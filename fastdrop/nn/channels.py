@@ -1,17 +1,14 @@
 """Layers that drop whole channels: Dropout1d, Dropout2d, Dropout3d."""
 
-from fastdrop.arguments import is_one_of
 from fastdrop.dropouts import dropout1d, dropout2d, dropout3d
 from fastdrop.dropouts.channels import FORMATS
-from fastdrop.nn.random import MaskedLayer
+from fastdrop.nn.random import FunctionLayer, one_of
 
 __all__ = ["Dropout1d", "Dropout2d", "Dropout3d"]
 
 
-class _ChannelDropout(MaskedLayer):
-    """What the three have in common; the settings cannot be changed, but for the rate."""
-
-    _function = None
+class _ChannelDropout(FunctionLayer):
+    """What the three have in common."""
 
     def __init__(
         self,
@@ -24,34 +21,11 @@ class _ChannelDropout(MaskedLayer):
         rng=None,
     ):
         super().__init__(rate, keep_prob, rng)
-        for name, value, words in (
-            ("data_format", data_format, FORMATS),
-            ("scale_at", scale_at, ("train", "test")),
-        ):
-            if not is_one_of(value, words):
-                raise ValueError(f'{name} must be "{words[0]}" or "{words[1]}", got {value!r}')
         self._options = {
-            "data_format": data_format, "exact_count": bool(exact_count), "scale_at": scale_at
-        }  # fmt: skip
-
-    def settings(self):
-        """Return the arguments by name."""
-        return super().settings() | self._options
-
-    def _drop(self, x, training, out):
-        _, mask = type(self)._function(
-            x,
-            keep_prob=self.keep_prob,
-            rng=self.stream,
-            training=training,
-            out=out,
-            **self._options,
-        )
-        return mask
-
-    def __repr__(self):
-        options = "".join(f", {name}={value!r}" for name, value in self._options.items())
-        return f"{type(self).__name__}({self._chosen_rate()}{options})"
+            "data_format": one_of(data_format, FORMATS, "data_format"),
+            "exact_count": bool(exact_count),
+            "scale_at": one_of(scale_at, ("train", "test"), "scale_at"),
+        }
 
 
 class Dropout1d(_ChannelDropout):

@@ -2,14 +2,21 @@
 
 import numpy
 
-from fastdrop.arguments import keep_probability, threshold
+from fastdrop.arguments import is_one_of, keep_probability, threshold
 from fastdrop.attributes import read_only
 from fastdrop.functional import dropout_backward
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
 from fastdrop.schedules import described, evaluated
 from fastdrop.stream import MaskStream, as_stream
 
-__all__ = ["DrawnLayer", "MaskedLayer", "RandomLayer", "RateLayer"]
+__all__ = [
+    "DrawnLayer",
+    "FunctionLayer",
+    "MaskedLayer",
+    "RandomLayer",
+    "RateLayer",
+    "one_of",
+]
 
 
 class RandomLayer(Layer):
@@ -209,6 +216,43 @@ class MaskedLayer(DrawnLayer, RateLayer):
 
     def _gradient(self, grad, mask):
         return dropout_backward(grad, mask)
+
+
+class FunctionLayer(MaskedLayer):
+    """Base of layers that call one function of the family, with options that cannot be changed.
+
+    A class derived from it sets ``_function`` and makes ``_options``, the function's arguments by
+    name.
+    """
+
+    _function = None
+    _options = {}  # noqa: RUF012 - each object has its own
+
+    def settings(self):
+        """Return the arguments by name."""
+        return super().settings() | self._options
+
+    def _drop(self, x, training, out):
+        options = self._options | {"rng": self.stream, "training": training, "out": out}
+        return type(self)._function(x, keep_prob=self.keep_prob, **options)[1]
+
+    def __repr__(self):
+        options = "".join(f", {name}={value!r}" for name, value in self._options.items())
+        return f"{type(self).__name__}({self._chosen_rate()}{options})"
+
+
+def one_of(value, words, name):
+    """Check that a setting is one of some words, and return it.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if not is_one_of(value, words):
+        known = " or ".join(f'"{word}"' for word in words)
+        raise ValueError(f"{name} must be {known}, got {value!r}")
+    return value
 
 
 def _given(value, name):

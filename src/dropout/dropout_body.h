@@ -1,4 +1,5 @@
 /* dropout_body.h: applying masks, compiled once per instruction set. */
+#include "dropout/affine_one.h"
 #include "kernels.h"
 #include "runtime/bits.h"
 #include "simd/simd.h"
@@ -34,6 +35,29 @@ static inline void bernoulli_bits(const philox_draw *p, uint64_t threshold, uint
 #include "dropout/apply_body.h"
 #define R f64
 #include "dropout/apply_body.h"
+
+#define R f16
+#include "dropout/affine_body.h"
+#define R bf16
+#include "dropout/affine_body.h"
+#define R f32
+#include "dropout/affine_body.h"
+#define R f64
+#include "dropout/affine_body.h"
+
+#define R f16
+#include "dropout/residual_body.h"
+#define R bf16
+#include "dropout/residual_body.h"
+#define R f32
+#include "dropout/residual_body.h"
+#define R f64
+#include "dropout/residual_body.h"
+
+#define R f32
+#include "dropout/softmax_body.h"
+#define R f64
+#include "dropout/softmax_body.h"
 
 #define R f32
 #include "dropout/relu_body.h"

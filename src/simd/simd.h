@@ -53,6 +53,13 @@
  *   f32_where_negative(u32, a, b)     lane i of a where the sign bit of lane i is set, else of b
  *   f64_widen(float *)     f64_lanes floats as doubles
  *   f16_widen(u16 *, float *), f16_narrow(float *, u16 *)   f16_lanes elements, rounded to nearest
+ * and for R in f16, bf16, f32, f64:
+ *   R_constant(double)     rounded to the vector's own lanes, which of the half types are float32
+ *   R_add(a, b), R_multiply(a, b)
+ *   R_add_to(p, v)         p[i] += lane i, of float32 for the half types
+ *
+ * and for R in f32, f64, for exponentials:
+ *   R_power_of_two(v)      2^v of integers v from the smallest exponent - 1, where it is 0, to the largest
  *
  * (R_product_one, for one element, is in element.h.)
  */
@@ -78,6 +85,8 @@
 #if !defined(FD_ISA_AVX512)
 #include "simd/simd_some_lanes.h"
 #endif
+static inline f32_vector f32_constant(double value) { return f32_splat(value); }
+static inline f64_vector f64_constant(double value) { return f64_splat(value); }
 #if !defined(FD_IN_REGISTER)
 #define FD_IN_REGISTER(v) ((void)(v))
 #endif

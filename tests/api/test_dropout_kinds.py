@@ -80,6 +80,8 @@ def test_the_gradient_equals_finite_differences(kind):
 @kinds
 def test_mean_and_variance(kind):
     """Of every element, over draws of one stream; the variance by its own sample variance."""
+    if kind.mean is None:
+        pytest.skip("no formula: a file of its own tests its statistics")
     x, stream, rate = 1 + 0.1 * values(kind.shape, numpy.float64), MaskStream(11), 0.3
     drawn = numpy.array([kind.call(x, rate, rng=stream)[0] for _ in range(DRAWS)])
     deviation = drawn - kind.mean(x, rate)
@@ -172,11 +174,11 @@ def test_a_mask_can_be_pickled_and_given(kind):
 @kinds
 def test_a_position_repeats_a_draw(kind):
     x, stream = values(kind.shape), MaskStream(9)
-    drawn = [kind.call(x, 0.5, rng=stream)[0] for _ in range(3)]
-    assert stream.position == 3
+    drawn = [kind.call(x, 0.5, rng=stream)[0] for _ in range(12)]
+    assert stream.position == 12
     stream.position = 1
     assert_identical(kind.call(x, 0.5, rng=stream)[0], drawn[1])
-    assert any((drawn[1] != other).any() for other in (drawn[0], drawn[2]))
+    assert any((drawn[1] != other).any() for other in drawn)
 
 
 @kinds

@@ -12,7 +12,13 @@ FILES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.[ch]"))
 # What a family may include beside its own folder: the floors below, and the public headers.
 PUBLIC = {"fastdrop.h", "kernels.h"}
 # The types that fastdrop.h and kernels.h hand from a caller to a family's kernels.
-PUBLIC_TYPES = {"masks/noise.h", "matmul/compact.h", "matmul/skip.h", "optim/update.h"}
+PUBLIC_TYPES = {
+    "dropout/dropouts.h",
+    "masks/noise.h",
+    "matmul/compact.h",
+    "matmul/skip.h",
+    "optim/update.h",
+}
 BELOW = {
     "runtime": set(),
     "simd": {"runtime"},

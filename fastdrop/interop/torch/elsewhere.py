@@ -29,6 +29,6 @@ def elsewhere(input, p, inplace, shared, alpha, rows_per_mask, exact_count, rng)
     keep = keep.reshape(layout.mask_shape)
     if layout.rows_per_mask > 1:
         keep = keep.repeat_interleave(layout.rows_per_mask, 0)[: input.shape[0]]
-    y = torch.where(keep.to(input.device), (input + layout.before) * layout.scale, 0.0)
-    y = (y + layout.after).to(input.dtype)
+    scale, shift, dropped = layout.affine or (layout.scale, 0.0, 0.0)
+    y = torch.where(keep.to(input.device), input * scale + shift, dropped).to(input.dtype)
     return input.copy_(y) if inplace else y

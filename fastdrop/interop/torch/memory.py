@@ -41,9 +41,7 @@ def dropped(x, plan, key, draw, out=None):
     n = x.numel()
     if n >= ONE_THREAD:
         follow_torch()
-    if plan.before:
-        x = torch.add(x, plan.before, out=y)
-    if plan.plain and y.is_contiguous():
+    if plan.plain and not plan.affine and y.is_contiguous():
         bits = _new_bytes(plan.bytes)
         kernels.dropout_at(
             _place(x, y),
@@ -59,9 +57,7 @@ def dropped(x, plan, key, draw, out=None):
         )
     else:
         bits = draw_bits(plan, key, draw)
-        _strided(x, bits, plan, y)
-    if plan.after:
-        y.add_(plan.after)
+        _strided(x, bits, plan, y, plan.affine)
     return y, bits
 
 
@@ -103,12 +99,17 @@ def _place(x, y):
     return y.data_ptr()
 
 
-def _strided(x, bits, plan, y):
-    """Any layout. What begins between two elements, as parts of a file may, is copied first."""
+def _strided(x, bits, plan, y, affine=None):
+    """Any layout, and alpha dropout.
+
+    What begins between two elements, as parts of a file may, is copied first.
+    """
     source = x if x.data_ptr() % x.element_size() == 0 else x.clone()
-    kernels.apply_mask(
-        _array(source), bits.numpy(), plan.mask_shape, plan.rows_per_mask, plan.scale, _array(y)
-    )
+    placed = (_array(source), bits.numpy(), plan.mask_shape, plan.rows_per_mask)
+    if affine:
+        kernels.apply_affine(*placed, *affine, _array(y))
+    else:
+        kernels.apply_mask(*placed, plan.scale, _array(y))
 
 
 def _array(x):

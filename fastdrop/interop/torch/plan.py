@@ -4,11 +4,9 @@ import functools
 import math
 
 from fastdrop.arguments import mask_plan, threshold
+from fastdrop.dropouts.alpha import alpha_constants
 
 __all__ = ["Plan", "plan", "rows_number"]
-
-# Of SELU: what its dropped units are set to, with the sign changed.
-ALPHA = 1.7580993408473766
 
 
 class Plan:
@@ -36,14 +34,13 @@ class Plan:
         The factor on kept values.
     arguments : tuple
         As the operators take them: p, shared axes, rows per mask, exact count, alpha.
-    before, after : float
-        Added to the tensor before the mask is applied, and to the result: of alpha dropout.
+    affine : tuple of float or None
+        Of alpha dropout: factor and shift of kept values, and what dropped ones become.
     """
 
     __slots__ = (
-        "after",
+        "affine",
         "arguments",
-        "before",
         "bytes",
         "drawn_shape",
         "elements",
@@ -76,13 +73,11 @@ class Plan:
             keep = 1.0 / inverse if inverse else 0.0
         elif not self.threshold:
             keep = 0.0
-        self.before = self.after = 0.0
+        self.affine = None
         self.scale = 1.0 / keep if keep else 0.0
         if alpha and keep:
-            dropped = 1.0 - keep
-            self.scale = 1.0 / math.sqrt((ALPHA**2 * dropped + 1.0) * keep)
-            self.before = ALPHA
-            self.after = ALPHA * self.scale * (dropped - 1.0)
+            self.affine = alpha_constants(keep)
+            self.scale = self.affine[0]
 
 
 def rows_number(rows_per_mask):

@@ -1,0 +1,131 @@
+/* blocks.c: blocks of dropped places around their first ones, on packed bits.
+ *
+ * A row of a map is a few 64-bit words. A block extends from its seed to higher places along every axis: a row
+ * of seeds is widened by shifts that double, and what it covers of other rows and planes is a union. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels.h"
+#include "runtime/bits.h"
+
+/* Maps of a task: their bits begin at a byte, whatever the size of a map. */
+#define MAPS_TOGETHER 8
+#define MINIMUM_BLOCKS (1 << 16)
+#define PADDING 2 /* words behind a row that fd_copy_bits may read */
+
+typedef struct {
+    const fd_blocks *shape;
+    const uint8_t *seeds;
+    uint8_t *bits;
+    uint64_t *scratch;
+    int64_t words, scratch_words, seed_extent[3];
+} blocks_pass;
+
+/* row |= row moved by `shift` < 64 * words places towards its end. */
+static void or_moved(uint64_t *row, int64_t words, int64_t shift)
+{
+    const int64_t whole = shift / 64, part = shift % 64;
+    for (int64_t i = words - 1; i >= whole; i--) {
+        uint64_t moved = row[i - whole] << part;
+        if (part && i > whole) {
+            moved |= row[i - whole - 1] >> (64 - part);
+        }
+        row[i] |= moved;
+    }
+}
+
+/* Each set bit becomes `block` of them. */
+static void widen_row(uint64_t *row, int64_t words, int64_t block)
+{
+    for (int64_t done = 1; done < block;) {
+        const int64_t step = done < block - done ? done : block - done;
+        or_moved(row, words, step);
+        done += step;
+    }
+}
+
+static void load_row(const uint8_t *seeds, int64_t bit, int64_t length, uint64_t *row, int64_t words)
+{
+    memset(row, 0, (size_t)words * sizeof *row);
+    for (int64_t i = 0; i < length; i += 64) {
+        row[i / 64] = fd_load_bits_part(seeds, bit + i, length - i < 64 ? length - i : 64);
+    }
+}
+
+/* to[i] = the union of from[max(0, i - block + 1) .. min(i, count - 1)] for i < extent: lines of `line` words. */
+static void spread_lines(const uint64_t *from, int64_t count, int64_t block, uint64_t *to, int64_t extent,
+                         int64_t line)
+{
+    memset(to, 0, (size_t)(extent * line) * sizeof *to);
+    for (int64_t i = 0; i < count; i++) {
+        for (int64_t j = i; j < i + block && j < extent; j++) {
+            for (int64_t word = 0; word < line; word++) {
+                to[j * line + word] |= from[i * line + word];
+            }
+        }
+    }
+}
+
+static void one_map(const blocks_pass *p, int64_t map, uint64_t *scratch)
+{
+    const int64_t *extent = p->shape->extent, *block = p->shape->block, *seeds = p->seed_extent;
+    const int64_t words = p->words, plane = extent[1] * words;
+    uint64_t *row_of_seeds = scratch, *planes = row_of_seeds + seeds[1] * words;
+    uint64_t *whole = planes + seeds[0] * plane;
+    int64_t bit = map * seeds[0] * seeds[1] * seeds[2];
+    for (int64_t d = 0; d < seeds[0]; d++) {
+        for (int64_t h = 0; h < seeds[1]; h++, bit += seeds[2]) {
+            uint64_t *row = row_of_seeds + h * words;
+            load_row(p->seeds, bit, seeds[2], row, words);
+            widen_row(row, words, block[2]);
+        }
+        spread_lines(row_of_seeds, seeds[1], block[1], planes + d * plane, extent[1], words);
+    }
+    if (extent[0] > 1) {
+        spread_lines(planes, seeds[0], block[0], whole, extent[0], plane);
+    } else {
+        whole = planes;
+    }
+    int64_t to = map * extent[0] * extent[1] * extent[2];
+    for (int64_t row = 0; row < extent[0] * extent[1]; row++, to += extent[2]) {
+        uint64_t *line = whole + row * words;
+        for (int64_t word = 0; word < words; word++) {
+            line[word] = ~line[word];
+        }
+        fd_copy_bits((const uint8_t *)line, 0, p->bits, to, extent[2]);
+    }
+}
+
+static void blocks_part(const void *context, int64_t task)
+{
+    const blocks_pass *p = context;
+    const int64_t first = task * MAPS_TOGETHER, left = p->shape->maps - first;
+    uint64_t *scratch = p->scratch + task * p->scratch_words;
+    for (int64_t map = first; map < first + (left < MAPS_TOGETHER ? left : MAPS_TOGETHER); map++) {
+        one_map(p, map, scratch);
+    }
+}
+
+int64_t fd_drop_blocks(const fd_blocks *shape, const uint8_t *seeds, uint8_t *bits)
+{
+    const int64_t *extent = shape->extent;
+    const int64_t places = extent[0] * extent[1] * extent[2], n = shape->maps * places;
+    if (n == 0) {
+        return 0;
+    }
+    blocks_pass p = {.shape = shape, .seeds = seeds, .bits = bits, .words = (extent[2] + 63) / 64};
+    for (int axis = 0; axis < 3; axis++) {
+        p.seed_extent[axis] = extent[axis] - shape->block[axis] + 1;
+    }
+    p.scratch_words = (p.seed_extent[1] + p.seed_extent[0] * extent[1] + extent[0] * extent[1]) * p.words;
+    p.scratch_words += PADDING;
+    const int64_t tasks = (shape->maps + MAPS_TOGETHER - 1) / MAPS_TOGETHER;
+    p.scratch = malloc((size_t)(tasks * p.scratch_words) * sizeof *p.scratch);
+    if (p.scratch == NULL) {
+        return -1;
+    }
+    fd_parallel(fd_threads_for(n, MINIMUM_BLOCKS), tasks, blocks_part, &p);
+    free(p.scratch);
+    const fd_units kept = {bits, 0, n};
+    return fd_count_units(&kept);
+}
