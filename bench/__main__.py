@@ -1,6 +1,8 @@
 """Command line of the benchmarks; ``python -m bench --help`` explains it."""
 
 import argparse
+import dataclasses
+import math
 import sys
 import time
 import traceback
@@ -43,6 +45,8 @@ def main(arguments=None) -> int:
     if (options.append or options.resume) and not options.json:
         parser.error("--append and --resume need --json FILE, the file to add to")
     settings = Settings.quick() if options.quick else Settings()
+    if options.seconds is not None:
+        settings = dataclasses.replace(settings, seconds=options.seconds)
     if settings.largest is not None:
         cases = reduce(cases, settings.largest)
     if options.list:
@@ -159,6 +163,9 @@ def _parser():
         action="store_true",
         help="fewer rounds, one thread, at most 2^20 elements, nothing that takes long to compile",
     )
+    parser.add_argument(
+        "--seconds", type=_seconds, help="time for each contender (default: 0.5, --quick: 0.1)"
+    )
     parser.add_argument("--json", metavar="FILE", help="also write the results to FILE, one by one")
     parser.add_argument(
         "--append", action="store_true", help="keep what FILE has of other cases, of this machine"
@@ -179,6 +186,16 @@ def _parser():
         "--check", action="store_true", help="exit with status 1 if a bar is missed"
     )
     return parser
+
+
+def _seconds(text):
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, got {text!r}")
+    return seconds
 
 
 def _threads(text):

@@ -167,6 +167,7 @@ def _sparse_cases():
                 functools.partial(_sparse_forward, density=density),
                 calls="fastdrop.masked_matmul",
                 bars=bars,
+                usual_threads=None if size == STEP else (1,),
             )
         yield Case(
             "sparse-step/0.25",
@@ -174,6 +175,7 @@ def _sparse_cases():
             functools.partial(_sparse_step, density=0.25),
             calls="fastdrop.masked_matmul_backward",
             bars=[Bar(DENSE, times_faster=1.7)],
+            usual_threads=None if size == STEP else (1,),
         )
 
 

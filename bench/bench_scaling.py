@@ -23,6 +23,8 @@ __all__ = ["CASES"]
 SIZES = tuple(1 << k for k in range(8, 29, 2))
 # The expression takes seconds beyond, at the same time per element.
 LARGEST_EXPRESSION = 1 << 24
+# Threads share arrays of more than 65536 elements.
+SHARED_FROM = 1 << 16
 UNITS = (64, 128, 256, 512, 1024, 2048, 4096, 8192)
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
 RATES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -61,17 +63,15 @@ def _step(size, *, rate):
 
 
 def _cases():
-    for work, build, sizes, threads in (
-        ("size", _size, SIZES, None),
-        ("isa", _isa, SIZES[:-1], (1,)),
-    ):
+    for work, build, sizes in (("size", _size, SIZES), ("isa", _isa, SIZES[:-1])):
         for size in sizes:
+            both = work == "size" and size >= SHARED_FROM
             yield Case(
                 work,
                 size,
                 build,
                 calls="fastdrop.dropout",
-                usual_threads=threads,
+                usual_threads=(1, 2) if both else (1,),
                 extended=True,
             )
     sweeps = (

@@ -136,6 +136,7 @@ def _torch_cases():
             calls=CALLS,
             bars=list(_bars(limits)),
             usual_threads=usual,
+            extended=size == WIDE,
         )
 
 
@@ -145,6 +146,8 @@ def _torch_cases():
 def _by_rate(size, *, kind):
     work = Work(size)
     own = [_own(work, rate, KINDS[kind], name=f"fastdrop, rate {rate:g}") for rate in STEP_RATES]
+    if kind != "batchwise":
+        return own
     eager = [
         torch.training_step(work, "SGD", rate, name=f"torch, rate {rate:g}") for rate in STEP_RATES
     ]

@@ -31,12 +31,6 @@ def _step(machine):
             else:
                 who = f"fastdrop, {label}" if match[1] == "fastdrop" else "torch"
                 lines.setdefault(who, []).append([float(match[2]), one["median"]])
-    for name in ("torch", "scikit-learn, no dropout"):  # timed in each of the cases
-        points = {}
-        for rate, seconds in lines.get(name, []):
-            points.setdefault(rate, []).append(seconds)
-        if points:
-            lines[name] = [[rate, sorted(all_)[len(all_) // 2]] for rate, all_ in points.items()]
     return lines
 
 

@@ -211,7 +211,15 @@ def test_list_names_cases_and_bars(fake_families, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nothing"], ["--threads", "0"], ["--threads", "many"], ["--isa", "abacus"]]
+    "arguments",
+    [
+        ["nothing"],
+        ["--threads", "0"],
+        ["--threads", "many"],
+        ["--seconds", "-1"],
+        ["--seconds", "nan"],
+        ["--isa", "abacus"],
+    ],
 )
 def test_wrong_arguments_are_told(fake_families, capsys, arguments):
     with pytest.raises(SystemExit) as stopped:
