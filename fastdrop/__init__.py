@@ -46,6 +46,9 @@ from fastdrop.dropouts import (
     standout_backward,
     stochastic_depth,
     uniform_dropout,
+    variational_dropout,
+    zoneout,
+    zoneout_backward,
 )
 from fastdrop.functional import apply_mask, dropout, dropout_backward
 from fastdrop.mask import Mask
@@ -96,6 +99,9 @@ __all__ = [
     "stochastic_depth",
     "stop_threads",
     "uniform_dropout",
+    "variational_dropout",
+    "zoneout",
+    "zoneout_backward",
 ]
 
 follow_num_threads(default_num_threads())

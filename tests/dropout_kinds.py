@@ -170,6 +170,11 @@ def softmax_gradient(grad, x, result):
     return fastdrop.softmax_dropout_backward(grad, result[2], result[1])
 
 
+def zoned(x, rate=None, **options):
+    """`fastdrop.zoneout` of a previous state that is 0.5 everywhere."""
+    return fastdrop.zoneout(x, numpy.full_like(x, 0.5), rate, **options)
+
+
 KINDS = [
     Kind("dropout", plain, (4, 37), (4, 37), nn.Dropout),
     Kind(
@@ -311,5 +316,27 @@ KINDS = [
         variance=lambda x, rate: spread(softmax(x), rate),
         evaluated=softmax,
         tolerance=16,
+    ),
+    Kind(
+        "variational_dropout",
+        fastdrop.variational_dropout,
+        (3, 5, 7),
+        (3, 1, 7),
+        nn.VariationalDropout,
+        empty=((0, 2), (2, 0, 3), (2, 3, 0)),
+    ),
+    Kind(
+        "zoneout",
+        zoned,
+        (4, 37),
+        (4, 37),
+        None,
+        reference=lambda x, kept, mask: numpy.where(kept, x, 0.5),
+        gradient=lambda grad, x, result: fastdrop.zoneout_backward(grad, result[1])[0],
+        mean=lambda x, rate: (1 - rate) * x + rate * 0.5,
+        variance=lambda x, rate: (x - 0.5) ** 2 * rate * (1 - rate),
+        evaluated=lambda x, rate: (1 - rate) * x + rate * 0.5,
+        at_one=lambda x: numpy.full_like(x, 0.5),
+        tolerance=4,
     ),
 ]

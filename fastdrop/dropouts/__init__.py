@@ -26,6 +26,8 @@ from fastdrop.dropouts.noise import (
     uniform_dropout,
 )
 from fastdrop.dropouts.residual import bias_dropout_residual, bias_dropout_residual_backward
+from fastdrop.dropouts.variational import variational_dropout
+from fastdrop.dropouts.zoneout import zoneout, zoneout_backward
 
 __all__ = [
     "alpha_dropout",
@@ -51,4 +53,7 @@ __all__ = [
     "standout_backward",
     "stochastic_depth",
     "uniform_dropout",
+    "variational_dropout",
+    "zoneout",
+    "zoneout_backward",
 ]

@@ -32,6 +32,7 @@ from fastdrop.nn.normalisation import BatchNorm1d, LayerNorm
 from fastdrop.nn.residual import BiasDropoutResidual
 from fastdrop.nn.sequential import Sequential
 from fastdrop.nn.smooth import GELU, SiLU, Softmax
+from fastdrop.nn.variational import VariationalDropout
 from fastdrop.parameters import Parameter
 
 __all__ = [
@@ -73,4 +74,5 @@ __all__ = [
     "StochasticDepth",
     "Tanh",
     "UniformDropout",
+    "VariationalDropout",
 ]

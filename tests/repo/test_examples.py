@@ -2,12 +2,15 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 
+import fastdrop
 from tools import examples
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
@@ -62,6 +65,7 @@ def test_which_there_are():
         "larger_than_memory",
         "mpi_train",
         "own_loop",
+        "recurrent",
         "sklearn_pipeline",
         "torch_model",
         "train_network",
@@ -91,6 +95,37 @@ def test_own_loop():
     assert explained == sorted(explained)
     assert explained[-1] > 0.75
     assert "4096 bytes of mask, gradients [0.   1.25]" in output
+
+
+def test_recurrent():
+    output = run("recurrent")
+    wrong = [float(text) for text in re.findall(r"([\d.]+) %", output)]
+    assert len(wrong) == 8
+    assert max(wrong) < 35
+
+
+@pytest.mark.parametrize("way", ["no dropout", "each step", "all steps", "zoneout"])
+def test_the_gradients_through_time_of_recurrent(way):
+    module = runpy.run_path(str(FOLDER / "recurrent.py"))
+    rng = numpy.random.default_rng(0)
+    p, (x, _) = module["parameters"](rng), module["examples"](8, rng)
+    x, weights = x[:6], rng.standard_normal(8).astype(numpy.float32)
+    stream = fastdrop.MaskStream(2)
+
+    def scores():
+        stream.position = 0
+        return module["forward"](p, x, way, stream, training=True)
+
+    module["backward"](p, weights, *scores()[1:])
+    for name, parameter in p.items():
+        place = numpy.unravel_index(numpy.abs(parameter.grad).argmax(), parameter.grad.shape)
+        moved = []
+        for step in (0.01, -0.01):
+            parameter.value[place] += step
+            moved.append(float(scores()[0].astype(float) @ weights))
+            parameter.value[place] -= step
+        slope = (moved[0] - moved[1]) / 0.02
+        assert parameter.grad[place] == pytest.approx(slope, rel=0.01), name
 
 
 def test_checkpoint_and_resume():

@@ -1,0 +1,147 @@
+"""Units of a recurrent network that keep their state for a step: `zoneout`."""
+
+import numpy
+
+from fastdrop.arguments import keep_probability
+from fastdrop.dropouts.given import check_given
+from fastdrop.functional import apply_mask, float_array, output_for
+from fastdrop.mask import mask_operand
+from fastdrop.pair import OutputAndMask
+from fastdrop.stream import as_stream
+
+__all__ = ["zoneout", "zoneout_backward"]
+
+
+def zoneout(
+    new,
+    previous,
+    rate=None,
+    *,
+    keep_prob=None,
+    rng=None,
+    mask=None,
+    shared_axes=(),
+    training=True,
+    out=None,
+):
+    """Let units of a recurrent network keep their previous state at random [1]_.
+
+    ``h = m * new + (1 - m) * previous``, each m 0 with probability `rate`; outside of training
+    ``h = keep_prob * new + rate * previous``, the expectation. Unlike dropped ones, units that are
+    zoned out pass on what they know, and gradients.
+
+    Parameters
+    ----------
+    new : array_like of float16, float32 or float64, any shape and layout
+        The state that the step has computed.
+    previous : array_like, shape and dtype of `new`
+        The state before it.
+    rate, keep_prob : float
+        Probability that a unit keeps its previous state, or takes the new one, in [0, 1]; exactly
+        one of the two.
+    rng : optional
+        As for `dropout`: where the mask comes from. Each step takes a mask of its own.
+    mask : Mask, optional
+        A mask to apply, as this function returned it, in the place of a drawn one; then no rate.
+    shared_axes : int or tuple of int, optional
+        Axes along which one mask is shared.
+    training : bool, optional
+        False: nothing is drawn.
+    out : numpy.ndarray, optional
+        Where the result goes; `new` itself, or an array that overlaps neither.
+
+    Returns
+    -------
+    h : numpy.ndarray, shape and dtype of `new`
+    mask : Mask or None
+        For `zoneout_backward`: 1 where the new state was taken; its scale is 1.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of another type, or not exactly one of `rate` and `keep_prob` is given.
+    ValueError
+        If `previous` has another shape, or an argument is out of its range.
+
+    References
+    ----------
+    .. [1] D. Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden
+       activations", ICLR 2017, section 3.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> h, mask = fastdrop.zoneout(numpy.ones(6), numpy.full(6, -1.0), rate=0.5, rng=0)
+    >>> h
+    array([ 1.,  1., -1., -1.,  1., -1.])
+    """
+    new, previous = float_array(new, "new"), float_array(previous, "previous")
+    if previous.shape != new.shape or previous.dtype != new.dtype:
+        raise ValueError(
+            f"previous must have the shape and dtype of new, expected {new.shape} and {new.dtype}, "
+            f"got {previous.shape} and {previous.dtype}"
+        )
+    if mask is not None:
+        check_given(mask, rate, keep_prob, rng)
+        if not training:
+            raise TypeError("mask must be None with training=False: nothing is dropped then")
+        mask_operand(mask, new.shape, "new")
+        mask = mask.with_scale(1.0)
+        return OutputAndMask((_mixed(new, previous, mask, out), mask))
+    keep = keep_probability(rate, keep_prob)
+    if not training:
+        return OutputAndMask((_expected(new, previous, keep, out), None))
+    if out is not None:
+        output_for(out, new, "new")
+    stream = as_stream(rng)
+    mask = stream.draw(new.shape, keep_prob=keep, shared_axes=shared_axes).with_scale(1.0)
+    return OutputAndMask((_mixed(new, previous, mask, out), mask))
+
+
+def zoneout_backward(grad_h, mask):
+    """Return the gradients of `zoneout` with respect to the new and the previous state.
+
+    Parameters
+    ----------
+    grad_h : array_like of float16, float32 or float64
+        Gradient with respect to the output.
+    mask : Mask
+        The forward pass's.
+
+    Returns
+    -------
+    grad_new, grad_previous : numpy.ndarray, shape and dtype of `grad_h`
+        Each element is in one of the two, the other one has +0.0 there.
+
+    Raises
+    ------
+    TypeError
+        If `grad_h` is of another dtype, or `mask` is no Mask.
+    ValueError
+        If `mask` does not fit `grad_h`.
+
+    Examples
+    --------
+    >>> import numpy, fastdrop
+    >>> mask = fastdrop.Mask.from_array([True, False, True])
+    >>> fastdrop.zoneout_backward(numpy.ones(3), mask)
+    (array([1., 0., 1.]), array([0., 1., 0.]))
+    """
+    grad_h = float_array(grad_h, "grad_h")
+    return apply_mask(grad_h, mask, scale=1.0), apply_mask(grad_h, ~mask, scale=1.0)
+
+
+def _mixed(new, previous, mask, out):
+    y = numpy.empty_like(new) if out is None else output_for(out, new, "new")
+    if y is not new:
+        numpy.copyto(y, new)
+    numpy.copyto(y, previous, where=~mask.to_array())
+    return y
+
+
+def _expected(new, previous, keep, out):
+    y = numpy.empty_like(new) if out is None else output_for(out, new, "new")
+    working = numpy.promote_types(new.dtype, numpy.float32).type
+    with numpy.errstate(all="ignore"):
+        y[...] = new * working(keep) + previous * working(1.0 - keep)
+    return y

@@ -1,0 +1,75 @@
+"""The layer of dropout over time."""
+
+from fastdrop.arguments import integer, is_one_of
+from fastdrop.dropouts import variational_dropout
+from fastdrop.nn.random import MaskedLayer
+
+__all__ = ["VariationalDropout"]
+
+
+class VariationalDropout(MaskedLayer):
+    """Drop units of sequences, the same ones at all steps; see `fastdrop.variational_dropout`.
+
+    Parameters
+    ----------
+    rate, keep_prob : float
+        Probability that a unit is dropped, or kept; exactly one of the two. Can be set later.
+    time_axis, exact_count, scale_at : optional
+        As for `fastdrop.variational_dropout`.
+    rng : optional
+        As for `fastdrop.dropout`. By default the network decides.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an argument that cannot be, by name.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> layer = nn.VariationalDropout(0.5, rng=0)
+    >>> layer.forward(numpy.ones((1, 2, 4)), training=True)
+    array([[[2., 2., 0., 0.],
+            [2., 2., 0., 0.]]])
+    """
+
+    _sealed = True
+
+    def __init__(
+        self,
+        rate=None,
+        *,
+        keep_prob=None,
+        time_axis=1,
+        exact_count=False,
+        scale_at="train",
+        rng=None,
+    ):
+        super().__init__(rate, keep_prob, rng)
+        if not is_one_of(scale_at, ("train", "test")):
+            raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
+        self._options = {
+            "time_axis": integer(time_axis, "time_axis"),
+            "exact_count": bool(exact_count),
+            "scale_at": scale_at,
+        }
+
+    def settings(self):
+        """Return the arguments by name."""
+        return super().settings() | self._options
+
+    def _drop(self, x, training, out):
+        _, mask = variational_dropout(
+            x,
+            keep_prob=self.keep_prob,
+            rng=self.stream,
+            training=training,
+            out=out,
+            **self._options,
+        )
+        return mask
+
+    def __repr__(self):
+        options = "".join(f", {name}={value!r}" for name, value in self._options.items())
+        return f"VariationalDropout({self._chosen_rate()}{options})"
