@@ -92,6 +92,9 @@ def test_streams_are_in_the_state_dict():
         other.load_state_dict(broken)
 
 
+NOT_IN_2_4 = ("boolean", "added, nothing allowed", "grouped")
+
+
 def attention_cases():
     generator = torch.Generator().manual_seed(0)
 
@@ -119,6 +122,8 @@ def test_attention_is_torchs_but_for_the_mask(name, monkeypatch):
     """With a dropout that drops nothing, the same values and gradients."""
     (case,) = (case for case in attention_cases() if case[0] == name)
     _, *tensors, further = case
+    if name in NOT_IN_2_4 and "enable_gqa" not in F.scaled_dot_product_attention.__doc__:
+        pytest.skip("before torch 2.5 heads are not grouped, and a row without scores is NaN")
     leaves = [*tensors, *(mask for mask in [further.get("attn_mask")] if mask is not None)]
     leaves = [leaf for leaf in leaves if leaf.requires_grad]
     expected = F.scaled_dot_product_attention(*tensors, **further)

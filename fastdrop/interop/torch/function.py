@@ -17,12 +17,16 @@ _C = torch._C
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
+# An int; before torch 2.5 only the text can be had.
+_as_value = getattr(_C.DispatchKeySet, "raw_repr", _C.DispatchKeySet.__repr__)
+
+
 def _plain_keys():
     """The dispatch keys of dense tensors on the CPU, those made in inference mode as well."""
     found = set()
     for inference in (True, False):
         with torch.inference_mode(inference):
-            found.add(_C._dispatch_keys(torch.empty(0, device="cpu")).raw_repr())
+            found.add(_as_value(_C._dispatch_keys(torch.empty(0, device="cpu"))))
     return found
 
 
@@ -50,7 +54,7 @@ def is_plain(x):
     return (
         x.__class__ in _PLAIN_TYPES
         and x.dtype in memory.DTYPES
-        and _dispatch_keys(x).raw_repr() in _PLAIN_KEYS
+        and _as_value(_dispatch_keys(x)) in _PLAIN_KEYS
     )
 
 
@@ -105,7 +109,7 @@ class _Apply(torch.autograd.Function):
 
 def _applied(x, bits, plan):
     if _modes() or not is_plain(x):  # a compiler's tensors are not plain
-        if transforms.inside_transform() and not _is_compiling():
+        if not _is_compiling() and transforms.inside_transform():
             return transforms.Apply.apply(x, bits, *plan.arguments)
         return operators.dropout_backward(x, bits, *plan.arguments)
     if (_records() and x.requires_grad) or forward_ad._current_level >= 0:

@@ -249,7 +249,7 @@ def _operated(input, p, inplace, shared, alpha, rows_per_mask, exact_count, rng)
     if key is not None and key >> 63:
         key -= 1 << 64  # an operator's int has a sign
     layout = (p, shared, rows_number(rows_per_mask), bool(exact_count), alpha)
-    if transforms.inside_transform() and not torch.compiler.is_compiling():
+    if not torch.compiler.is_compiling() and transforms.inside_transform():
         x = transforms.of_every_sample(input) if p < 1.0 else input
         y, _ = transforms.Dropout.apply(x, *layout, key, draw)
     else:
