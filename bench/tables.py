@@ -62,7 +62,7 @@ HEADLINES = [
 ]  # fmt: skip
 
 
-SHORT = [
+SHORT = [  # the first screen has room for six rows
     ("dropout of 2^24 elements, rate 0.5", "torch",
      "dropout/forward-out/0.5/2^24", TORCH_DROPOUT, 1, "fastdrop"),
     ("dropout of 2^26 elements, rate 0.5", "`np.copyto`",
@@ -75,7 +75,6 @@ SHORT = [
      STEP, TORCH, 2, "fastdrop"),
     ("the same, a mask for each row", "torch with dropout",
      STEP, TORCH, 2, "fastdrop, per-sample"),
-    ("the same, one mask a batch", "torch without dropout", STEP, TORCH_PLAIN, 2, "fastdrop"),
 ]  # fmt: skip
 
 

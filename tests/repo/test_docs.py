@@ -64,6 +64,12 @@ def test_readme_code_for_torch_runs():
     exec(compile(blocks(ROOT / "README.md", "python")[3], "README.md", "exec"), {})
 
 
+def test_no_table_of_the_readme_is_long():
+    tables = re.findall(r"(?:^\|.*\n)+", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(tables) == 2
+    assert max(table.count("\n") for table in tables) <= 2 + 6
+
+
 def test_readme_begins_with_two_commands():
     install_and_demo, install_and_test = blocks(ROOT / "README.md", "sh")[:2]
     for command in (install_and_demo, install_and_test):
