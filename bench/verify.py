@@ -13,6 +13,7 @@ import numpy
 __all__ = [
     "WrongResult",
     "check_copy",
+    "check_factors",
     "check_forward",
     "check_mask",
     "check_masked",
@@ -93,6 +94,21 @@ def check_rival(y, x, keep_prob, *, scale=None, shared_axes=()):
     one = pattern.any(axis=shared_axes, keepdims=True)
     require(numpy.array_equal(pattern, one & numpy.ones_like(pattern)), "the mask is not shared")
     check_share(numpy.count_nonzero(one), one.size, keep_prob)
+
+
+def check_factors(y, x, rate):
+    """Require that y is x times factors of mean 1 and variance ``rate / (1 - rate)``, to 6 sigma.
+
+    The fourth moment is at most that of normal numbers.
+    """
+    require(y.shape == x.shape and y is not x, "the result has another shape")
+    factors = numpy.asarray(y, numpy.float64) / x
+    variance, n = rate / (1 - rate), x.size
+    distance = abs(factors.mean() - 1)
+    require(distance <= 6 * math.sqrt(variance / n), f"the factors' mean is off by {distance:.2g}")
+    distance = abs(factors.var() - variance)
+    slack = 6 * variance * math.sqrt(2 / n) + variance / n
+    require(distance <= slack, f"the factors' variance is off by {distance:.2g}")
 
 
 def _reference_bits(seed, draw, shape, keep_prob, exact_count, starts, stops):

@@ -13,7 +13,7 @@ from .. import verify
 from ..cases import SEED, Contender, Skipped, needs
 from ..work.step import LEARNING_RATE, MOMENTUM
 
-__all__ = ["backend", "dropout", "training_step"]
+__all__ = ["backend", "dropout", "gaussian_dropout", "training_step"]
 
 BACKENDS = ("jax", "torch")
 
@@ -58,6 +58,27 @@ def dropout(x, rate):
         run,
         check=lambda y: verify.check_rival(keras.ops.convert_to_numpy(y), x, 1 - rate),
         calls="keras.random.dropout",
+        note=note,
+        bound=bound,
+    )
+
+
+@_needs_keras
+def gaussian_dropout(x, rate):
+    """The layer, in training."""
+    keras, note, bound = _imported()
+    layer = keras.layers.GaussianDropout(rate, seed=SEED)
+    tensor = keras.ops.convert_to_tensor(x)
+
+    def run():
+        y = layer(tensor, training=True)
+        return y.block_until_ready() if bound else y
+
+    return Contender(
+        "Keras",
+        run,
+        check=lambda y: verify.check_factors(keras.ops.convert_to_numpy(y), x, rate),
+        calls="keras.layers.GaussianDropout.call",
         note=note,
         bound=bound,
     )

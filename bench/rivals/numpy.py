@@ -18,10 +18,12 @@ __all__ = [
     "copyto",
     "expression",
     "float_mask",
+    "normal_factors",
     "random_below",
     "random_bytes",
     "raw_bytes",
     "raw_bytes_blocked",
+    "uniform_factors",
     "update",
 ]
 
@@ -171,6 +173,56 @@ def _byte_mask_check(n, probability):
         verify.check_share(int(numpy.count_nonzero(kept)), n, probability)
 
     return check
+
+
+def normal_factors(x, rate, out):
+    """Multiply by normal numbers of mean 1, made in place in the result's memory."""
+    std = x.dtype.type((rate / (1 - rate)) ** 0.5)
+    generator = numpy.random.default_rng(1)
+    state = generator.bit_generator.state
+
+    def run(generator=generator, out=out):
+        nonlocal state
+        state = generator.bit_generator.state
+        generator.standard_normal(dtype=numpy.float32, out=out)
+        numpy.multiply(out, std, out=out)
+        numpy.add(out, 1, out=out)
+        return numpy.multiply(x, out, out=out)
+
+    def check(result):
+        again = numpy.random.default_rng(1)
+        again.bit_generator.state = state
+        same = numpy.array_equal(result, run(again, numpy.empty_like(x)))
+        verify.require(same, "y is not x times its factors")
+        verify.check_factors(result, x, rate)
+
+    return Contender(
+        "NumPy normal numbers", run, check, calls="numpy.random.Generator.standard_normal"
+    )
+
+
+def uniform_factors(x, rate, out):
+    """Multiply by uniform numbers of mean 1, made in place in the result's memory."""
+    width = x.dtype.type(2 * (3 * rate / (1 - rate)) ** 0.5)
+    generator = numpy.random.default_rng(1)
+    state = generator.bit_generator.state
+
+    def run(generator=generator, out=out):
+        nonlocal state
+        state = generator.bit_generator.state
+        generator.random(dtype=numpy.float32, out=out)
+        numpy.multiply(out, width, out=out)
+        numpy.add(out, 1 - width / 2, out=out)
+        return numpy.multiply(x, out, out=out)
+
+    def check(result):
+        again = numpy.random.default_rng(1)
+        again.bit_generator.state = state
+        same = numpy.array_equal(result, run(again, numpy.empty_like(x)))
+        verify.require(same, "y is not x times its factors")
+        verify.check_factors(result, x, rate)
+
+    return Contender("NumPy uniform numbers", run, check, calls="numpy.random.Generator.random")
 
 
 def byte_mask(x, kept, scale, out, check):

@@ -42,7 +42,7 @@ int check_compact(fd_dtype dtype, int64_t rows, int64_t depth, int64_t columns);
 /* activations.c: the same of activation functions and of sums over the batch. */
 int check_activations(fd_dtype dtype, int64_t rows, int64_t columns);
 
-/* noise.c: runs of normal and uniform numbers, bit for bit; returns how many. */
+/* noise_runs.c: runs of normal and uniform numbers, bit for bit; returns how many. */
 int check_noise(void);
 
 /* many_threads.c: several threads that call the pool and the kernels at the same time, with the

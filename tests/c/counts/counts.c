@@ -246,8 +246,8 @@ static const struct {
     const char *name;
     void (*run)(operands *o);
 } cases[] = {
-    CASE(mask_half), CASE(mask_any_rate), CASE(mask_digit), CASE(mask_exact_count), CASE(noise_normal), CASE(noise_uniform),
-    CASE(noise_applied),
+    CASE(mask_half), CASE(mask_any_rate), CASE(mask_digit), CASE(mask_exact_count),
+    CASE(noise_normal), CASE(noise_uniform), CASE(noise_applied),
     CASE(dropout_f16), CASE(dropout_bf16), CASE(dropout_f32), CASE(dropout_f64), CASE(dropout_any_rate),
     CASE(dropout_streamed),
     CASE(backward_f16), CASE(backward_bf16), CASE(backward_f32), CASE(backward_f64), CASE(backward_streamed),

@@ -1,4 +1,4 @@
-/* noise.c: lines of tests/data/golden_noise.txt, and that arrays get the same numbers. */
+/* noise_runs.c: lines of tests/data/golden_noise.txt, and that arrays get the same numbers. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
