@@ -19,6 +19,8 @@ References
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 from fastdrop.arguments import integer, real_number
 
@@ -36,10 +38,11 @@ __all__ = [
 ]
 
 
+@dataclasses.dataclass(frozen=True)
 class _Schedule:
     """What all have in common: their numbers are checked when they are made."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.type == "int":
@@ -52,7 +55,7 @@ class _Schedule:
                     raise ValueError(f"{field.name} must be finite, got {value}")
             object.__setattr__(self, field.name, value)
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         raise NotImplementedError
 
 
@@ -72,7 +75,7 @@ class Linear(_Schedule):
     end: "float"
     steps: "int"
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
         if step >= self.steps:
             return self.end
@@ -95,7 +98,7 @@ class Cosine(_Schedule):
     end: "float"
     steps: "int"
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
         if step >= self.steps:
             return self.end
@@ -119,14 +122,14 @@ class Exponential(_Schedule):
     factor: "float"
     steps: "int"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.factor <= 0:
             raise ValueError(f"factor must be greater than 0, got {self.factor}")
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
-        return self.start * self.factor ** (step / self.steps)
+        return float(self.start * self.factor ** (step / self.steps))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,10 +150,10 @@ class Piecewise(_Schedule):
     (0.1, 0.01)
     """
 
-    values: tuple
-    boundaries: tuple
+    values: tuple[float, ...]
+    boundaries: tuple[int, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         values = tuple(real_number(value, "values") for value in self.values)
         boundaries = tuple(integer(step, "boundaries") for step in self.boundaries)
         if len(values) != len(boundaries) + 1:
@@ -162,7 +165,7 @@ class Piecewise(_Schedule):
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "boundaries", boundaries)
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
         return self.values[sum(step >= boundary for boundary in self.boundaries)]
 
@@ -187,14 +190,14 @@ class Warmup(_Schedule):
     """
 
     steps: "int"
-    then: object
+    then: float | Callable[[int], float]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if not callable(self.then):
             object.__setattr__(self, "then", real_number(self.then, "then"))
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
         since = max(step - self.steps, 0)
         value = self.then(since) if callable(self.then) else self.then
@@ -219,7 +222,7 @@ class Curriculum(_Schedule):
     rate: "float"
     steps: "int"
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
         return self.rate * (1 - math.exp(-10 * step / self.steps))
 
@@ -250,7 +253,7 @@ class Early(_Schedule):
     steps: "int"
     decreasing: bool = True
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
         if step >= self.steps:
             return 0.0
@@ -273,12 +276,12 @@ class Late(_Schedule):
     rate: "float"
     steps: "int"
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """Return the value at a step."""
         return self.rate if step >= self.steps else 0.0
 
 
-def evaluated(schedule, step, name):
+def evaluated(schedule: Callable[[int], Any], step: int, name: str) -> float:
     """The value of a schedule, or of any function of the step, as a float.
 
     Raises
@@ -289,8 +292,8 @@ def evaluated(schedule, step, name):
     return real_number(schedule(step), f"{name}({step})")
 
 
-def described(schedule):
+def described(schedule: Callable[[int], Any]) -> str:
     """A schedule in words that do not change from run to run, for states to compare."""
     if isinstance(schedule, _Schedule):
         return repr(schedule)
-    return getattr(schedule, "__qualname__", type(schedule).__qualname__)
+    return str(getattr(schedule, "__qualname__", type(schedule).__qualname__))
