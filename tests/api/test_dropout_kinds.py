@@ -16,6 +16,7 @@ from nn_cases import STEP
 
 import fastdrop
 from fastdrop import Mask, MaskStream, nn
+from fastdrop.schedules import Linear
 
 SIGMAS = 6
 DRAWS = 4000
@@ -206,6 +207,21 @@ def test_the_layer_is_the_function(kind):
     with pytest.raises(AttributeError, match="has no attribute 'rte'"):
         layer.rte = 0.5
     assert type(layer).__name__ in repr(layer)
+
+
+@kinds
+def test_the_layer_follows_a_schedule(kind):
+    """Draw number n has the rate of n, as if that had been set before."""
+    if kind.layer is None:
+        pytest.skip("its layer takes more than one array")
+    x, schedule = values(kind.shape), Linear(0.1, 0.6, 5)
+    moved, by_hand = (kind.layer(rate, rng=3) for rate in (schedule, 0.3))
+    for number in range(3):
+        by_hand.rate = schedule(number)
+        expected = by_hand.forward(x, training=True)
+        assert_identical(moved.forward(x, training=True), expected)
+        assert moved.rate == by_hand.rate
+    assert "Linear" in repr(moved)
 
 
 @kinds
