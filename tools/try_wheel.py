@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COPIED = ["tests", "bench", "docs", "examples", "pyproject.toml", "src"]
+COPIED = ["tests", "bench", "docs", "examples", "tools", "pyproject.toml", "src"]
 READ_SOURCES = ["tests/repo/test_floors.py", "tests/repo/test_c_layers.py"]
 COMPILERS = ["cc", "gcc", "clang", "c99", "zig"]
 
