@@ -49,7 +49,7 @@ class Noise(NoArithmetic):
     True
     """
 
-    __slots__ = ("_additive", "_draw", "_key", "_kind", "_scale", "_shape")
+    __slots__ = ("_additive", "_draw", "_first", "_key", "_kind", "_rows", "_scale", "_shape")
 
     _refused = (
         "a fastdrop.Noise takes no part in arithmetic; fastdrop.apply_noise(x, noise) applies it, "
@@ -92,9 +92,14 @@ class Noise(NoArithmetic):
 
     def _numbers(self):
         """The numbers themselves, float32."""
-        z = numpy.empty(self._shape, numpy.float32)
-        starts = (0,) * len(self._shape)
-        kernels.draw_noise(*self._key, self._draw, self._kind, self._shape, starts, self._shape, z)
+        shape = self._shape
+        z = numpy.empty(shape, numpy.float32)
+        starts, stops, whole = (0,) * len(shape), shape, shape
+        if self._rows is not None:
+            starts = (self._first, *starts[1:])
+            stops = (self._first + shape[0], *shape[1:])
+            whole = (self._rows, *shape[1:])
+        kernels.draw_noise(*self._key, self._draw, self._kind, whole, starts, stops, z)
         return z
 
     def with_scale(self, s):
@@ -105,8 +110,8 @@ class Noise(NoArithmetic):
         TypeError
             If `s` is not a real number.
         """
-        key, draw, kind, shape, _, additive = self._state()
-        return new_noise(key, draw, kind, shape, real_number(s, "s"), additive)
+        key, draw, kind, shape, _, *rest = self._state()
+        return new_noise(key, draw, kind, shape, real_number(s, "s"), *rest)
 
     def __array__(self, dtype=None, copy=None):
         if copy is False:
@@ -117,7 +122,10 @@ class Noise(NoArithmetic):
         return True  # `if noise` asks for None
 
     def _state(self):
-        return self._key, self._draw, self.kind, self._shape, self._scale, self._additive
+        first, rows = self._first, self._rows
+        return (
+            self._key, self._draw, self.kind, self._shape, self._scale, self._additive, first, rows
+        )  # fmt: skip
 
     def __eq__(self, other):
         return self._state() == other._state() if isinstance(other, Noise) else NotImplemented
@@ -135,7 +143,7 @@ class Noise(NoArithmetic):
         )
 
 
-def new_noise(key, draw, kind, shape, scale, additive):
+def new_noise(key, draw, kind, shape, scale, additive, first=0, rows=None):
     """Return a noise.
 
     Parameters
@@ -148,6 +156,8 @@ def new_noise(key, draw, kind, shape, scale, additive):
     shape : tuple of int
     scale : float
     additive : bool
+    first, rows : int, optional
+        With `rows`: its rows are rows ``first``, ``first + 1``, ... of a noise of so many rows.
     """
     noise = Noise.__new__(Noise)
     noise._key = key
@@ -156,6 +166,8 @@ def new_noise(key, draw, kind, shape, scale, additive):
     noise._shape = shape
     noise._scale = scale
     noise._additive = additive
+    noise._first = first
+    noise._rows = rows
     return noise
 
 
@@ -166,8 +178,9 @@ def noise_operand(noise, shape, name="x"):
     -------
     own : tuple of int
         The noise's shape with the axes that the array has before it.
-    arguments : tuple
-        Of ``kernels.apply_noise``, between the two arrays.
+    arguments : tuple or None
+        Of ``kernels.apply_noise``, between the two arrays; None where it does not begin at
+        element 0, or has another shape.
 
     Raises
     ------
@@ -183,10 +196,12 @@ def noise_operand(noise, shape, name="x"):
         mine not in (1, theirs) for mine, theirs in zip(own, shape, strict=True)
     ):
         raise ValueError(f"noise of shape {noise._shape} does not fit {name} of shape {shape}")
+    if own != shape or noise._rows is not None:
+        return own, None
     return own, (*noise._key, noise._draw, noise._kind, noise._scale, noise._additive)
 
 
-def _unpickle(key, draw, kind, shape, scale, additive):
+def _unpickle(key, draw, kind, shape, scale, additive, first=0, rows=None):
     """Rebuild a pickled noise; what no noise can be is a TypeError or ValueError."""
     key = tuple(integer(word, "key") for word in key)
     draw, shape = integer(draw, "draw"), tuple(integer(extent, "shape") for extent in shape)
@@ -196,4 +211,8 @@ def _unpickle(key, draw, kind, shape, scale, additive):
         )
     if not is_one_of(kind, KINDS) or min(shape, default=0) < 0 or math.prod(shape) >= 1 << 63:
         raise ValueError(f"there is no noise of kind {kind!r} and shape {shape}")
-    return new_noise(key, draw, kind, shape, real_number(scale, "scale"), bool(additive))
+    first = integer(first, "first")
+    if rows is not None and not (shape and 0 <= first <= integer(rows, "rows") - shape[0]):
+        raise ValueError(f"a noise of shape {shape} is no part of {rows} rows from row {first} on")
+    scale = real_number(scale, "scale")
+    return new_noise(key, draw, kind, shape, scale, bool(additive), first, rows)

@@ -331,7 +331,7 @@ def _copied(x, out, name):
 def _applied(x, noise, out, name):
     own, arguments = noise_operand(noise, x.shape, name)
     y = numpy.empty_like(x) if out is None else output_for(out, x, name)
-    if own != x.shape:
+    if arguments is None:
         _broadcast(x, noise, own, y)
         return y
     direct = y if y.flags.carray and y.dtype.isnative else numpy.empty(x.shape, x.dtype)
@@ -346,7 +346,7 @@ def _applied(x, noise, out, name):
 
 
 def _broadcast(x, noise, own, y):
-    """What the kernel computes, where several values share a number."""
+    """What the kernel computes, where values share a number, or are rows of a larger array."""
     working = numpy.promote_types(x.dtype, numpy.float32)
     moved = noise.to_array(working).reshape(own)
     if not noise.additive:

@@ -135,6 +135,7 @@ class Dropout(MaskedLayer):
 
     _sealed = True
     fused_as = "dropout"
+    _draws_rows = True
 
     def __init__(
         self,

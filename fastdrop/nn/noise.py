@@ -3,8 +3,16 @@
 import math
 
 from fastdrop.arguments import real_number
-from fastdrop.dropouts import gaussian_dropout, gaussian_noise, noise_backward, uniform_dropout
+from fastdrop.dropouts import (
+    apply_noise,
+    gaussian_dropout,
+    gaussian_noise,
+    noise_backward,
+    uniform_dropout,
+)
 from fastdrop.nn.random import DrawnLayer, RateLayer
+from fastdrop.noise import new_noise
+from fastdrop.stream import draw_with
 
 __all__ = ["GaussianDropout", "GaussianNoise", "UniformDropout"]
 
@@ -12,8 +20,21 @@ __all__ = ["GaussianDropout", "GaussianNoise", "UniformDropout"]
 class _NoiseLayer(DrawnLayer):
     """What the three have in common: the backward pass makes the noise again."""
 
+    _draws_rows = True
+
     def _gradient(self, grad, noise):
         return noise_backward(grad, noise)
+
+    def _part(self, x, out, kind, scale, additive):
+        """Apply the noise of the rows at hand of a larger batch."""
+        first, rows = self._rows
+
+        def drawn(key0, key1, number):
+            return new_noise((key0, key1), number, kind, x.shape, scale, additive, first, rows)
+
+        noise = draw_with(self.stream, drawn)
+        apply_noise(x, noise, out=out)
+        return noise
 
 
 class _FactorLayer(_NoiseLayer, RateLayer):
@@ -27,6 +48,9 @@ class _FactorLayer(_NoiseLayer, RateLayer):
         super()._set_keep_prob(keep_prob)
 
     def _drop(self, x, training, out):
+        if training and self._rows is not None:
+            variance = type(self)._of_variance * (1 - self.keep_prob) / self.keep_prob
+            return self._part(x, out, type(self)._kind, math.sqrt(variance), False)
         _, noise = type(self)._function(
             x, keep_prob=self.keep_prob, rng=self.stream, training=training, out=out
         )
@@ -64,6 +88,7 @@ class GaussianDropout(_FactorLayer):
 
     _sealed = True
     _function = staticmethod(gaussian_dropout)
+    _kind, _of_variance = "normal", 1
 
 
 class UniformDropout(_FactorLayer):
@@ -77,6 +102,7 @@ class UniformDropout(_FactorLayer):
 
     _sealed = True
     _function = staticmethod(uniform_dropout)
+    _kind, _of_variance = "uniform", 3
 
 
 class GaussianNoise(_NoiseLayer):
@@ -128,6 +154,8 @@ class GaussianNoise(_NoiseLayer):
         return {"std": self._std}
 
     def _drop(self, x, training, out):
+        if training and self._rows is not None:
+            return self._part(x, out, "normal", self._std, True)
         _, noise = gaussian_noise(x, self._std, rng=self.stream, training=training, out=out)
         return noise
 

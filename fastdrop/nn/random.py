@@ -32,6 +32,9 @@ class RandomLayer(Layer):
 
     _stream = None
     _stream_is_own = False
+    # Rows (first, total) of a larger batch that a forward pass is of, and whether the layer knows.
+    _rows = None
+    _draws_rows = False
 
     def __init__(self, rng=None):
         super().__init__()
@@ -52,6 +55,21 @@ class RandomLayer(Layer):
         self._stream = stream
         self._stream_is_own = True
         self.follow_schedule(drawn=True)
+
+    def take_rows(self, rows):
+        """Hear from a `Sequential` which rows of a larger batch the next training forward has.
+
+        Raises
+        ------
+        NotImplementedError
+            If the layer would draw the same for the first rows of every part.
+        """
+        if rows is not None and not self._draws_rows:
+            raise NotImplementedError(
+                f"{self.name}: a {type(self).__name__} does not draw for a part of a larger batch, "
+                "rows=(first, total); Dropout and the layers of noise do"
+            )
+        self._rows = rows
 
     def follow_schedule(self, drawn=False):
         """Adapt what a schedule moves to the draw to come, or to the one before; see `RateLayer`.

@@ -173,6 +173,8 @@ class Sequential(Layer):
         ------
         TypeError, ValueError
             If `x` is not what the first layer expects, or the batch has no such `rows`.
+        NotImplementedError
+            With `rows`, if a layer cannot draw its part of the batch's masks.
         """
         x = self._checked(x)
         rows = check_rows(rows, len(x))
@@ -181,15 +183,19 @@ class Sequential(Layer):
         if not training:
             return self._infer(matrix, lead)
         positions = [layer.stream.position for layer in self._drawing]
-        for layer in self._drawing:
-            layer.follow_schedule()
         try:
+            for layer in self._drawing:
+                layer.take_rows(rows)
+                layer.follow_schedule()
             y = self._train(matrix, lead, rows)
         except BaseException:
             # Of a forward that failed half-way no draw counts: all layers repeat theirs.
             for layer, position in zip(self._drawing, positions, strict=True):
                 layer.stream.position = position
             raise
+        finally:
+            for layer in self._drawing:
+                layer.take_rows(None)
         self._shape_in = x.shape
         return y
 

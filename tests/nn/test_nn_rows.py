@@ -175,3 +175,41 @@ def test_gradients_are_announced_when_they_are_there():
     assert [name.removeprefix("scale0.") for name in seen] == order
     for parameter, grad in zip(net.parameters(), expected, strict=True):
         numpy.testing.assert_allclose(seen[parameter.name], grad, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.GaussianDropout(0.3),
+        lambda: nn.UniformDropout(0.3),
+        lambda: nn.GaussianNoise(0.5),
+    ],
+)
+def test_layers_of_noise_draw_their_part_of_a_batch(make):
+    x = values((10, 3, 5), dtype=numpy.float32)
+    whole, parts = (nn.Sequential([make()], rng=4) for _ in range(2))
+    layer = parts.layers[0]
+    for _ in range(2):
+        expected = whole.forward(x, training=True)
+        grad = whole.backward(x, input_gradient=True)
+        position = layer.stream.position
+        for first, last in ((0, 4), (4, 10)):
+            layer.stream.position = position
+            part = parts.forward(x[first:last], training=True, rows=(first, 10))
+            numpy.testing.assert_array_equal(part, expected[first:last])
+            numpy.testing.assert_array_equal(
+                parts.backward(x[first:last], input_gradient=True), grad[first:last]
+            )
+    layer.stream.position = 0
+    whole.layers[0].stream.position = 0
+    alone = layer.forward(x, training=True)  # nothing of the rows stays
+    numpy.testing.assert_array_equal(alone, whole.forward(x, training=True))
+
+
+def test_layers_that_cannot_draw_for_a_part_say_so():
+    net = nn.Sequential([nn.Dropout1d(0.5)], rng=4)
+    x = values((4, 3, 5), dtype=numpy.float32)
+    with pytest.raises(NotImplementedError, match="dropout1d0: a Dropout1d does not draw"):
+        net.forward(x, training=True, rows=(0, 8))
+    assert net.layers[0].stream.position == 0
+    net.forward(x, training=True, rows=(0, 4))
