@@ -1,7 +1,6 @@
 """Types of the compiled kernels; ``fastdrop.reference`` says what each of them computes."""
 
-from collections.abc import Callable
-from typing import Literal, SupportsIndex, TypeAlias, TypedDict
+from typing import Literal, Protocol, SupportsIndex, TypeAlias, TypedDict
 
 import numpy
 from numpy.typing import NDArray
@@ -13,7 +12,15 @@ _Values: TypeAlias = (
 _Matrix: TypeAlias = NDArray[numpy.float32] | NDArray[numpy.float64]
 _Shape: TypeAlias = tuple[int, ...]
 _Objects: TypeAlias = tuple[object, ...]
-_Chooser: TypeAlias = Callable[..., str]
+_Units: TypeAlias = tuple[_Bits, int] | None
+_Counts: TypeAlias = NDArray[numpy.int64]
+_Method: TypeAlias = Literal["auto", "compact", "skip", "dense", "packed", "small"]
+
+class _RowMask(Protocol):
+    bits: _Bits
+    rows_per_mask: int
+    scale: float
+    keep_prob: float | None
 
 class _BuildInfo(TypedDict):
     isa_available: tuple[str, ...]
@@ -151,116 +158,80 @@ def dropout_at(
 ) -> None: ...
 def apply_mask_at(x: int, dtype: int, n: int, bits: int, scale: float, out: int) -> None: ...
 def rectify(x: _Matrix, bits: _Bits | None, scale: float, gate: _Bits) -> int: ...
-def gather(
-    x: _Matrix,
-    row_bits: _Bits | None,
-    row_offset: int,
-    column_bits: _Bits | None,
-    column_offset: int,
-    out: _Matrix,
-) -> None: ...
+def gather(x: _Matrix, rows: _Units, columns: _Units, out: _Matrix) -> None: ...
 def scatter(
     x: _Matrix,
-    row_bits: _Bits | None,
-    row_offset: int,
-    column_bits: _Bits | None,
-    column_offset: int,
-    scale: float,
-    bias: _Matrix | None,
-    bias_scale: float,
-    accumulate: bool,
+    rows: _Units,
+    columns: _Units,
     out: _Matrix,
+    *,
+    scale: float = 1.0,
+    bias: _Matrix | None = None,
+    bias_scale: float = 1.0,
+    accumulate: bool = False,
 ) -> None: ...
-def skip_matmul(
-    x: _Matrix,
-    transposed: bool,
-    bits: _Bits | None,
-    rows_per_mask: int,
-    skip_zeros: bool,
-    w: _Matrix,
-    scale: float,
-    bias: _Matrix | None,
-    bias_scale: float,
-    out_bits: _Bits | None,
-    out_rows_per_mask: int,
-    out: _Matrix,
-    w_bits: _Bits | None = None,
-    w_rows_per_mask: int = 1,
-) -> int: ...
-def compact_matmul(
-    x: _Matrix,
-    bits: _Bits | None,
-    rows_per_mask: int,
-    group: int,
-    w: _Matrix,
-    scale: float,
-    bias: _Matrix | None,
-    bias_scale: float,
-    out_bits: _Bits | None,
-    out_rows_per_mask: int,
-    out: _Matrix,
-) -> int: ...
-def compact_gradient(
-    x: _Matrix,
-    bits: _Bits | None,
-    rows_per_mask: int,
-    group: int,
-    grad: _Matrix,
-    out_bits: _Bits | None,
-    out_rows_per_mask: int,
-    scale: float,
-    out: _Matrix,
-) -> int: ...
-def masked_sums(
-    x: _Matrix,
-    bits: _Bits | None,
-    rows_per_mask: int,
-    scale: float,
-    out: _Matrix,
-) -> None: ...
-def all_finite(x: _Matrix) -> bool: ...
-def sampled_share(x: _Matrix, counted: int, shares: int) -> float: ...
+
+class Product:
+    def __init__(
+        self,
+        a: _Matrix,
+        b: _Matrix,
+        c: _Matrix,
+        *,
+        mask_a: _RowMask | None = None,
+        mask_b: _RowMask | None = None,
+        mask_c: _RowMask | None = None,
+        bias: _Matrix | None = None,
+        skip_zeros: bool = False,
+        sum_rows: bool = False,
+        fused: bool = False,
+        nonzeros: float = -1.0,
+        method: _Method = "auto",
+    ) -> None: ...
+    @property
+    def a(self) -> _Matrix: ...
+    @property
+    def b(self) -> _Matrix: ...
+    @property
+    def c(self) -> _Matrix: ...
+    @property
+    def bias(self) -> _Matrix | None: ...
+
+def matmul(product: Product) -> int: ...
+def plan(product: Product) -> _Method: ...
+def plan_terms(product: Product, method: _Method) -> tuple[float, ...] | None: ...
+def masked_sums(x: _Matrix, mask: _RowMask | None, out: _Matrix) -> None: ...
 def surely_apart(results: _Objects, operands: _Objects) -> bool: ...
-def plain_matmul(
-    x: _Matrix,
-    bits: _Bits | None,
-    rows_per_mask: int,
-    w: _Matrix,
-    scale: float,
-    bias: _Matrix | None,
-    bias_scale: float,
-    out: _Matrix,
-) -> bool: ...
-def dense_matmul(
-    x: _Matrix,
-    transposed: bool,
-    bits: _Bits,
-    mask_shape: _Shape,
-    rows_per_mask: int,
-    scale: float,
-    w: _Matrix,
-    out: _Matrix,
-) -> bool: ...
-def second_level_cache() -> int: ...
-def every_bit(bits: _Bits, n: int) -> bool: ...
-def direct_matmul(
-    x: _Matrix, bits: _Bits, rows_per_mask: int, w: _Matrix, scale: float, out: _Matrix
-) -> bool: ...
-def small_matmul(
-    x: object,
-    w: object,
-    bits: _Bits,
-    mask_shape: _Shape,
-    rows_per_mask: int | Literal["batch"],
-    scale: float,
-    keep_prob: float | None,
-    skip_zeros: bool,
-    most: int,
-    counted: int,
-    shares: int,
-    cheapest: _Chooser,
-    out: object,
-) -> _Matrix | None: ...
+def plain_operands(x: object, w: object, out: object) -> bool: ...
+
+class Update:
+    def __init__(
+        self,
+        value: _Matrix,
+        gradient: _Matrix,
+        *,
+        rows: _Units = None,
+        columns: _Units = None,
+        compact: bool = False,
+        learning_rate: float,
+        first: _Matrix | None = None,
+        second: _Matrix | None = None,
+        top: _Matrix | None = None,
+        row_counts: _Counts | None = None,
+        column_counts: _Counts | None = None,
+        steps: int = 0,
+        table: NDArray[numpy.float64] | None = None,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta1: float = 0.0,
+        beta2: float = 0.0,
+        epsilon: float = 0.0,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        max_norm: float = ...,
+    ) -> None: ...
+
+def update(update: Update) -> None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: SupportsIndex) -> None: ...
 def stop_threads() -> None: ...
@@ -270,41 +241,3 @@ def assume_first_level_cache(size: SupportsIndex) -> None: ...
 def assume_cache_of_core(size: SupportsIndex) -> None: ...
 def isa_used() -> str: ...
 def build_info() -> _BuildInfo: ...
-def update_sgd(
-    value: _Matrix,
-    velocity: _Matrix | None,
-    gradient: _Matrix,
-    compact: bool,
-    row_bits: _Bits | None,
-    row_offset: int,
-    column_bits: _Bits | None,
-    column_offset: int,
-    learning_rate: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    max_norm: float,
-) -> None: ...
-def update_adam(
-    value: _Matrix,
-    first: _Matrix,
-    second: _Matrix,
-    top: _Matrix | None,
-    row_counts: NDArray[numpy.int64],
-    column_counts: NDArray[numpy.int64],
-    steps: int,
-    table: NDArray[numpy.float64],
-    gradient: _Matrix,
-    compact: bool,
-    row_bits: _Bits | None,
-    row_offset: int,
-    column_bits: _Bits | None,
-    column_offset: int,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-    weight_decay: float,
-    decoupled: bool,
-    max_norm: float,
-) -> None: ...

@@ -8,9 +8,8 @@ import contextvars
 
 import numpy
 
-from libc.math cimport rint
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
 
 cimport numpy as cnp
 
@@ -35,8 +34,6 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct fd_kernels:
         const char *name
     const fd_kernels *fd_active_kernels()
-    enum: FD_SLOT_MASKED
-    void *fd_workspace(int slot, size_t bytes)
     int fd_has_threads()
     int fd_get_num_threads()
     void fd_set_num_threads(int threads)
@@ -103,89 +100,46 @@ cdef extern from "kernels.h" nogil:
     void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_units *columns,
                     double scale, const void *bias, double bias_scale, int accumulate, void *out,
                     int64_t stride)
-    ctypedef struct skip_operand:
-        const void *data
-        int64_t stride
-        int64_t rows
-        int64_t depth
-        int transposed
-        int skip_zeros
-        const uint8_t *bits
-        int64_t rows_per_mask
-    ctypedef struct skip_weights:
-        const void *data
-        int64_t stride
-        int64_t depth
-        int64_t columns
-        int transposed
-        const uint8_t *bits
-        int64_t rows_per_mask
-    ctypedef struct skip_result:
+    ctypedef struct fd_matrix:
         void *data
-        int64_t stride
-        int64_t columns
-        double scale
-        double bias_scale
-        const void *bias
-        const uint8_t *bits
-        int64_t rows_per_mask
-    int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
-                           const skip_result *result)
-    ctypedef int fd_flag "atomic_int"
-    ctypedef struct compact_mask:
-        fd_units units
-        int64_t rows_per_mask
-    ctypedef struct compact_matrix:
-        const void *data
-        int64_t stride
-        int transposed
-    ctypedef struct compact_result:
-        void *data
-        int64_t stride
-        double scale
-        double bias_scale
-        const void *bias
-        fd_flag *infinite
-    ctypedef struct masked_rows:
-        const void *x
-        int64_t stride
-        int64_t rows
-        int64_t depth
+        int64_t row_stride
+        int64_t column_stride
+    ctypedef struct fd_row_mask:
         const uint8_t *bits
         int64_t rows_per_mask
         double scale
-    ctypedef struct compact_operands:
-        const void *x
-        int64_t x_stride
-        int64_t rows
-        int64_t group
-        const masked_rows *masked
-        compact_matrix w
-        compact_mask mask_in
-        compact_mask mask_out
-    ctypedef struct compact_batch:
-        const void *x
-        const void *grad
-        int64_t x_stride
-        int64_t grad_stride
-        int64_t rows
-        int64_t group
-        compact_mask mask_in
-        compact_mask mask_out
-    ctypedef struct direct_operands:
-        masked_rows x
-        const void *w
-        int64_t columns
-    int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out)
-    int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c,
-                              const compact_result *result)
-    int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c,
-                                const compact_result *result)
+        double keep
+    ctypedef enum fd_method:
+        FD_AUTO
+    enum:
+        FD_SKIP_ZEROS
+        FD_SUM_ROWS
+        FD_FUSED
+        FD_BLAS_FAILED
+        FD_NO_GROUPS
+        FD_TERMS
+    ctypedef struct fd_product:
+        fd_dtype dtype
+        int flags
+        fd_method method
+        int64_t m
+        int64_t n
+        int64_t k
+        fd_matrix a
+        fd_matrix b
+        fd_matrix c
+        fd_row_mask mask_a
+        fd_row_mask mask_b
+        fd_row_mask mask_c
+        const void *bias
+        double nonzeros
+        int (*blas)(void *context, const fd_product *product) noexcept
+        void *context
+    int64_t fd_matmul(const fd_product *product)
+    fd_method fd_plan(const fd_product *product)
+    int fd_plan_terms(const fd_product *product, fd_method method, double *terms)
     void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
-                        const compact_mask *mask, double scale, void *out)
-    int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
-    int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes,
-                              int64_t column_bytes, int64_t rows, int64_t columns, int64_t every)
+                        int64_t columns, const fd_row_mask *mask, void *out)
     ctypedef enum fd_rule_kind:
         FD_SGD
         FD_ADAM
@@ -225,7 +179,6 @@ cdef extern from "masks/noise.h" nogil:
                         void *out, int64_t n, double scale, int additive)
 
 cdef extern from "runtime/cache.h" nogil:
-    int64_t fd_second_level_cache_bytes()
     void fd_assume_first_level_cache(int64_t bytes)
     void fd_assume_cache_of_core(int64_t bytes)
 
@@ -574,12 +527,16 @@ def drop_blocks(cnp.ndarray seeds not None, int64_t maps, tuple extent, tuple bl
     return kept
 
 
-cdef inline fd_units units_of(cnp.ndarray bits, int64_t offset, int64_t length) noexcept:
-    cdef fd_units units
-    units.bits = bits_of(bits)
-    units.bit = offset
-    units.length = length
-    return units
+cdef inline fd_units units_of(object units, int64_t length) except *:
+    """Packed bits of an axis and the number of the first one, or None: all."""
+    cdef fd_units found
+    found.bits = NULL
+    found.bit = 0
+    found.length = length
+    if units is not None:
+        bits, found.bit = units
+        found.bits = bits_of(bits)
+    return found
 
 
 cdef inline int64_t stride_of(cnp.ndarray x, int axis) noexcept:
@@ -587,205 +544,191 @@ cdef inline int64_t stride_of(cnp.ndarray x, int axis) noexcept:
     return cnp.PyArray_STRIDE(x, axis) // cnp.PyArray_ITEMSIZE(x)
 
 
-def gather(cnp.ndarray x not None, cnp.ndarray row_bits, int64_t row_offset,
-           cnp.ndarray column_bits, int64_t column_offset, cnp.ndarray out not None):
-    cdef fd_units rows = units_of(row_bits, row_offset, cnp.PyArray_DIM(x, 0))
-    cdef fd_units columns = units_of(column_bits, column_offset, cnp.PyArray_DIM(x, 1))
+def gather(cnp.ndarray x not None, rows, columns, cnp.ndarray out not None):
+    cdef fd_units row_units = units_of(rows, cnp.PyArray_DIM(x, 0))
+    cdef fd_units column_units = units_of(columns, cnp.PyArray_DIM(x, 1))
     cdef fd_dtype dtype = dtype_of(x)
     cdef int64_t stride = stride_of(x, 0)
     cdef const void *source = cnp.PyArray_DATA(x)
     cdef void *target = cnp.PyArray_DATA(out)
     with nogil:
-        fd_gather(dtype, source, stride, &rows, &columns, target)
+        fd_gather(dtype, source, stride, &row_units, &column_units, target)
 
 
-def scatter(cnp.ndarray x not None, cnp.ndarray row_bits, int64_t row_offset,
-            cnp.ndarray column_bits, int64_t column_offset, double scale, cnp.ndarray bias,
-            double bias_scale, bint accumulate, cnp.ndarray out not None):
-    cdef fd_units rows = units_of(row_bits, row_offset, cnp.PyArray_DIM(out, 0))
-    cdef fd_units columns = units_of(column_bits, column_offset, cnp.PyArray_DIM(out, 1))
+def scatter(cnp.ndarray x not None, rows, columns, cnp.ndarray out not None, *,
+            double scale=1.0, cnp.ndarray bias=None, double bias_scale=1.0, bint accumulate=False):
+    cdef fd_units row_units = units_of(rows, cnp.PyArray_DIM(out, 0))
+    cdef fd_units column_units = units_of(columns, cnp.PyArray_DIM(out, 1))
     cdef fd_dtype dtype = dtype_of(x)
     cdef int64_t stride = stride_of(out, 0)
     cdef const void *source = cnp.PyArray_DATA(x)
     cdef const void *added = data_of(bias)
     cdef void *target = cnp.PyArray_DATA(out)
     with nogil:
-        fd_scatter(dtype, source, &rows, &columns, scale, added, bias_scale, accumulate, target,
-                   stride)
+        fd_scatter(dtype, source, &row_units, &column_units, scale, added, bias_scale, accumulate,
+                   target, stride)
 
 
-cdef inline bint stands(cnp.ndarray w) noexcept:
-    """Whether w is transposed: columns apart. An axis of one element is contiguous in any case."""
-    return cnp.PyArray_DIM(w, 1) > 1 and stride_of(w, 1) != 1
+# Matrix products.
 
 
-def skip_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits, int64_t rows_per_mask,
-                bint skip_zeros, cnp.ndarray w not None, double scale, cnp.ndarray bias,
-                double bias_scale, cnp.ndarray out_bits, int64_t out_rows_per_mask,
-                cnp.ndarray out not None, cnp.ndarray w_bits=None, int64_t w_rows_per_mask=1):
-    cdef skip_operand operand
-    cdef skip_weights weights
-    cdef skip_result result
-    cdef fd_dtype dtype = dtype_of(x)
-    operand.data = cnp.PyArray_DATA(x)
-    operand.stride = stride_of(x, 1 if transposed else 0)
-    operand.rows = cnp.PyArray_DIM(x, 0)
-    operand.depth = cnp.PyArray_DIM(x, 1)
-    operand.transposed = transposed
-    operand.skip_zeros = skip_zeros
-    operand.bits = bits_of(bits)
-    operand.rows_per_mask = rows_per_mask
-    weights.data = cnp.PyArray_DATA(w)
-    weights.depth = cnp.PyArray_DIM(w, 0)
-    weights.columns = cnp.PyArray_DIM(w, 1)
-    weights.transposed = stands(w)
-    weights.stride = stride_of(w, 1 if weights.transposed else 0)
-    weights.bits = bits_of(w_bits)
-    weights.rows_per_mask = w_rows_per_mask
-    result.data = cnp.PyArray_DATA(out)
-    result.stride = stride_of(out, 0)
-    result.columns = weights.columns
-    result.scale = scale
-    result.bias = data_of(bias)
-    result.bias_scale = bias_scale
-    result.bits = bits_of(out_bits)
-    result.rows_per_mask = out_rows_per_mask
-    cdef int64_t stored
+# Where no error of arithmetic is told: of dropped numbers nobody wants to hear. To enter a copy of
+# it takes a fifth of the time that numpy.errstate does.
+cdef object quiet = contextvars.Context()
+quiet.run(numpy.seterr, all="ignore")
+cdef object blas_product = numpy.matmul
+# In the order of fd_method.
+cdef tuple METHODS = ("auto", "compact", "skip", "dense", "packed", "small")
+
+
+cdef fd_method method_of(str name) except *:
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {name!r}")
+    return <fd_method>METHODS.index(name)
+
+
+cdef inline bint has_rows(cnp.ndarray x) noexcept:
+    """Whether rows are contiguous and apart; a single element is contiguous in any case."""
+    cdef int64_t size = cnp.PyArray_ITEMSIZE(x), row = cnp.PyArray_STRIDE(x, 0)
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1)
+    return cnp.PyArray_SIZE(x) == 0 or (
+        (columns <= 1 or cnp.PyArray_STRIDE(x, 1) == size)
+        and (rows <= 1 or (row >= columns * size and row % size == 0)))
+
+
+cdef inline bint has_columns(cnp.ndarray x) noexcept:
+    cdef int64_t size = cnp.PyArray_ITEMSIZE(x), column = cnp.PyArray_STRIDE(x, 1)
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1)
+    return cnp.PyArray_SIZE(x) == 0 or (
+        (rows <= 1 or cnp.PyArray_STRIDE(x, 0) == size)
+        and (columns <= 1 or (column >= rows * size and column % size == 0)))
+
+
+cdef inline fd_matrix matrix_of(cnp.ndarray x) noexcept:
+    cdef fd_matrix matrix
+    matrix.data = cnp.PyArray_DATA(x)
+    matrix.row_stride, matrix.column_stride = stride_of(x, 0), stride_of(x, 1)
+    # Where an axis has one element or none, strides may be anything.
+    if cnp.PyArray_DIM(x, 1) <= 1 or cnp.PyArray_SIZE(x) == 0:
+        matrix.column_stride = 1
+    return matrix
+
+
+cdef fd_row_mask mask_of(object mask, bint fused=False) except *:
+    cdef fd_row_mask found
+    found.bits = NULL
+    found.rows_per_mask = 1
+    found.scale = 1.0
+    found.keep = 1.0
+    if mask is not None:
+        found.bits = bits_of(mask.bits)
+        found.rows_per_mask = mask.rows_per_mask
+        found.scale = 1.0 if fused else mask.scale
+        found.keep = -1.0 if mask.keep_prob is None else mask.keep_prob
+    return found
+
+
+cdef class Product:
+    cdef fd_product product
+    cdef object masks, error
+    cdef readonly cnp.ndarray a, b, c, bias
+
+    def __cinit__(self, cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray c not None, *,
+                  mask_a=None, mask_b=None, mask_c=None, cnp.ndarray bias=None,
+                  bint skip_zeros=False, bint sum_rows=False, bint fused=False,
+                  double nonzeros=-1.0, str method="auto"):
+        cdef fd_product *p = &self.product
+        cdef cnp.ndarray x
+        p.dtype = dtype_of(a)
+        for x in (a, b, c):
+            if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(a):
+                raise TypeError(f"a, b and c must be matrices of one dtype, got {x.dtype}")
+            if not cnp.PyArray_ISNOTSWAPPED(x):
+                raise TypeError("a, b and c must be of the machine's byte order")
+        p.m, p.k, p.n = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(a, 1), cnp.PyArray_DIM(b, 1)
+        if (cnp.PyArray_DIM(b, 0) != p.k or cnp.PyArray_DIM(c, 0) != p.m
+                or cnp.PyArray_DIM(c, 1) != p.n):
+            shapes = [(<object>x).shape for x in (a, b, c)]
+            raise ValueError(f"a, b and c must have shapes (m, k), (k, n), (m, n), got {shapes}")
+        if not (has_rows(c) and cnp.PyArray_ISALIGNED(c)):
+            raise ValueError("c must be aligned and have contiguous rows")
+        if not cnp.PyArray_ISALIGNED(a) or not (has_columns(a) if sum_rows else has_rows(a)):
+            a = a.T.copy().T if sum_rows else a.copy()
+        if not cnp.PyArray_ISALIGNED(b) or not (has_rows(b) or (has_columns(b) and not sum_rows)):
+            b = b.copy()
+        self.a, self.b, self.c, self.bias = a, b, c, bias
+        self.masks = (mask_a, mask_b, mask_c)  # whose bits stay where they are
+        p.a, p.b, p.c = matrix_of(a), matrix_of(b), matrix_of(c)
+        p.mask_a, p.mask_b = mask_of(mask_a, fused), mask_of(mask_b, fused)
+        p.mask_c = mask_of(mask_c, fused)
+        p.bias = data_of(bias)
+        p.flags = (FD_SKIP_ZEROS * skip_zeros) | (FD_SUM_ROWS * sum_rows) | (FD_FUSED * fused)
+        p.nonzeros = nonzeros
+        p.method = method_of(method)
+        p.blas = multiply_by_blas
+        p.context = <void *>self
+
+
+cdef cnp.ndarray as_given(cnp.ndarray given, const fd_matrix *matrix):
+    """The array of a matrix that is the one given, or a masked copy of it."""
+    cdef cnp.npy_intp shape[2]
+    cdef int transposed = matrix.column_stride != 1 and cnp.PyArray_DIM(given, 1) > 1
+    if matrix.data == cnp.PyArray_DATA(given):
+        return given
+    shape[transposed], shape[1 - transposed] = cnp.PyArray_DIM(given, 0), cnp.PyArray_DIM(given, 1)
+    copy = cnp.PyArray_SimpleNewFromData(2, shape, cnp.PyArray_TYPE(given), matrix.data)
+    return copy.T if transposed else copy
+
+
+cdef int multiply_by_blas(void *context, const fd_product *plain) noexcept with gil:
+    cdef Product product = <Product>context
+    try:
+        a, b = as_given(product.a, &plain.a), as_given(product.b, &plain.b)
+        quiet.copy().run(blas_product, a, b, product.c)
+    except BaseException as error:
+        product.error = error
+        return -1
+    return 0
+
+
+def matmul(Product product not None):
+    cdef int64_t products
     with nogil:
-        stored = fd_skip_matmul(dtype, &operand, &weights, &result)
-    if stored < 0:
-        raise MemoryError("no memory for the lists of non-zeros of a matrix product")
-    return stored
+        products = fd_matmul(&product.product)
+    if products >= 0:
+        return products
+    if products == FD_BLAS_FAILED:
+        raise product.error
+    if products == FD_NO_GROUPS:
+        raise ValueError(
+            "method 'compact' needs masks shared by the same groups of rows; use 'auto' or 'skip'"
+        )
+    raise MemoryError("no memory for the operands of a matrix product")
 
 
-# Products of active units.
+def plan(Product product not None):
+    return METHODS[fd_plan(&product.product)]
 
 
-cdef inline compact_mask mask_of(cnp.ndarray bits, int64_t rows_per_mask, int64_t width):
-    cdef compact_mask mask
-    mask.units = units_of(bits, 0, width)
-    mask.rows_per_mask = rows_per_mask
-    return mask
+def plan_terms(Product product not None, str method):
+    """What a method's time is made of, as `fd_plan_terms` says it; None if it is not possible."""
+    cdef double terms[FD_TERMS]
+    if not fd_plan_terms(&product.product, method_of(method), terms):
+        return None
+    return tuple(terms[i] for i in range(FD_TERMS))
 
 
-def compact_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask, int64_t group,
-                   cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
-                   cnp.ndarray out_bits, int64_t out_rows_per_mask, cnp.ndarray out not None):
-    return compact_product(x, bits, rows_per_mask, group, w, scale, bias, bias_scale, out_bits,
-                           out_rows_per_mask, out, NULL, NULL)
-
-
-cdef masked_rows masked_rows_of(cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask,
-                                double scale):
-    cdef masked_rows masked
-    masked.x = cnp.PyArray_DATA(x)
-    masked.stride = stride_of(x, 0)
-    masked.rows = cnp.PyArray_DIM(x, 0)
-    masked.depth = cnp.PyArray_DIM(x, 1)
-    masked.bits = bits_of(bits)
-    masked.rows_per_mask = rows_per_mask
-    masked.scale = scale
-    return masked
-
-
-cdef int64_t compact_product(
-    cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask, int64_t group, cnp.ndarray w,
-    double scale, cnp.ndarray bias, double bias_scale, cnp.ndarray out_bits,
-    int64_t out_rows_per_mask, cnp.ndarray out, const masked_rows *masked, fd_flag *infinite
-) except -1:
-    cdef compact_operands c
-    cdef compact_result result
-    cdef fd_dtype dtype = dtype_of(x)
-    c.x = cnp.PyArray_DATA(x)
-    c.x_stride = stride_of(x, 0)
-    c.rows = cnp.PyArray_DIM(x, 0)
-    c.group = group
-    c.masked = masked
-    c.w.data = cnp.PyArray_DATA(w)
-    c.w.transposed = stands(w)
-    c.w.stride = stride_of(w, 1 if c.w.transposed else 0)
-    c.mask_in = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
-    c.mask_out = mask_of(out_bits, out_rows_per_mask, cnp.PyArray_DIM(w, 1))
-    result.data = cnp.PyArray_DATA(out)
-    result.stride = stride_of(out, 0)
-    result.scale = scale
-    result.bias = data_of(bias)
-    result.bias_scale = bias_scale
-    result.infinite = infinite
-    cdef int64_t multiplied
-    with nogil:
-        multiplied = fd_compact_matmul(dtype, &c, &result)
-    if multiplied < 0:
-        raise MemoryError("no memory for the packed operands of a matrix product")
-    return multiplied
-
-
-def compact_gradient(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
-                     int64_t group, cnp.ndarray grad not None, cnp.ndarray out_bits,
-                     int64_t out_rows_per_mask, double scale, cnp.ndarray out not None):
-    cdef compact_batch c
-    cdef compact_result result
-    cdef fd_dtype dtype = dtype_of(x)
-    c.x = cnp.PyArray_DATA(x)
-    c.x_stride = stride_of(x, 0)
-    c.grad = cnp.PyArray_DATA(grad)
-    c.grad_stride = stride_of(grad, 0)
-    c.rows = cnp.PyArray_DIM(x, 0)
-    c.group = group
-    c.mask_in = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
-    c.mask_out = mask_of(out_bits, out_rows_per_mask, cnp.PyArray_DIM(grad, 1))
-    result.data = cnp.PyArray_DATA(out)
-    result.stride = stride_of(out, 0)
-    result.scale = scale
-    result.bias = NULL
-    result.bias_scale = 0
-    result.infinite = NULL
-    cdef int64_t multiplied
-    with nogil:
-        multiplied = fd_compact_gradient(dtype, &c, &result)
-    if multiplied < 0:
-        raise MemoryError("no memory for the packed operands of a matrix product")
-    return multiplied
-
-
-def masked_sums(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask, double scale,
-                cnp.ndarray out not None):
-    cdef compact_mask mask = mask_of(bits, rows_per_mask, cnp.PyArray_DIM(x, 1))
+def masked_sums(cnp.ndarray x not None, mask, cnp.ndarray out not None):
+    if not (has_rows(x) and cnp.PyArray_ISALIGNED(x)):
+        x = x.copy()
+    cdef fd_row_mask rows_mask = mask_of(mask)
     cdef fd_dtype dtype = dtype_of(x)
     cdef const void *source = cnp.PyArray_DATA(x)
-    cdef int64_t stride = stride_of(x, 0), rows = cnp.PyArray_DIM(x, 0)
+    cdef int64_t stride = stride_of(x, 0)
+    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1)
     cdef void *target = cnp.PyArray_DATA(out)
     with nogil:
-        fd_masked_sums(dtype, source, stride, rows, &mask, scale, target)
-
-
-def all_finite(cnp.ndarray x not None):
-    if not cnp.PyArray_ISONESEGMENT(x):
-        x = x.copy()
-    cdef fd_dtype dtype = dtype_of(x)
-    cdef const void *data = cnp.PyArray_DATA(x)
-    cdef int64_t n = cnp.PyArray_SIZE(x)
-    cdef bint finite
-    with nogil:
-        finite = fd_all_finite(dtype, data, n)
-    return finite
-
-
-cdef double share_found(cnp.ndarray x, int64_t counted, int64_t shares):
-    cdef int64_t rows = cnp.PyArray_DIM(x, 0), columns = cnp.PyArray_DIM(x, 1), every, looked_at
-    if rows == 0 or columns == 0:
-        return 0
-    every = min(max(rows * columns // counted, 1), rows)
-    looked_at = (rows + every - 1) // every * columns
-    cdef int64_t found = fd_count_nonzeros(
-        dtype_of(x), cnp.PyArray_DATA(x), cnp.PyArray_STRIDE(x, 0), cnp.PyArray_STRIDE(x, 1), rows,
-        columns, every,
-    )
-    return rint(<double>found / looked_at * shares) / shares
-
-
-def sampled_share(cnp.ndarray x not None, int64_t counted, int64_t shares):
-    return share_found(x if cnp.PyArray_ISALIGNED(x) else x.copy(), counted, shares)
+        fd_masked_sums(dtype, source, stride, rows, columns, &rows_mask, target)
 
 
 cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
@@ -813,274 +756,82 @@ def surely_apart(tuple results, tuple operands):
     return True
 
 
-def plain_matmul(cnp.ndarray x not None, cnp.ndarray bits, int64_t rows_per_mask,
-                 cnp.ndarray w not None, double scale, cnp.ndarray bias, double bias_scale,
-                 cnp.ndarray out not None):
-    cdef int64_t rows = max(cnp.PyArray_DIM(x, 0), 1)
-    cdef masked_rows masked
-    cdef fd_flag infinite = 0
-    if bits is None:
-        compact_matmul(x, None, 1, rows, w, scale, bias, bias_scale, None, 1, out)
-        return True
-    masked = masked_rows_of(x, bits, rows_per_mask, scale)
-    compact_product(x, None, 1, rows, w, 1.0, bias, bias_scale, None, 1, out, &masked, &infinite)
-    return infinite == 0
+cdef inline bint is_plain_matrix(object x) noexcept:
+    return cnp.PyArray_CheckExact(x) and cnp.PyArray_NDIM(x) == 2 and cnp.PyArray_ISCARRAY_RO(x)
 
 
-# Products of everything, the zeros of a mask included, and the way around Python's checks.
+def plain_operands(x, w, out):
+    """Whether nothing has to be checked or converted: C-contiguous matrices of one dtype that fit.
 
-
-# A scratch array above this is given back at the end of its call.
-cdef int64_t KEPT_BYTES = 1 << 26
-# Where no error of arithmetic is told: of dropped numbers nobody wants to hear. To enter a copy of
-# it takes a fifth of the time that numpy.errstate does.
-cdef object quiet = contextvars.Context()
-quiet.run(numpy.seterr, all="ignore")
-cdef object blas_product = numpy.matmul
-
-
-cdef multiply(x, w, out):
-    quiet.copy().run(blas_product, x, w, out)
-
-
-cdef cnp.ndarray scratch_like(cnp.ndarray x):
-    """A C-contiguous matrix of the shape of x, in memory that the thread's next request reuses."""
-    cdef cnp.npy_intp shape[2]
-    shape[0], shape[1] = cnp.PyArray_DIM(x, 0), cnp.PyArray_DIM(x, 1)
-    cdef int64_t size = cnp.PyArray_NBYTES(x)
-    if size > KEPT_BYTES:
-        return cnp.PyArray_EMPTY(2, shape, cnp.PyArray_TYPE(x), 0)
-    cdef void *memory = fd_workspace(FD_SLOT_MASKED, max(size, 1))
-    if memory == NULL:
-        raise MemoryError("no memory for the masked operand of a matrix product")
-    return cnp.PyArray_SimpleNewFromData(2, shape, cnp.PyArray_TYPE(x), memory)
-
-
-def dense_matmul(cnp.ndarray x not None, bint transposed, cnp.ndarray bits not None,
-                 tuple mask_shape, int64_t rows_per_mask, double scale, cnp.ndarray w not None,
-                 cnp.ndarray out not None):
-    cdef cnp.ndarray masked = scratch_like(x)
-    apply_mask(x, bits, mask_shape, rows_per_mask, scale, masked)
-    multiply(masked.T if transposed else masked, w, out)
-    # An infinity or NaN that met a dropped element's zero is in both: the smaller one is looked at.
-    return all_finite(w if cnp.PyArray_SIZE(w) < cnp.PyArray_SIZE(out) else out)
-
-
-def second_level_cache():
-    return fd_second_level_cache_bytes()
-
-
-cdef int direct_product(cnp.ndarray x, cnp.ndarray bits, int64_t rows_per_mask, cnp.ndarray w,
-                        double scale, cnp.ndarray out) except -1:
-    cdef direct_operands c
-    cdef fd_dtype dtype = dtype_of(x)
-    c.x = masked_rows_of(x, bits, rows_per_mask, scale)
-    c.w = cnp.PyArray_DATA(w)
-    c.columns = cnp.PyArray_DIM(w, 1)
-    cdef void *target = cnp.PyArray_DATA(out)
-    cdef int finite
-    with nogil:
-        finite = fd_direct_matmul(dtype, &c, target)
-    if finite < 0:
-        raise MemoryError("no memory for the packed operand of a matrix product")
-    return finite
-
-
-def direct_matmul(cnp.ndarray x not None, cnp.ndarray bits not None, int64_t rows_per_mask,
-                  cnp.ndarray w not None, double scale, cnp.ndarray out not None):
-    return bool(direct_product(x, bits, rows_per_mask, w, scale, out))
-
-
-def every_bit(cnp.ndarray bits not None, int64_t n):
-    cdef const uint8_t *data = bits_of(bits)
-    cdef int64_t whole = n >> 3, rest = n & 7
-    if whole > 0 and (data[0] != 0xff or memcmp(data, data + 1, whole - 1) != 0):
+    `out` is one of them, writeable and apart from the others, or None.
+    """
+    cdef int kind
+    if not (is_plain_matrix(x) and is_plain_matrix(w)):
         return False
-    return rest == 0 or data[whole] == (1 << rest) - 1
-
-
-# The choices that small_matmul has made, in the place that a product's numbers point to.
-cdef enum: REMEMBERED = 256
-cdef struct chosen:
-    int64_t rows
-    int64_t depth
-    int64_t columns
-    double stored
-    double kept
-    int kind
-    int flags
-    const fd_kernels *kernels
-    int method
-cdef chosen choices[REMEMBERED]
-cdef enum method_number: UNCHOSEN, SKIP, COMPACT, DENSE, PLAIN, DIRECT
-cdef tuple METHODS = ("", "skip", "compact", "dense", "plain", "direct")
-
-
-cdef int remembered_choice(cnp.ndarray x, cnp.ndarray w, double stored, double kept, bint one_mask,
-                           bint skip_zeros, cheapest) except -1:
-    """What `cheapest` says of a mask of all rows, or of each, found at once the next time."""
-    cdef int64_t rows = cnp.PyArray_DIM(x, 0), depth = cnp.PyArray_DIM(x, 1)
-    cdef int64_t columns = cnp.PyArray_DIM(w, 1)
-    cdef int kind = cnp.PyArray_TYPE(x)
-    cdef int flags = one_mask | skip_zeros << 1
-    cdef const fd_kernels *kernels = fd_active_kernels()
-    cdef uint64_t place = (<uint64_t>rows * 31 + <uint64_t>depth) * 31 + <uint64_t>columns
-    place = ((place * 31 + <uint64_t>(stored * 256)) * 31 + <uint64_t>kind) * 8 + <uint64_t>flags
-    cdef chosen *choice = &choices[place * <uint64_t>0x9e3779b97f4a7c15 >> 56]
-    if (choice.method == UNCHOSEN or choice.rows != rows or choice.depth != depth
-            or choice.columns != columns or choice.stored != stored or choice.kept != kept
-            or choice.kind != kind or choice.flags != flags or choice.kernels != kernels):
-        method = cheapest(
-            isa_used(), (rows, depth, columns), x.dtype, stored,
-            one_mask and rows >= 4 and not skip_zeros,
-            *((kept, 1.0, rows) if one_mask else (None, None, 0)), False, True,
-        )
-        choice.rows, choice.depth, choice.columns = rows, depth, columns
-        choice.stored, choice.kept = stored, kept
-        choice.kind, choice.flags, choice.kernels = kind, flags, kernels
-        choice.method = METHODS.index(method)
-    return choice.method
-
-
-def small_matmul(x, w, cnp.ndarray bits not None, tuple mask_shape, rows_per_mask, double scale,
-                 keep_prob, bint skip_zeros, int64_t most, int64_t counted, int64_t shares,
-                 cheapest, out):
-    cdef cnp.npy_intp shape[2]
-    if not (cnp.PyArray_CheckExact(x) and cnp.PyArray_CheckExact(w) and len(mask_shape) == 2
-            and keep_prob is not None):
-        return None
-    cdef cnp.ndarray a = x, b = w, result
-    cdef int kind = cnp.PyArray_TYPE(a)
-    if not (cnp.PyArray_NDIM(a) == 2 and cnp.PyArray_NDIM(b) == 2
-            and (kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64)
-            and cnp.PyArray_TYPE(b) == kind
-            and cnp.PyArray_ISCARRAY_RO(a) and cnp.PyArray_ISCARRAY_RO(b)):
-        return None
-    cdef int64_t rows = cnp.PyArray_DIM(a, 0), depth = cnp.PyArray_DIM(a, 1)
-    cdef int64_t columns = cnp.PyArray_DIM(b, 1), mask_rows = mask_shape[0], share
-    if cnp.PyArray_DIM(b, 0) != depth or mask_shape[1] != depth:
-        return None
-    if not 0 < rows * depth * columns < most:
-        return None
-    if mask_rows == rows and rows_per_mask == 1:
-        share = 1
-    elif mask_rows == 1 and (rows_per_mask == 1 or rows_per_mask == "batch"):
-        share = rows
-    else:
-        return None
-    if out is None:
-        shape[0], shape[1] = rows, columns
-        result = cnp.PyArray_EMPTY(2, shape, kind, 0)
-    elif cnp.PyArray_CheckExact(out):
-        result = out
-        if not (cnp.PyArray_NDIM(result) == 2 and cnp.PyArray_TYPE(result) == kind
-                and cnp.PyArray_ISCARRAY(result) and cnp.PyArray_DIM(result, 0) == rows
-                and cnp.PyArray_DIM(result, 1) == columns
-                and apart(result, a) and apart(result, b)):
-            return None
-    else:
-        return None
-    cdef double kept = keep_prob
-    cdef double stored = kept * share_found(a, counted, shares) if skip_zeros else kept
-    cdef int method = remembered_choice(a, b, stored, kept, share == rows, skip_zeros, cheapest)
-    if method == COMPACT:
-        compact_product(a, bits, share, rows, b, scale, None, 1.0, None, 1, result, NULL, NULL)
-        return result
-    if method == PLAIN and plain_matmul(a, bits, share, b, scale, None, 1.0, result):
-        return result
-    if method == DIRECT and direct_product(a, bits, share, b, scale, result):
-        return result
-    if method == DENSE and kept == 1 and every_bit(bits, mask_rows * depth):
-        if scale != 1:
-            return None
-        multiply(a, b, result)
-        return result
-    if method == DENSE and dense_matmul(a, False, bits, mask_shape, share, scale, b, result):
-        return result
-    skip_matmul(a, False, bits, share, skip_zeros, b, scale, None, 1.0, None, 1, result)
-    return result
+    kind = cnp.PyArray_TYPE(x)
+    if not ((kind == cnp.NPY_FLOAT32 or kind == cnp.NPY_FLOAT64) and cnp.PyArray_TYPE(w) == kind
+            and cnp.PyArray_DIM(x, 1) == cnp.PyArray_DIM(w, 0)):
+        return False
+    return out is None or (
+        is_plain_matrix(out) and cnp.PyArray_ISWRITEABLE(out) and cnp.PyArray_TYPE(out) == kind
+        and cnp.PyArray_DIM(out, 0) == cnp.PyArray_DIM(x, 0)
+        and cnp.PyArray_DIM(out, 1) == cnp.PyArray_DIM(w, 1) and apart(out, x) and apart(out, w))
 
 
 # Masked updates.
 
 
-cdef int read_weights(fd_weights *weights, cnp.ndarray value, cnp.ndarray gradient, bint compact,
-                      cnp.ndarray row_bits, int64_t row_offset, cnp.ndarray column_bits,
-                      int64_t column_offset) except -1:
-    """What every rule has. Active units are counted here, so the gradient's shape is checked here.
-    """
-    cdef int64_t rows = cnp.PyArray_DIM(value, 0), columns = cnp.PyArray_DIM(value, 1)
-    weights.value = cnp.PyArray_DATA(value)
-    weights.gradient = cnp.PyArray_DATA(gradient)
-    weights.compact = compact
-    weights.rows = units_of(row_bits, row_offset, rows)
-    weights.columns = units_of(column_bits, column_offset, columns)
-    if compact:
-        rows, columns = fd_count_units(&weights.rows), fd_count_units(&weights.columns)
-    if cnp.PyArray_DIM(gradient, 0) != rows or cnp.PyArray_DIM(gradient, 1) != columns:
-        raise ValueError(
-            f"gradient must have shape {(rows, columns)}, got {(<object>gradient).shape}"
-        )
-    return 0
-
-
-def update_sgd(cnp.ndarray value not None, cnp.ndarray velocity, cnp.ndarray gradient not None,
-               bint compact, cnp.ndarray row_bits, int64_t row_offset, cnp.ndarray column_bits,
-               int64_t column_offset, double learning_rate, double momentum, bint nesterov,
-               double weight_decay, double max_norm):
+cdef class Update:
     cdef fd_weights weights
     cdef fd_rule rule
-    cdef fd_dtype dtype = dtype_of(value)
-    read_weights(&weights, value, gradient, compact, row_bits, row_offset, column_bits,
-                 column_offset)
-    weights.first = <void *>data_of(velocity)
-    weights.second = weights.top = NULL
-    weights.row_counts = weights.column_counts = NULL
-    weights.steps = 0
-    weights.table = NULL
-    rule.kind = FD_SGD
-    rule.learning_rate = learning_rate
-    rule.beta1 = momentum
-    rule.beta2 = rule.epsilon = 0
-    rule.weight_decay = weight_decay
-    rule.max_norm = max_norm
-    rule.nesterov = nesterov
-    rule.decoupled = False
-    with nogil:
-        fd_update(dtype, &rule, &weights)
+    cdef fd_dtype dtype
+    cdef object arrays
+
+    def __cinit__(self, cnp.ndarray value not None, cnp.ndarray gradient not None, *,
+                  rows=None, columns=None, bint compact=False, double learning_rate,
+                  cnp.ndarray first=None, cnp.ndarray second=None, cnp.ndarray top=None,
+                  cnp.ndarray row_counts=None, cnp.ndarray column_counts=None, int64_t steps=0,
+                  cnp.ndarray table=None, double momentum=0.0, bint nesterov=False,
+                  double beta1=0.0, double beta2=0.0, double epsilon=0.0,
+                  double weight_decay=0.0, bint decoupled=False, double max_norm=INFINITY):
+        cdef fd_weights *w = &self.weights
+        cdef int64_t n_rows = cnp.PyArray_DIM(value, 0), n_columns = cnp.PyArray_DIM(value, 1)
+        self.dtype = dtype_of(value)
+        self.arrays = (value, gradient, rows, columns, first, second, top, row_counts,
+                       column_counts, table)
+        w.value = cnp.PyArray_DATA(value)
+        w.gradient = cnp.PyArray_DATA(gradient)
+        w.compact = compact
+        w.rows = units_of(rows, n_rows)
+        w.columns = units_of(columns, n_columns)
+        if compact:
+            n_rows, n_columns = fd_count_units(&w.rows), fd_count_units(&w.columns)
+        if cnp.PyArray_DIM(gradient, 0) != n_rows or cnp.PyArray_DIM(gradient, 1) != n_columns:
+            raise ValueError(
+                f"gradient must have shape {(n_rows, n_columns)}, got {(<object>gradient).shape}"
+            )
+        w.first = <void *>data_of(first)
+        w.second = <void *>data_of(second)
+        w.top = <void *>data_of(top)
+        w.row_counts = <int64_t *>data_of(row_counts)
+        w.column_counts = <int64_t *>data_of(column_counts)
+        w.steps = steps
+        w.table = <const double *>data_of(table)
+        self.rule.kind = FD_SGD if second is None else FD_ADAM
+        self.rule.learning_rate = learning_rate
+        self.rule.beta1 = momentum if second is None else beta1
+        self.rule.beta2 = beta2
+        self.rule.epsilon = epsilon
+        self.rule.weight_decay = weight_decay
+        self.rule.max_norm = max_norm
+        self.rule.nesterov = nesterov
+        self.rule.decoupled = decoupled
 
 
-def update_adam(cnp.ndarray value not None, cnp.ndarray first not None, cnp.ndarray second not None,
-                cnp.ndarray top, cnp.ndarray row_counts not None,
-                cnp.ndarray column_counts not None, int64_t steps, cnp.ndarray table not None,
-                cnp.ndarray gradient not None, bint compact, cnp.ndarray row_bits,
-                int64_t row_offset, cnp.ndarray column_bits, int64_t column_offset,
-                double learning_rate, double beta1, double beta2, double epsilon,
-                double weight_decay, bint decoupled, double max_norm):
-    cdef fd_weights weights
-    cdef fd_rule rule
-    cdef fd_dtype dtype = dtype_of(value)
+def update(Update update not None):
     cdef int failed
-    read_weights(&weights, value, gradient, compact, row_bits, row_offset, column_bits,
-                 column_offset)
-    weights.first = cnp.PyArray_DATA(first)
-    weights.second = cnp.PyArray_DATA(second)
-    weights.top = <void *>data_of(top)
-    weights.row_counts = <int64_t *>cnp.PyArray_DATA(row_counts)
-    weights.column_counts = <int64_t *>cnp.PyArray_DATA(column_counts)
-    weights.steps = steps
-    weights.table = <const double *>cnp.PyArray_DATA(table)
-    rule.kind = FD_ADAM
-    rule.learning_rate = learning_rate
-    rule.beta1 = beta1
-    rule.beta2 = beta2
-    rule.epsilon = epsilon
-    rule.weight_decay = weight_decay
-    rule.max_norm = max_norm
-    rule.nesterov = False
-    rule.decoupled = decoupled
     with nogil:
-        failed = fd_update(dtype, &rule, &weights)
+        failed = fd_update(update.dtype, &update.rule, &update.weights)
     if failed:
         raise MemoryError("no memory for the bias corrections of an update")
 

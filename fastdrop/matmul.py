@@ -7,20 +7,11 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.arguments import as_array, contiguous, is_one_of
 from fastdrop.functional import check_output, overlap
-from fastdrop.mask import Mask
 from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
-from fastdrop.products import (
-    COUNTED_ELEMENTS,
-    METHODS,
-    MIDDLE_PRODUCT,
-    SHARES,
-    Product,
-    cheapest,
-    multiply,
-    multiply_transposed,
-)
 
 __all__ = ["bias_gradient", "masked_matmul", "masked_matmul_backward", "weight_gradient"]
+
+METHODS = ("auto", "compact", "skip", "dense")
 
 
 def masked_matmul(
@@ -89,36 +80,42 @@ def masked_matmul(
     array([[3., 3., 0., 0.],
            [3., 3., 0., 0.]])
     """
-    if mask_out is None and bias is None and method == "auto" and type(mask_in) is Mask:
-        small = kernels.small_matmul(
-            x, w, mask_in._bits, mask_in._shape, mask_in._rows_per_mask, mask_in._scale,
-            mask_in._keep_prob, skip_zeros, MIDDLE_PRODUCT, COUNTED_ELEMENTS, SHARES, cheapest, out,
-        )  # fmt: skip
-        if small is not None:
-            return small
+    if bias is None and kernels.plain_operands(x, w, out):  # nothing to convert, or to name
+        result = numpy.empty((x.shape[0], w.shape[1]), x.dtype) if out is None else out
+        mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
+        mask_out = row_mask(mask_out, result.shape, "mask_out", "y")
+        _multiply(x, w, result, mask_in, mask_out, None, skip_zeros, method)
+        return result
     given = x, w, bias = as_array(x, "x"), as_array(w, "w"), _bias(bias)
     x = as_rows(x, "x")
     w = as_weights(w, x)
-    if not is_one_of(method, METHODS):
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     shape = (*x.shape[:-1], w.shape[1])
     if bias is not None:
         bias = _fitting_bias(bias, w)
     mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
     mask_out = row_mask(mask_out, shape, "mask_out", "y")
     result = numpy.empty(shape, x.dtype) if out is None else _result(out, shape, x.dtype, *given)
-    scale_in = 1.0 if mask_in is None else mask_in.scale
-    scale_out = 1.0 if mask_out is None else mask_out.scale
     flat = _matrix(result)
     flat = rows_contiguous(flat) if flat.dtype.isnative else numpy.empty(flat.shape, x.dtype)
-    product = Product(
-        _matrix(x), w, flat, mask_in, mask_out, scale_in * scale_out, bias, scale_out,
-        bool(skip_zeros),
-    )  # fmt: skip
-    multiply(product, method)
+    _multiply(_matrix(x), w, flat, mask_in, mask_out, bias, skip_zeros, method)
     if not numpy.may_share_memory(flat, result):
         result[...] = flat.reshape(shape)
     return result
+
+
+def _multiply(x, w, out, mask_in, mask_out, bias, skip_zeros, method):
+    """``out = mask_out ∘ ((mask_in ∘ x) @ w + bias)`` of matrices and masks of their rows."""
+    product = kernels.Product(
+        x, w, out, mask_a=mask_in, mask_c=mask_out, bias=bias, skip_zeros=bool(skip_zeros),
+        method=_method(method),
+    )  # fmt: skip
+    kernels.matmul(product)
+
+
+def _method(method):
+    if not is_one_of(method, METHODS):
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    return method
 
 
 def masked_matmul_backward(
@@ -164,8 +161,7 @@ def masked_matmul_backward(
     given = x, w, grad_y = as_array(x, "x"), as_array(w, "w"), as_array(grad_y, "grad_y")
     x = as_rows(x, "x")
     w = as_weights(w, x)
-    if not is_one_of(method, METHODS):
-        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    method = _method(method)
     grad_y = as_rows(grad_y, "grad_y", w.shape[1])
     if grad_y.dtype != x.dtype:
         raise TypeError(f"grad_y must have dtype {x.dtype}, that of x, got {grad_y.dtype}")
@@ -175,19 +171,17 @@ def masked_matmul_backward(
         )
     mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
     mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
-    scale_out = 1.0 if mask_out is None else mask_out.scale
-    scale = scale_out * (1.0 if mask_in is None else mask_in.scale)
-    skip_zeros = bool(skip_zeros)
     rows, grad = _matrix(x), _matrix(grad_y)
     shapes = (x.shape, w.shape, (w.shape[1],))
     grad_x, grad_w, grad_bias = _gradients(out, shapes, x.dtype, given)
     # First: the product that follows finds grad in the cache.
-    bits, rows_per_mask = (None, 1) if mask_out is None else (mask_out.bits, mask_out.rows_per_mask)
-    kernels.masked_sums(rows_contiguous(grad), bits, rows_per_mask, scale_out, grad_bias)
-    multiply(
-        Product(grad, w.T, _matrix(grad_x), mask_out, mask_in, scale, None, 1.0, skip_zeros), method
-    )
-    multiply_transposed(rows, grad, grad_w, mask_in, mask_out, scale, skip_zeros, method)
+    kernels.masked_sums(grad, mask_out, grad_bias)
+    _multiply(grad, w.T, _matrix(grad_x), mask_out, mask_in, None, skip_zeros, method)
+    product = kernels.Product(
+        rows.T, grad, grad_w, mask_a=mask_in, mask_b=mask_out, skip_zeros=bool(skip_zeros),
+        sum_rows=True, method=method,
+    )  # fmt: skip
+    kernels.matmul(product)
     return grad_x, grad_w, grad_bias
 
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy
 
-from fastdrop._backend import kernels
 from fastdrop.arguments import as_array
 from fastdrop.mask import Mask, mask_operand
 
@@ -44,10 +43,6 @@ class RowMask(NamedTuple):
             return self.keep_prob
         size = self.groups * self.width
         return int(numpy.bitwise_count(self.bits).sum(dtype=numpy.int64)) / size if size else 0.0
-
-    def keeps_all(self):
-        """Whether nothing is dropped, if that is what the probability to keep says, too."""
-        return self.keep_prob == 1 and kernels.every_bit(self.bits, self.groups * self.width)
 
     @property
     def shape(self):
@@ -91,23 +86,7 @@ def as_weights(w, x):
         raise ValueError(
             f"w must have shape ({x.shape[-1]}, units_out) for x of shape {x.shape}, got {w.shape}"
         )
-    return one_axis_contiguous(w)
-
-
-def one_axis_contiguous(matrix):
-    """The matrix itself where rows or columns are contiguous and apart, else a copy."""
-    flags = matrix.flags
-    if flags.forc and flags.aligned:
-        return matrix
-    size = matrix.itemsize
-    rows, columns = matrix.strides
-    n_rows, n_columns = matrix.shape
-    if flags.aligned and (
-        (columns == size and rows >= n_columns * size and rows % size == 0)
-        or (rows == size and columns >= n_rows * size and columns % size == 0)
-    ):
-        return matrix
-    return matrix.copy()
+    return w
 
 
 def rows_contiguous(matrix):

@@ -210,7 +210,11 @@ def check_keys(state, expected, whose):
 
 
 def operands(parameter):
-    """The value and, as the kernels take them, gradient and active units; all two-dimensional."""
+    """The value, its gradient, whether that is compact, and the active units of both axes.
+
+    All two-dimensional, as the kernels take them; units are packed bits and the number of the first
+    one, None where all are active.
+    """
     value, grad, compact = parameter.value, parameter.grad, parameter.compact
     if not value.flags.writeable:
         raise ValueError(f"{parameter.name} must be writeable, got a read-only array")
@@ -231,13 +235,13 @@ def operands(parameter):
         value, grad, rows = value.reshape(1, -1), grad.reshape(1, -1), None
     rows = _units(rows, value.shape[0], parameter.name, "rows")
     columns = _units(columns, value.shape[1], parameter.name, "columns")
-    return value, grad, compact, *rows, *columns
+    return value, grad, compact, rows, columns
 
 
 def _units(units, extent, parameter, name):
-    """The active units of an axis, checked: bits and the number of the first one's, or None, 0."""
+    """The active units of an axis, checked."""
     if units is None:
-        return None, 0
+        return None
     bits, offset = units
     if not (isinstance(bits, numpy.ndarray) and bits.dtype == numpy.uint8 and bits.ndim == 1):
         raise TypeError(f"{parameter}: {name} must hold a one-dimensional array of uint8 bits")

@@ -13,8 +13,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "matmul/compact.h"
-#include "matmul/skip.h"
 #include "optim/update.h"
 
 #if !defined(__GNUC__) && !defined(__clang__)
@@ -96,13 +94,33 @@ int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
 #include "dropout/dropouts.h"
 
 /* ------------------------------------------------------------------------------------------
- * Matrix products (matmul/gather.c, skip.c), multi-threaded; float32 and float64. Strides count elements;
- * the last axis of 2-d arrays is contiguous. Sums do not depend on the number of threads.
+ * Matrix products (matmul/product.c), multi-threaded; float32 and float64. Strides count elements. Sums do
+ * not depend on the number of threads.
  */
+
+#include "matmul/product.h"
+
+/* Returns the number of multiply-adds, or what failed, and then C holds nothing of use. FD_NO_GROUPS:
+ * FD_GATHERED was asked for, and the masks do not repeat along the same groups of rows. */
+int64_t fd_matmul(const fd_product *product);
+
+/* The method that FD_AUTO stands for, from shapes, masks and densities alone. (matmul/plan.c) */
+fd_method fd_plan(const fd_product *product);
+
+/* What a method's time is made of, in the order of plan.c's terms; returns whether it is possible. */
+#define FD_TERMS 7
+int fd_plan_terms(const fd_product *product, fd_method method, double *terms);
+
+/* The units of a mask: `length` bits from bit `bit` on; bits NULL: all are active. */
+typedef struct {
+    const uint8_t *bits;
+    int64_t bit, length;
+} fd_units;
 
 int64_t fd_count_units(const fd_units *units);
 
-/* out (active rows, active columns), contiguous, = the active part of x (rows, columns). */
+/* out (active rows, active columns), contiguous, = the active part of x (rows, columns), whose rows are
+ * contiguous. (matmul/gather.c) */
 void fd_gather(fd_dtype dtype, const void *x, int64_t stride, const fd_units *rows,
                const fd_units *columns, void *out);
 
@@ -112,40 +130,13 @@ void fd_scatter(fd_dtype dtype, const void *x, const fd_units *rows, const fd_un
                 double scale, const void *bias, double bias_scale, int accumulate, void *out,
                 int64_t stride);
 
-/* result = x @ w without x's dropped elements (and zeros). x, w, result do not overlap. Returns the
- * number of multiplied elements of x, or -1 when there was no memory for lists (then result holds
- * nothing of use). */
-int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
-                       const skip_result *result);
-
-/* One row of fd_scatter: `room` elements of x may be read, more than are active. */
-void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units *columns,
-                    double scale, const void *bias, double bias_scale, int accumulate, void *out);
-
-/* result = the product of the units of x that mask_in keeps and w, +0.0 in columns that mask_out
- * does not keep. Nothing overlaps. Returns the number of multiply-adds, or -1 without memory (then
- * the result holds nothing of use). (compact.c) */
-int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
-
-/* out (rows, columns), contiguous, = the product, whose depth is not 0; nothing overlaps. Returns whether it
- * holds no infinity and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
-int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out);
-
-/* result (depth, columns) = the sum of the groups' products of the units of x, transposed, and of the
- * gradient, +0.0 where no group has any; no bias. The rest as above. (compact_gradient.c) */
-int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compact_result *result);
-
-/* out[j] = the sum of the kept elements of column j of x (rows, columns), times scale. (sums.c) */
-void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
-                    const compact_mask *mask, double scale, void *out);
+/* out[j] = the sum of the kept elements of column j of x (rows, columns), times the mask's scale; rows
+ * of x are contiguous. (sums.c) */
+void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows, int64_t columns,
+                    const fd_row_mask *mask, void *out);
 
 /* Whether n contiguous elements, float32 or float64, are all finite. (sums.c) */
 int fd_all_finite(fd_dtype dtype, const void *x, int64_t n);
-
-/* How many elements of every `every`th row of x are not zero, from the first one on; float32 or float64,
- * fewer than 2^31 columns. Element (i, j) is at i * row_bytes + j * column_bytes, aligned. (sums.c) */
-int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes, int64_t column_bytes,
-                          int64_t rows, int64_t columns, int64_t every);
 
 /* ------------------------------------------------------------------------------------------
  * Updates (optim/update.c), multi-threaded; float32 and float64. All arrays are C-contiguous and do not

@@ -6,6 +6,8 @@
 
 #include "fastdrop.h"
 #include "masks/noise.h"
+#include "matmul/compact.h"
+#include "matmul/skip.h"
 
 /* How a kernel stores what is not used again soon: as usual; past the caches, by non-temporal stores, fenced
  * before it returns; or so, and the input fetched ahead into the second-level cache. */

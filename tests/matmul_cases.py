@@ -130,7 +130,7 @@ def check_dropped(array, mask, label=""):
 
 def kept(mask, shape):
     """Which elements of an array of some shape a mask keeps, all written out."""
-    return reference.matmul._written_out(mask, shape)[0]
+    return reference.public._written_out(mask, shape)[0]
 
 
 def fitting_methods(kind_in, kind_out):

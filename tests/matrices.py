@@ -44,19 +44,20 @@ def random_bits(n, density, seed=0, offset=0):
     return numpy.packbits(numpy.concatenate([numpy.ones(offset, bool), kept]), bitorder="little")
 
 
-def number_of_active(bits, offset, n):
-    if bits is None:
+def number_of_active(units, n):
+    if units is None:
         return n
+    bits, offset = units
     return int(numpy.unpackbits(bits, count=offset + n, bitorder="little")[offset:].sum())
 
 
 def units(shape, seed):
-    """Row and column bits with their offsets, of every density, some of them None."""
+    """Active rows and columns, bits and offset of the first, of every density; some None: all."""
     chosen = []
     for axis, n in enumerate(shape):
         number = seed + 3 * axis
         offset = OFFSETS[number % len(OFFSETS)]
         density = DENSITIES[number % len(DENSITIES)]
-        bits = None if number % 5 == 4 else random_bits(n, density, number, offset)
-        chosen += [bits, offset]
+        bits = random_bits(n, density, number, offset)
+        chosen.append(None if number % 5 == 4 else (bits, offset))
     return chosen

@@ -17,9 +17,7 @@ from fastdrop.nn.dense import set_gradient
 from fastdrop.nn.layer import fresh
 from fastdrop.nn.masks import compress, expand, per_element
 from fastdrop.nn.passes import Units
-from fastdrop.nn.plan import choose, choose_gradient
 from fastdrop.nn.source import ALL, Source
-from fastdrop.products import SMALLEST_GROUP, Product, multiply, multiply_transposed
 
 __all__ = ["Link"]
 
@@ -57,7 +55,7 @@ class Link(Source):
         self.buffers = Buffers(dtype)
         self.fresh = not functions and dropout is None and dense is not None
         self.scale = 1.0
-        self.lead = self.gate = self.x = self.part = self.plan = self.planned = None
+        self.lead = self.gate = self.x = self.part = None
         self.steps = []
 
     # --- Forward -----------------------------------------------------------------------------
@@ -83,11 +81,6 @@ class Link(Source):
         if dense is None:
             y = self._copied(x, rows)
         else:
-            level = (kernels.isa_used(), kernels.get_num_threads())
-            key = (rows, *level, self.kept(), source.kept())
-            if key != self.planned:
-                self._make_plan(rows)
-                self.planned = key
             if last and self.fresh:
                 y = numpy.empty((rows, self.active), self.dtype)
             else:
@@ -104,7 +97,6 @@ class Link(Source):
         drawn = dropout.draw(shape, rows)
         self.units, self.active, self.mask = drawn.units, drawn.active, drawn.mask
         self.scale = dropout.scale(shape, rows)
-        self.keep_prob = dropout.keep_prob
         self.taken = drawn.taken
 
     def _copied(self, x, rows):
@@ -134,17 +126,17 @@ class Link(Source):
                 part = self.buffers.matrix("bias", 1, self.active, self.width)
                 bias = compress(bias.reshape(1, -1), units_out, part)[0]
         self.x, self.part = x, weight
-        choice = self.plan[0]
-        if source.sparse and source.share < choice.share:
-            kernels.skip_matmul(x, False, None, 1, True, weight, 1.0, bias, 1.0, None, 1, y)
-        else:
-            _otherwise(choice.otherwise, x, weight, y, source.mask, self.mask, bias)
+        product = kernels.Product(
+            x, weight, y, mask_a=source.mask, mask_c=self.mask, bias=bias, fused=True,
+            skip_zeros=source.sparse, nonzeros=source.share,
+        )  # fmt: skip
+        kernels.matmul(product)
 
     def _gathered(self, weight):
         """The active rows and columns of the weights."""
         inside, outside = self.source.active, self.active
         part = self.buffers.matrix("weight", inside, outside, weight.size)
-        kernels.gather(weight, self.source.units, 0, self.units, 0, part)
+        compress(weight, self.units, part, self.source.units)
         return part
 
     def _activate(self, y):
@@ -230,19 +222,16 @@ class Link(Source):
         return compress(grad, source.units, self.buffers.matrix("part", rows, source.active))
 
     def _weight_gradient(self, grad):
-        source, x, choice = self.source, self.x, self.plan[1]
+        source = self.source
         inside, outside = source.active, self.active
         parameters = self.dense.parameters()
         size = parameters[0].value.size
         result = self.buffers.matrix("grad weight", inside, outside, size)
-        if source.sparse and source.share < choice.share:
-            kernels.skip_matmul(x.T, True, None, 1, True, grad, 1.0, None, 1.0, None, 1, result)
-        elif choice.otherwise == "compact":
-            multiply_transposed(x, grad, result, source.mask, self.mask, 1.0, False, "compact")
-        elif choice.otherwise == "plain":
-            multiply_transposed(x, grad, result, None, None, 1.0, False, "compact")
-        else:
-            numpy.matmul(x.T, grad, out=result)
+        product = kernels.Product(
+            self.x.T, grad, result, mask_a=source.mask, mask_b=self.mask, sum_rows=True, fused=True,
+            skip_zeros=source.sparse, nonzeros=source.share,
+        )  # fmt: skip
+        kernels.matmul(product)
         compact = source.units is not None or self.units is not None
         if compact:
             result = self._all_compact(result)
@@ -264,17 +253,17 @@ class Link(Source):
         ]
 
     def _input_gradient(self, grad):
-        source, choice = self.source, self.plan[2]
+        source = self.source
         rows = grad.shape[0]
         result = self.buffers.matrix("grad", rows, source.active, rows * source.width)
-        weight = self.part.T
-        if self.sparse and self.share < choice.share:
-            kernels.skip_matmul(grad, False, None, 1, True, weight, 1.0, None, 1.0, None, 1, result)
-        else:
-            _otherwise(choice.otherwise, grad, weight, result, self.mask, source.mask, None)
+        product = kernels.Product(
+            grad, self.part.T, result, mask_a=self.mask, mask_c=source.mask, fused=True,
+            skip_zeros=self.sparse, nonzeros=self.share,
+        )  # fmt: skip
+        kernels.matmul(product)
         return result
 
-    # --- Test time, and what the cost model says -----------------------------------------------
+    # --- Test time -----------------------------------------------------------------------------
 
     def infer(self, x, lead):
         """Return the output at test time, of every unit, and the shape of the batch.
@@ -303,52 +292,6 @@ class Link(Source):
             if scale != 1:
                 numpy.multiply(y, scale, out=y)
         return y, lead
-
-    def _make_plan(self, rows):
-        rows = max(rows, 1)  # the rest of a batch may lie elsewhere
-        source, dtype = self.source, self.dtype
-        depth, columns = round(source.expected()), round(self.expected())
-        keep_in = source.keep_prob if source.mask is not None else 1.0
-        keep_out = self.keep_prob if self.mask is not None else 1.0
-        shared = [
-            (mask is not None and mask.rows_per_mask >= SMALLEST_GROUP and keep) or None
-            for mask, keep in ((source.mask, keep_in), (self.mask, keep_out))
-        ]
-        groups = _rows_of_groups(source.mask, self.mask, rows)
-        forward = back = None
-        if groups:
-            forward = (keep_in, keep_out, groups)
-            back = (keep_out, keep_in, groups)
-        self.plan = (
-            choose(rows, depth, columns, dtype, shared[0], forward),
-            choose_gradient(rows, depth, columns, dtype, forward),
-            choose(rows, columns, depth, dtype, shared[1], back, standing=True),
-        )
-
-
-def _rows_of_groups(mask_in, mask_out, rows):
-    """Rows of groups, of at least four, with units of their own; 0 if there are none."""
-    sharing = {mask.rows_per_mask for mask in (mask_in, mask_out) if mask is not None}
-    if len(sharing) != 1:
-        return 0
-    rows_per_mask = min(sharing.pop(), rows)
-    return rows_per_mask if rows_per_mask >= SMALLEST_GROUP else 0
-
-
-def _otherwise(method, x, w, out, mask_in, mask_out, bias):
-    """Multiply by a method that knows no zeros but those of masks."""
-    if method == "compact":
-        multiply(Product(x, w, out, mask_in, mask_out, 1.0, bias, 1.0, False), "compact")
-    elif method == "plain":
-        multiply(Product(x, w, out, None, None, 1.0, bias, 1.0, False), "compact")
-    elif method == "shared":
-        kernels.skip_matmul(
-            x, False, mask_in.bits, mask_in.rows_per_mask, False, w, 1.0, bias, 1.0, None, 1, out
-        )
-    else:
-        numpy.matmul(x, w, out=out)
-        if bias is not None:
-            numpy.add(out, bias, out=out)
 
 
 def _indices(units, width):

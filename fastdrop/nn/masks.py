@@ -42,11 +42,12 @@ def _unpacked(mask):
 
 def expand(x, units, out):
     """Write the compact columns of x to their places in out, +0.0 elsewhere."""
-    kernels.scatter(x, None, 0, units, 0, 1.0, None, 1.0, False, out)
+    kernels.scatter(x, None, (units, 0), out)
     return out
 
 
-def compress(x, units, out):
-    """Write the active columns of x side by side to out."""
-    kernels.gather(x, None, 0, units, 0, out)
+def compress(x, units, out, rows=None):
+    """Write the active columns (and rows) of x side by side to out; None: all are active."""
+    pairs = (None if bits is None else (bits, 0) for bits in (rows, units))
+    kernels.gather(x, *pairs, out)
     return out

@@ -27,30 +27,19 @@ class Source:
         Bits of the units that any row kept; None: all.
     sparse : bool
         Whether there are zeros that may be skipped, a `share` of the elements being others.
-    keep_prob : float
-        The share that dropout is expected to keep.
     """
 
     def __init__(self):
         self.width = self.active = 0
         self.units = self.mask = self.taken = None
         self.sparse = False
-        self.share = self.keep_prob = ALL
+        self.share = ALL
 
     def holds(self, x):
         """Say what the network's input is."""
         self.width = self.active = x.shape[1]
         if self.sparse:
             self.share = share_of_nonzeros(x)
-
-    def kept(self):
-        """What a plan depends on of what masks keep."""
-        rows_per_mask = None if self.mask is None else self.mask.rows_per_mask
-        return self.units is None, self.keep_prob, rows_per_mask
-
-    def expected(self):
-        """Columns stored, on average."""
-        return self.width if self.units is None else self.keep_prob * self.width
 
     def expanded(self, x, out):
         """x with a column for every unit, in out where columns are missing."""

@@ -172,15 +172,18 @@ class Adam(Optimiser):
         # The table ends where all corrections are 1.
         updates = min(updates, len(table) - 1)
         largest = memory.get("largest_second_moment")
-        kernels.update_adam(
-            value,
-            memory["first_moment"].reshape(value.shape),
-            memory["second_moment"].reshape(value.shape),
-            None if largest is None else largest.reshape(value.shape),
-            memory["row_counts"], memory["column_counts"], updates, table, *gradient,
-            rate, self.beta1, self.beta2, self.epsilon, weight_decay, self._decoupled,
-            max_norm,
+        array, compact, rows, columns = gradient
+        update = kernels.Update(
+            value, array, rows=rows, columns=columns, compact=compact,
+            first=memory["first_moment"].reshape(value.shape),
+            second=memory["second_moment"].reshape(value.shape),
+            top=None if largest is None else largest.reshape(value.shape),
+            row_counts=memory["row_counts"], column_counts=memory["column_counts"], steps=updates,
+            table=table, learning_rate=rate, beta1=self.beta1, beta2=self.beta2,
+            epsilon=self.epsilon, weight_decay=weight_decay, decoupled=self._decoupled,
+            max_norm=max_norm,
         )  # fmt: skip
+        kernels.update(update)
         memory["updates"] = updates
 
 

@@ -35,19 +35,16 @@ class Averages:
         average, value : numpy.ndarray, C-contiguous, shape (rows, columns)
         decay : float
         units : tuple
-            Active units of both axes: bits and offset of each.
+            Active units of both axes, as `operands` has them.
         """
         rest = 1.0 - decay
-        if units[0] is not None or units[2] is not None:
-            shape = [
-                extent if bits is None else active_indices((bits, offset), extent).size
-                for bits, offset, extent in zip(units[::2], units[1::2], value.shape, strict=True)
-            ]
+        if any(part is not None for part in units):
+            shape = [active_indices(*axis).size for axis in zip(units, value.shape, strict=True)]
             now, before = (self._array(name, shape, value.dtype) for name in ("now", "before"))
             kernels.gather(value, *units, now)
             kernels.gather(average, *units, before)
             numpy.subtract(now, before, out=now)
-            kernels.scatter(now, *units, rest, None, 1.0, True, average)
+            kernels.scatter(now, *units, average, scale=rest, accumulate=True)
             return
         average, value = average.reshape(-1), value.reshape(-1)
         for first in range(0, value.size, CHUNK):

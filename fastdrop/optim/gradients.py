@@ -75,13 +75,9 @@ class Gradients:
             held = self._scratch[gradient.dtype] = aligned_empty((gradient.size,), gradient.dtype)
         return held[: gradient.size].reshape(gradient.shape)
 
-    def _norm_of(self, gradient, compact, row_bits, row_offset, column_bits, column_offset):
+    def _norm_of(self, gradient, compact, *units):
         """The Euclidean norm of what is active of a gradient."""
-        if not compact and (row_bits is not None or column_bits is not None):
-            units = [
-                None if bits is None else (bits, offset)
-                for bits, offset in ((row_bits, row_offset), (column_bits, column_offset))
-            ]
+        if not compact and any(part is not None for part in units):
             gradient = gradient[numpy.ix_(*map(active_indices, units, gradient.shape))]
         gradient = self.adjusted(gradient, 1)
         flat = gradient.reshape(-1)

@@ -119,17 +119,13 @@ class RMSprop(Optimiser):
         if velocity is not None:
             velocity = velocity.reshape(value.shape)
         cast = value.dtype.type
-        if units[0] is None and units[2] is None:
+        if units == [None, None]:
             g = array + cast(weight_decay) * value if weight_decay else array
             squares *= cast(self.rho)
             squares += cast(1 - self.rho) * numpy.square(g)
             direction = g / (numpy.sqrt(squares) + cast(self.epsilon))
         else:
-            units_of_axes = [
-                None if bits is None else (bits, offset)
-                for bits, offset in zip(units[::2], units[1::2], strict=True)
-            ]
-            places = numpy.ix_(*map(active_indices, units_of_axes, value.shape))
+            places = numpy.ix_(*map(active_indices, units, value.shape))
             g = array if compact else array[places]
             g = g + cast(weight_decay) * value[places] if weight_decay else g
             v = cast(self.rho) * squares[places] + cast(1 - self.rho) * numpy.square(g)
@@ -137,7 +133,9 @@ class RMSprop(Optimiser):
             direction = g / (numpy.sqrt(v) + cast(self.epsilon))
             compact = True
         # The rest is a step of gradient descent in that direction, with the bound of norms.
-        kernels.update_sgd(
-            value, velocity, numpy.ascontiguousarray(direction), compact, *units,
-            rate, self.momentum, False, 0.0, max_norm,
+        rows, columns = units
+        update = kernels.Update(
+            value, numpy.ascontiguousarray(direction), rows=rows, columns=columns, compact=compact,
+            first=velocity, learning_rate=rate, momentum=self.momentum, max_norm=max_norm,
         )  # fmt: skip
+        kernels.update(update)

@@ -148,10 +148,13 @@ class SGD(Optimiser):
             velocity = velocity.reshape(value.shape)
         if self.dampening:
             gradient, weight_decay = self._dampened(value, velocity, gradient, weight_decay)
-        kernels.update_sgd(
-            value, velocity, *gradient,
-            rate, self.momentum, self.nesterov, weight_decay, max_norm,
+        array, compact, rows, columns = gradient
+        update = kernels.Update(
+            value, array, rows=rows, columns=columns, compact=compact, first=velocity,
+            learning_rate=rate, momentum=self.momentum, nesterov=self.nesterov,
+            weight_decay=weight_decay, max_norm=max_norm,
         )  # fmt: skip
+        kernels.update(update)
 
     def _dampened(self, value, velocity, gradient, weight_decay):
         """Gradient and decay times ``1 - dampening``, and velocities that make up for it at first.
@@ -161,11 +164,7 @@ class SGD(Optimiser):
         """
         array, compact, *units = gradient
         rest = 1.0 - self.dampening
-        units_of_axes = [
-            None if bits is None else (bits, offset)
-            for bits, offset in zip(units[::2], units[1::2], strict=True)
-        ]
-        places = numpy.ix_(*map(active_indices, units_of_axes, value.shape))
+        places = numpy.ix_(*map(active_indices, units, value.shape))
         before = velocity[places]
         new = before == 0
         if new.any():

@@ -8,7 +8,7 @@ nothing but NumPy and the standard library.
 
 Three kinds of functions are here: the stream's arithmetic (`philox4x32`, `digits`, `uniforms`,
 ...), the names and signatures of the compiled module (`draw_bernoulli`, `apply_mask`,
-`skip_matmul`, ...), and what the public products mean (`masked_matmul`, `masked_matmul_backward`).
+`matmul`, ...), and what the public products mean (`masked_matmul`, `masked_matmul_backward`).
 Arguments that recur:
 
 key : (int, int), or key0, key1 : int
@@ -45,20 +45,6 @@ from fastdrop.reference.backend import (
     stop_threads,
 )
 from fastdrop.reference.bfloat16 import bfloat16_of, float32_of
-from fastdrop.reference.compact import (
-    all_finite,
-    compact_gradient,
-    compact_matmul,
-    dense_matmul,
-    direct_matmul,
-    every_bit,
-    masked_sums,
-    plain_matmul,
-    sampled_share,
-    second_level_cache,
-    small_matmul,
-    surely_apart,
-)
 from fastdrop.reference.dropout import (
     apply_mask,
     apply_mask_at,
@@ -75,13 +61,6 @@ from fastdrop.reference.dropouts import (
     softmax_backward,
     softmax_forward,
 )
-from fastdrop.reference.matmul import (
-    gather,
-    masked_matmul,
-    masked_matmul_backward,
-    scatter,
-    skip_matmul,
-)
 from fastdrop.reference.noise import (
     NORMAL,
     UNIFORM,
@@ -91,6 +70,17 @@ from fastdrop.reference.noise import (
     normals,
     uniform_noise,
 )
+from fastdrop.reference.products import (
+    Product,
+    gather,
+    masked_sums,
+    matmul,
+    plain_operands,
+    plan,
+    scatter,
+    surely_apart,
+)
+from fastdrop.reference.public import masked_matmul, masked_matmul_backward
 from fastdrop.reference.stream import (
     DIGITS,
     ROUNDS,
@@ -104,14 +94,15 @@ from fastdrop.reference.stream import (
     philox4x32,
     uniforms,
 )
-from fastdrop.reference.update import correction_table, update_adam, update_sgd
+from fastdrop.reference.updates import Update, correction_table, update
 
 __all__ = [
     "DIGITS",
     "NORMAL",
     "ROUNDS",
     "UNIFORM",
-    "all_finite",
+    "Product",
+    "Update",
     "apply_affine",
     "apply_mask",
     "apply_mask_at",
@@ -119,12 +110,8 @@ __all__ = [
     "bernoulli_threshold",
     "bfloat16_of",
     "build_info",
-    "compact_gradient",
-    "compact_matmul",
     "correction_table",
-    "dense_matmul",
     "digits",
-    "direct_matmul",
     "draw_bernoulli",
     "draw_bernoulli_rows",
     "draw_exact_count",
@@ -133,7 +120,6 @@ __all__ = [
     "dropout_at",
     "dropout_forward",
     "dropout_fresh",
-    "every_bit",
     "exact_keep_count",
     "float32_of",
     "gather",
@@ -143,25 +129,22 @@ __all__ = [
     "masked_matmul",
     "masked_matmul_backward",
     "masked_sums",
+    "matmul",
     "noise_words",
     "normals",
     "philox4x32",
-    "plain_matmul",
+    "plain_operands",
+    "plan",
     "rectify",
     "residual_backward",
     "residual_forward",
-    "sampled_share",
     "scatter",
-    "second_level_cache",
     "set_num_threads",
-    "skip_matmul",
-    "small_matmul",
     "softmax_backward",
     "softmax_forward",
     "stop_threads",
     "surely_apart",
     "uniform_noise",
     "uniforms",
-    "update_adam",
-    "update_sgd",
+    "update",
 ]

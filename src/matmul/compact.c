@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "matmul/compact_pass.h"
+#include "matmul/drivers.h"
 
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 16)

@@ -5,13 +5,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+#include "fastdrop.h"
 #include "matmul/skip.h"
-
-/* The units of one mask row: bits from bit `bit` on; bits NULL: all active. */
-typedef struct {
-    const uint8_t *bits;
-    int64_t bit, length;
-} fd_units;
 
 /* The mask of a matrix: row i has its units at bit i / rows_per_mask * units.length of them. */
 typedef struct {

@@ -3,7 +3,7 @@
 #define FASTDROP_COMPACT_AXIS_H
 
 #include "runtime/bits.h"
-#include "fastdrop.h"
+#include "matmul/compact.h"
 #include "runtime/integers.h"
 
 /* An axis of `groups` groups of `group` rows, from row `row` of the mask on, and what to make of

@@ -12,6 +12,7 @@
 
 #include "matmul/compact_axis.h"
 #include "kernels.h"
+#include "matmul/drivers.h"
 #include "matmul/packed.h"
 #include "runtime/cache.h"
 

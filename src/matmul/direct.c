@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "matmul/drivers.h"
 #include "runtime/integers.h"
 #include "matmul/packed.h"
 

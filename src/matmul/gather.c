@@ -3,6 +3,7 @@
 
 #include "runtime/bits.h"
 #include "kernels.h"
+#include "matmul/drivers.h"
 
 /* Rows of one task. */
 #define TASK_ROWS 64

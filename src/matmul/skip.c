@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "matmul/drivers.h"
 #include "runtime/cache.h"
 #include "runtime/integers.h"
 

@@ -2,8 +2,7 @@
  * not zero. */
 #include <string.h>
 
-#include "matmul/compact_axis.h"
-#include "kernels.h"
+#include "matmul/drivers.h"
 
 /* Columns of one task: their sums stay in the L1 cache. */
 #define TASK_COLUMNS 512
@@ -14,9 +13,8 @@ typedef struct {
     const fd_kernels *kernels;
     fd_dtype dtype;
     const char *x;
-    int64_t stride, rows; /* stride in bytes */
-    const compact_mask *mask;
-    double scale;
+    int64_t stride, rows, columns; /* stride in bytes */
+    const fd_row_mask *mask;
     char *out;
 } masked_sums;
 
@@ -24,30 +22,28 @@ static void sum_columns(const void *context, int64_t task)
 {
     const masked_sums *s = context;
     const int64_t size = fd_element_bytes(s->dtype);
-    const int64_t first = task * TASK_COLUMNS, left = s->mask->units.length - first;
+    const int64_t first = task * TASK_COLUMNS, left = s->columns - first;
     const int64_t columns = left < TASK_COLUMNS ? left : TASK_COLUMNS;
     char *out = s->out + first * size;
     memset(out, 0, (size_t)(columns * size));
     for (int64_t i = 0; i < s->rows; i++) {
-        const fd_units units = fd_units_of_row(s->mask, i);
-        s->kernels->add_kept[s->dtype](s->x + i * s->stride + first * size, columns, units.bits,
-                                       units.bit + first, out);
+        const int64_t bit = i / s->mask->rows_per_mask * s->columns + first;
+        s->kernels->add_kept[s->dtype](s->x + i * s->stride + first * size, columns, s->mask->bits, bit, out);
     }
-    s->kernels->apply_run[s->dtype](out, out, columns, s->scale, 0);
+    s->kernels->apply_run[s->dtype](out, out, columns, s->mask->scale, 0);
 }
 
-void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
-                    const compact_mask *mask, double scale, void *out)
+void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows, int64_t columns,
+                    const fd_row_mask *mask, void *out)
 {
-    const int64_t columns = mask->units.length;
     const masked_sums s = {
         .kernels = fd_active_kernels(),
         .dtype = dtype,
         .x = x,
         .stride = stride * fd_element_bytes(dtype),
         .rows = rows,
+        .columns = columns,
         .mask = mask,
-        .scale = scale,
         .out = out,
     };
     fd_parallel(fd_threads_for(rows * columns, MINIMUM_ADDED),
@@ -59,24 +55,18 @@ int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
     return fd_active_kernels()->all_finite[dtype](x, n);
 }
 
-#define ADD_NONZEROS(type)                                                                       \
-    for (int64_t i = 0; i < rows; i += every) {                                                  \
-        const char *row = (const char *)x + i * row_bytes;                                       \
-        int32_t found = 0;                                                                       \
-        if (column_bytes == (int64_t)sizeof(type)) {                                             \
-            for (int64_t j = 0; j < columns; j++) {                                              \
-                found += ((const type *)row)[j] != 0;                                            \
-            }                                                                                    \
-        } else {                                                                                 \
-            for (int64_t j = 0; j < columns; j++) {                                              \
-                found += *(const type *)(row + j * column_bytes) != 0;                           \
-            }                                                                                    \
-        }                                                                                        \
-        count += found;                                                                          \
+#define ADD_NONZEROS(type)                                         \
+    for (int64_t i = 0; i < rows; i += every) {                    \
+        const type *row = (const type *)x + i * stride;            \
+        int32_t found = 0;                                         \
+        for (int64_t j = 0; j < columns; j++) {                    \
+            found += row[j] != 0;                                  \
+        }                                                          \
+        count += found;                                            \
     }
 
-int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t row_bytes, int64_t column_bytes,
-                          int64_t rows, int64_t columns, int64_t every)
+int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t stride, int64_t rows, int64_t columns,
+                          int64_t every)
 {
     int64_t count = 0;
     if (dtype == FD_FLOAT32) {

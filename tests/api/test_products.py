@@ -1,55 +1,25 @@
-"""The way to a product: which method, the way around the checks, what is looked at on it."""
+"""The way to a product: which method, what is dropped, what is looked at on it."""
 
 import itertools
 
 import numpy
 import pytest
 from conftest import assert_identical, values
+from product_calls import ProductCall, RowMask
+from rounding import assert_close
 
 import fastdrop
-from fastdrop import _kernels, products, reference
+from fastdrop import _kernels, reference
 
 DTYPES = (numpy.float32, numpy.float64)
+EVERYTHING = ("dense", "packed", "small")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("kernels", [_kernels, reference])
-def test_all_finite_finds_one_among_many(kernels, dtype):
-    limits = numpy.finfo(dtype)
-    for n in (0, 1, 3, 4, 5, 31, 33, 1000):
-        x = numpy.full(n, limits.max, dtype)
-        x[::2] = limits.smallest_subnormal
-        assert kernels.all_finite(x) is True
-        for place in sorted({0, n // 2, n - 1} & set(range(n))):
-            for value in (numpy.nan, numpy.inf, -numpy.inf):
-                changed = x.copy()
-                changed[place] = value
-                assert kernels.all_finite(changed) is False
-    apart = numpy.full((5, 6), numpy.nan, dtype)
-    apart[:, ::2] = 1  # what lies between is not looked at
-    assert kernels.all_finite(apart[:, ::2]) is True
-    apart[4, 4] = numpy.inf
-    assert kernels.all_finite(apart[:, ::2]) is False
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_sampled_share(dtype):
-    rng = numpy.random.default_rng(5)
-    for shape in [(0, 3), (3, 0), (1, 1), (7, 5), (40, 33), (129, 64), (3000, 7), (2, 9000)]:
-        x = rng.standard_normal(shape).astype(dtype)
-        x[rng.random(shape) < 0.7] = 0
-        x[:1, :1] = -0.0  # a zero
-        x[1:2, :1] = numpy.nan
-        wide = numpy.zeros((shape[0], 2 * shape[1] + 1), dtype)
-        wide[:, 1::2] = x
-        odd = numpy.zeros(x.nbytes + 1, numpy.uint8)[1:].view(dtype).reshape(shape)
-        odd[...] = x
-        for matrix in (x, x.T, x[::-1], wide[:, 1::2], odd):
-            for counted, shares in [(1, 4), (100, 256), (1 << 13, 256), (1 << 20, 1 << 20)]:
-                found = _kernels.sampled_share(matrix, counted, shares)
-                assert found == reference.sampled_share(matrix, counted, shares)
-        exact = numpy.count_nonzero(x) / max(x.size, 1)
-        assert abs(_kernels.sampled_share(x, 1 << 20, 1 << 20) - exact) <= 2.0**-20
+def random_mask(shape, rows_per_mask, scale=1.5, keep_prob=None):
+    """A mask of about half the elements."""
+    kept = numpy.random.default_rng(shape[1]).random((-(-shape[0] // rows_per_mask), shape[1]))
+    bits = numpy.packbits(kept < 0.5, bitorder="little")
+    return RowMask(bits, rows_per_mask, scale, keep_prob)
 
 
 @pytest.mark.parametrize("kernels", [_kernels, reference])
@@ -64,15 +34,160 @@ def test_surely_apart(kernels):
     assert kernels.surely_apart((), (x,))
 
 
-@pytest.mark.parametrize("kernels", [_kernels, reference])
-def test_every_bit(kernels):
-    for n in (0, 1, 7, 8, 9, 64, 65, 1000):
-        kept = numpy.ones(n, bool)
-        assert kernels.every_bit(numpy.packbits(kept, bitorder="little"), n) is True
-        for place in sorted({0, 8, n // 2, n - 1} & set(range(n))):
-            dropped = kept.copy()
-            dropped[place] = False
-            assert kernels.every_bit(numpy.packbits(dropped, bitorder="little"), n) is False
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_plain_operands(dtype):
+    x, w, out = values((6, 4), dtype), values((4, 5), dtype), values((6, 5), dtype)
+    memory = numpy.zeros(100, dtype)
+    assert _kernels.plain_operands(x, w, None)
+    assert _kernels.plain_operands(x, w, out)
+    assert not _kernels.plain_operands(x, w.astype("f2"), None)
+    assert not _kernels.plain_operands(x, w.astype(w.dtype.newbyteorder()), None)
+    assert not _kernels.plain_operands(x, w[:3], None)
+    assert not _kernels.plain_operands(x, numpy.asfortranarray(w), None)
+    assert not _kernels.plain_operands(x.tolist(), w, None)
+    assert not _kernels.plain_operands(x.reshape(2, 3, 4), w, None)
+    assert not _kernels.plain_operands(x, w, out.T.copy())
+    assert not _kernels.plain_operands(x, w, out.tolist())
+    around = memory[:24].reshape(6, 4), memory[20:40].reshape(4, 5), memory[40:70].reshape(6, 5)
+    assert _kernels.plain_operands(*around)
+    assert not _kernels.plain_operands(*around[:2], memory[10:40].reshape(6, 5))
+    out.flags.writeable = False
+    assert not _kernels.plain_operands(x, w, out)
+
+
+def test_a_product_is_checked():
+    x, w, y = numpy.zeros((2, 3)), numpy.zeros((3, 4)), numpy.zeros((2, 4))
+    for kernels in (_kernels, reference):
+        with pytest.raises(
+            ValueError, match=r"must have shapes .*, got \[\(2, 3\), \(2, 4\), \(2, 4\)\]"
+        ):
+            kernels.Product(x, y, y)
+    with pytest.raises(ValueError, match="c must be aligned and have contiguous rows"):
+        _kernels.Product(x, w, numpy.zeros((4, 2)).T)
+    with pytest.raises(TypeError, match="of one dtype, got float32"):
+        _kernels.Product(x, w.astype("f4"), y)
+    with pytest.raises(TypeError, match="the machine's byte order"):
+        _kernels.Product(x, w.astype(">f8"), y)
+    with pytest.raises(ValueError, match="'fast'"):
+        _kernels.Product(x, w, y, method="fast")
+    for kernels in (_kernels, reference):
+        masks = {"mask_a": random_mask((20, 3), 2), "mask_c": random_mask((20, 4), 5)}
+        operands = numpy.zeros((20, 3)), w, numpy.zeros((20, 4))
+        with pytest.raises(ValueError, match="needs masks shared by the same groups of rows"):
+            kernels.matmul(kernels.Product(*operands, method="compact", **masks))
+
+
+def test_what_a_blas_raises_arrives(monkeypatch):
+    """An interrupt in NumPy's product is not lost on its way through C."""
+
+    class Interrupting(numpy.ndarray):
+        def __array_ufunc__(self, *arguments, **options):
+            raise KeyboardInterrupt
+
+    x = numpy.zeros((2, 3)).view(Interrupting)
+    product = _kernels.Product(x, numpy.zeros((3, 4)), numpy.zeros((2, 4)), method="dense")
+    with pytest.raises(KeyboardInterrupt):
+        _kernels.matmul(product)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", EVERYTHING)
+@pytest.mark.parametrize("rows_per_mask", [1, 4, 40])
+def test_methods_that_multiply_everything(
+    each_isa, each_thread_count, dtype, method, rows_per_mask
+):
+    for m, k, n in [(13, 70, 33), (1, 160, 16), (40, 33, 1), (9, 1, 48), (0, 5, 6), (5, 6, 0)]:
+        for with_bias in (False, True):
+            masks = {"mask_a": random_mask((m, k), rows_per_mask)}
+            if with_bias:
+                masks["mask_c"] = random_mask((m, n), 2, 0.5)
+            call = ProductCall((m, k, n), dtype, method=method, with_bias=with_bias, **masks)
+            call.check(f"{(m, k, n)} {with_bias}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["dense", "packed"])
+def test_sums_of_rows_that_multiply_everything(each_isa, each_thread_count, dtype, method):
+    for k, m, n in [(13, 70, 33), (1, 160, 16), (40, 1, 5), (0, 5, 6), (170, 20, 30)]:
+        masks = {"mask_a": random_mask((k, m), 1), "mask_b": random_mask((k, n), 3)}
+        call = ProductCall((m, k, n), dtype, method=method, sum_rows=True, **masks)
+        call.check(f"{(k, m, n)}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
+def test_small(each_isa, each_thread_count, dtype, rows_per_mask):
+    """Within rounding of its reference, whatever part of a group or a block is filled."""
+    sizes = (
+        (1, 2, 3, 5, 6, 7, 8, 12, 18),
+        (1, 2, 31, 160, 161, 163),
+        (1, 3, 10, 15, 16, 20, 33, 80, 100, 200),
+    )
+    for shape in itertools.product(*sizes):
+        mask = random_mask(shape[:2], rows_per_mask)
+        ProductCall(shape, dtype, method="small", mask_a=mask).check(f"{shape}")
+
+
+@pytest.mark.parametrize(
+    "size",
+    [(1100, 20, 9), (1203, 30, 90), (1101, 9, 1), (1025, 30, 17), (5, 400, 1003), (11, 170, 1024)],
+)
+def test_small_in_parts(each_isa, each_thread_count, size):
+    """Rows in parts that end within a group of rows and within a mask; columns, for the threads."""
+    mask = random_mask(size[:2], 3, 2.0)
+    ProductCall(size, numpy.float32, method="small", mask_a=mask).check()
+
+
+@pytest.mark.parametrize("method", ["packed", "small"])
+def test_results_do_not_depend_on_threads(each_isa, restore_threads, method):
+    for size in [(3, 300, 1400), (100, 90, 80), (17, 161, 700)]:
+        call = ProductCall(size, numpy.float32, method=method, mask_a=random_mask(size[:2], 1))
+        results = []
+        for threads in (1, 2, 3):
+            _kernels.set_num_threads(threads)
+            results.append(call.run())
+        assert_identical(results[1], results[0])
+        assert_identical(results[2], results[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", EVERYTHING)
+@pytest.mark.parametrize("shape", [(13, 70, 33), (40, 20, 30)])
+def test_zero_times_infinity_does_not_leak(each_isa, dtype, method, shape):
+    """Infinity and NaN in b reach what keeps their partner in a, and nothing else."""
+    m, k, n = shape
+    mask = random_mask((m, k), 1)
+    call = ProductCall(shape, dtype, method=method, mask_a=mask)
+    clean = call.check()
+    reached = mask.kept((m, k))[:, k // 2]
+    for bad in (numpy.inf, numpy.nan):
+        for place in (0, n // 2, n - 1):
+            b = call.operands["b"].copy()
+            b[k // 2, place] = bad
+            with numpy.errstate(all="raise"):
+                result = call.run(b=b)
+            assert not numpy.isfinite(result[reached, place]).any()
+            assert_close(result[~reached], clean[~reached], 2 * call.error[~reached])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("method", ["dense", "packed", "skip"])
+def test_zero_times_infinity_does_not_leak_into_sums(each_isa, dtype, method):
+    k, m, n = 40, 30, 20
+    masks = {"mask_a": random_mask((k, m), 1), "mask_b": random_mask((k, n), 4)}
+    call = ProductCall((m, k, n), dtype, method=method, sum_rows=True, **masks)
+    clean = call.check()
+    kept_a, kept_b = masks["mask_a"].kept((k, m)), masks["mask_b"].kept((k, n))
+    a, b = (call.operands[name].copy(order="K") for name in "ab")
+    a[7, 3] = numpy.inf  # row 3 of the batch
+    b[11, 13] = numpy.nan
+    expected = numpy.zeros((m, n), bool)
+    expected[7] |= kept_b[3] & kept_a[3, 7]
+    expected[:, 13] |= kept_a[11] & kept_b[11, 13]
+    with numpy.errstate(all="raise"):
+        result = call.run(a=a, b=b)
+    assert (numpy.isfinite(result) == ~expected).all()
+    assert_close(result[~expected], clean[~expected], 2 * call.error[~expected])
 
 
 @pytest.mark.parametrize("rows_per_mask", [1, "batch"])
@@ -93,9 +208,6 @@ def test_a_mask_that_keeps_everything_is_not_applied(rows_per_mask, scale):
     assert_identical(full, expected)
     result = fastdrop.masked_matmul(x, w, mask_in=mask)
     numpy.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
-    large, wide = values((3000, 20), seed=3), values((20, 1), seed=4)  # for the BLAS
-    mask_large = stream.draw(large.shape, keep_prob=1, rows_per_mask=rows_per_mask)
-    assert_identical(fastdrop.masked_matmul(large, wide, mask_in=mask_large), large @ wide)
     found = fastdrop.masked_matmul_backward(grad, x, w, mask_out=mask_out, **dense)
     without = fastdrop.masked_matmul_backward(grad, x, w)
     for gradient, plain, factor in zip(found, without, (scale**2, scale**2, scale), strict=True):
@@ -104,28 +216,6 @@ def test_a_mask_that_keeps_everything_is_not_applied(rows_per_mask, scale):
     kept[0, 3] = False
     wrong = fastdrop.Mask.from_array(kept, keep_prob=1)
     assert numpy.isfinite(fastdrop.masked_matmul(x, w, mask_in=wrong)[0]).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("transposed", [False, True])
-def test_dense_matmul(each_isa, dtype, transposed):
-    """As its reference, of any layout, without a warning; it says where a zero has met infinity."""
-    x, out = values((13, 24), dtype), numpy.empty((2, 24, 60) if transposed else (2, 13, 60), dtype)
-    w = values((13 if transposed else 24, 60), dtype, 1)
-    bits = numpy.packbits(numpy.random.default_rng(0).random(13 * 24) < 0.5, bitorder="little")
-    for operand in (x, numpy.asfortranarray(x)):
-        for weights in (w, numpy.asfortranarray(w), w.repeat(2, axis=1)[:, ::2]):
-            for special in (0.5, numpy.inf):
-                weights[2, 7] = special
-                with numpy.errstate(all="raise"):
-                    finite = [
-                        kernels.dense_matmul(
-                            operand, transposed, bits, (13, 24), 1, 2.0, weights, result
-                        )
-                        for kernels, result in zip((_kernels, reference), out, strict=True)
-                    ]
-                assert finite == [special == 0.5] * 2
-                numpy.testing.assert_allclose(out[0], out[1], rtol=1e-5, atol=1e-5)
 
 
 def test_a_large_masked_operand_is_given_back():
@@ -138,90 +228,8 @@ def test_a_large_masked_operand_is_given_back():
         numpy.testing.assert_allclose(y[:, 0], expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows_per_mask", [1, 4, None])
-def test_plain_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
-    """As its reference, within rounding, and it says where a zero has met infinity."""
-    x, w = values((13, 70), dtype), values((70, 33), dtype, 1)
-    bias = values(33, dtype, 2)
-    bits = None
-    if rows_per_mask is not None:
-        kept = numpy.random.default_rng(0).random((-(-13 // rows_per_mask), 70)) < 0.5
-        bits = numpy.packbits(kept, bitorder="little")
-    results = numpy.empty((2, 13, 33), dtype)
-    mask = (bits, rows_per_mask or 1)
-    for kernels, out in zip((_kernels, reference), results, strict=True):
-        assert kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, out)
-    eps = numpy.finfo(dtype).eps
-    bound = 80 * eps * (numpy.abs(x) @ numpy.abs(w) * 1.5 + numpy.abs(bias))
-    assert (numpy.abs(results[0] - results[1]) <= bound).all()
-    w[3, 5] = numpy.inf
-    for kernels in (_kernels, reference):
-        with numpy.errstate(invalid="ignore"):
-            finite = kernels.plain_matmul(x, *mask, w, 1.5, bias, 0.5, results[0])
-        assert finite == (bits is None)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows_per_mask", [1, 3, 40])
-def test_direct_matmul(each_isa, each_thread_count, dtype, rows_per_mask):
-    """Within rounding of its reference, whatever part of a group or a block is filled."""
-    sizes = (
-        (1, 2, 3, 5, 6, 7, 8, 12, 18),
-        (1, 2, 31, 160, 161, 163),
-        (1, 3, 10, 15, 16, 20, 33, 80, 100, 200),
-    )
-    for rows, depth, columns in itertools.product(*sizes):
-        x, w = values((rows, depth), dtype), values((depth, columns), dtype, 1)
-        kept = numpy.random.default_rng(depth).random((-(-rows // rows_per_mask), depth)) < 0.5
-        bits = numpy.packbits(kept, bitorder="little")
-        results = numpy.full((2, rows + 1, columns), 7, dtype)
-        for kernels, out in zip((_kernels, reference), results, strict=True):
-            assert kernels.direct_matmul(x, bits, rows_per_mask, w, 1.5, out[:rows])
-        assert (results[:, rows] == 7).all()  # nothing is written behind the result
-        bound = (depth + 3) * numpy.finfo(dtype).eps * (numpy.abs(x) @ numpy.abs(w) * 1.5)
-        assert (numpy.abs(results[0] - results[1])[:rows] <= bound).all()
-        w[depth // 2, columns - 1] = numpy.inf
-        for kernels in (_kernels, reference):
-            with numpy.errstate(invalid="ignore"):
-                assert not kernels.direct_matmul(x, bits, rows_per_mask, w, 1.5, results[0, :rows])
-
-
-@pytest.mark.parametrize(
-    "size",
-    [(1100, 20, 9), (1203, 30, 90), (1101, 9, 1), (1025, 30, 17), (5, 400, 1003), (11, 170, 1024)],
-)
-def test_direct_matmul_in_parts(each_isa, each_thread_count, size):
-    """Rows in parts that end within a group of rows and within a mask; columns, for the threads."""
-    rows, depth, columns = size
-    x, w = values((rows, depth)), values((depth, columns), seed=1)
-    kept = numpy.random.default_rng(0).random((-(-rows // 3), depth)) < 0.5
-    bits = numpy.packbits(kept, bitorder="little")
-    results = numpy.empty((2, rows, columns), numpy.float32)
-    for kernels, out in zip((_kernels, reference), results, strict=True):
-        assert kernels.direct_matmul(x, bits, 3, w, 2.0, out)
-    bound = (depth + 3) * numpy.finfo(numpy.float32).eps * (numpy.abs(x) @ numpy.abs(w) * 2)
-    assert (numpy.abs(results[0] - results[1]) <= bound).all()
-    w[depth - 1, columns - 1] = numpy.nan
-    assert not _kernels.direct_matmul(x, bits, 3, w, 2.0, results[0])
-
-
-def test_direct_products_do_not_depend_on_threads(each_isa, restore_threads):
-    for rows, depth, columns in [(3, 300, 1400), (100, 90, 80), (17, 161, 700)]:
-        x, w = values((rows, depth)), values((depth, columns), seed=1)
-        bits = numpy.packbits(
-            numpy.random.default_rng(0).random((rows, depth)) < 0.5, bitorder="little"
-        )
-        results = numpy.empty((3, rows, columns), numpy.float32)
-        for threads, out in zip((1, 2, 3), results, strict=True):
-            _kernels.set_num_threads(threads)
-            _kernels.direct_matmul(x, bits, 1, w, 2.0, out)
-        assert_identical(results[1], results[0])
-        assert_identical(results[2], results[0])
-
-
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
-def test_direct_products_with_all_that_goes_with_them(each_isa, rows_per_mask):
+def test_small_products_with_all_that_goes_with_them(each_isa, rows_per_mask):
     """Bias, output mask, a strided result, and infinities under a mask."""
     stream = fastdrop.MaskStream(3)
     x, w, bias = values((8, 64)), values((64, 32), seed=1), values(32, seed=2)
@@ -240,14 +248,56 @@ def test_direct_products_with_all_that_goes_with_them(each_isa, rows_per_mask):
         assert_identical(out == 0, skipped == 0)
 
 
+def planned(shape, keep_prob, rows_per_mask=1, **options):
+    """The method that a product of ones takes, with masks on both sides."""
+    m, k, n = shape
+    a, b, c = (numpy.ones(size, numpy.float32) for size in ((m, k), (k, n), (m, n)))
+    mask_a, mask_c = (
+        random_mask((m, width), rows_per_mask, keep_prob=keep_prob) for width in (k, n)
+    )
+    masks = {"mask_a": mask_a, "mask_c": mask_c if rows_per_mask > 1 else None}
+    return _kernels.plan(_kernels.Product(a, b, c, **masks, **options))
+
+
+def test_the_plan_knows_shapes_and_shares():
+    large = (128, 1024, 1024)
+    assert planned(large, 0.1) == "skip"
+    assert planned(large, 1.0) in ("dense", "packed")
+    assert planned(large, 0.5, rows_per_mask=128) == "compact"
+    assert planned((1, 4096, 4096), 0.2) == "skip"
+    assert planned((8, 64, 64), 0.9) == "small"
+    assert planned((0, 64, 64), 0.9) == "skip"
+    assert planned(large, 1.0, method="compact") == planned(large, 1.0)
+    ones = numpy.ones((8, 8), numpy.float32)
+    assert _kernels.plan(_kernels.Product(ones, ones, numpy.empty_like(ones))) == "dense"
+
+
+def test_the_plan_counts_what_it_is_not_told():
+    """Bits of a mask of unknown keep_prob, and zeros that are to be skipped."""
+    assert planned((128, 1024, 1024), None) == planned((128, 1024, 1024), 0.5)
+    x, w, y = numpy.ones((128, 1024)), numpy.ones((1024, 1024)), numpy.empty((128, 1024))
+    assert _kernels.plan(_kernels.Product(x, w, y, skip_zeros=True)) != "skip"
+    x[:, 50:] = 0
+    assert _kernels.plan(_kernels.Product(x, w, y, skip_zeros=True)) == "skip"
+    assert _kernels.plan(_kernels.Product(x, w, y, skip_zeros=True, nonzeros=1.0)) != "skip"
+
+
+def test_terms_of_the_plan():
+    x, w, y = numpy.ones((16, 64)), numpy.ones((64, 32)), numpy.empty((16, 32))
+    product = _kernels.Product(x, w, y, mask_a=random_mask(x.shape, 1))
+    for method in ("skip", "dense", "packed", "small"):
+        terms = _kernels.plan_terms(product, method)
+        assert len(terms) == 7
+        assert min(terms) >= 0 < terms[0]
+    assert _kernels.plan_terms(product, "compact") is None
+    assert _kernels.plan_terms(_kernels.Product(x, w, y), "small") is None
+
+
 @pytest.mark.parametrize("rows_per_mask", [1, "batch"])
-@pytest.mark.parametrize("keep_prob", [0.02, 0.3, 0.6, 0.95, 1.0])
-@pytest.mark.parametrize(
-    "size",
-    [(1, 600, 300), (16, 128, 128), (8, 64, 64), (5, 100, 90), (64, 96, 100), (40, 256, 256)],
-)
-def test_the_way_around_the_checks_takes_the_same_method(size, keep_prob, rows_per_mask):
-    """The same bits as with `out` strided, which goes the long way; also where w has infinities."""
+@pytest.mark.parametrize("keep_prob", [0.02, 0.6, 1.0])
+@pytest.mark.parametrize("size", [(1, 600, 300), (8, 64, 64), (5, 100, 90), (40, 256, 256)])
+def test_what_needs_no_checks_is_computed_like_what_does(size, keep_prob, rows_per_mask):
+    """With a bias of zeros the arguments are looked at; also where w has infinities."""
     rows, depth, columns = size
     x, w = values((rows, depth)), values((depth, columns), seed=1)
     mask = fastdrop.MaskStream(0).draw(
@@ -255,43 +305,9 @@ def test_the_way_around_the_checks_takes_the_same_method(size, keep_prob, rows_p
     )
     for special in (0.0, numpy.inf):
         w[2, 3] = special
-        wide = numpy.empty((rows, 2 * columns), numpy.float32)
-        long_way = fastdrop.masked_matmul(x, w, mask_in=mask, out=wide[:, :columns])
-        assert_identical(fastdrop.masked_matmul(x, w, mask_in=mask), numpy.array(long_way))
-
-
-def test_choices_are_remembered_apart():
-    """More products than there is room for: each takes the method that the model says, again."""
-    generator = numpy.random.default_rng(0)
-    stream = fastdrop.MaskStream(0)
-    cases = []
-    for _ in range(300):
-        rows, depth, columns = (int(n) for n in generator.integers(1, 50, 3))
-        x, w = values((rows, depth)), values((depth, columns), seed=1)
-        x[generator.random(x.shape) < 0.3] = 0
-        keep_prob = float(generator.choice([0.05, 0.5, 0.9]))
-        options = {"rows_per_mask": "batch"} if generator.random() < 0.5 else {}
-        mask = stream.draw(x.shape, keep_prob=keep_prob, **options)
-        cases.append((x, w, mask, bool(generator.random() < 0.3)))
-    for _ in range(2):
-        for x, w, mask, skip_zeros in cases:
-            wide = numpy.empty((len(x), 2 * w.shape[1]), numpy.float32)
-            options = {"mask_in": mask, "skip_zeros": skip_zeros}
-            long_way = fastdrop.masked_matmul(x, w, out=wide[:, ::2], **options)
-            assert_identical(fastdrop.masked_matmul(x, w, **options), numpy.array(long_way))
-
-
-def test_the_choice_knows_shapes_and_shares():
-    def method(shape, share, kept=None):
-        groups = (None, None, 0) if kept is None else (kept, kept, shape[0])
-        isa = _kernels.isa_used()
-        return products.cheapest(isa, shape, numpy.dtype("f4"), share, False, *groups)
-
-    large = (128, 1024, 1024)
-    assert method(large, 0.1) == "skip"
-    assert method(large, 1.0) in ("dense", "plain")
-    assert method(large, 0.5, kept=0.5) == "compact"
-    assert method((1, 4096, 4096), 0.2) == "skip"
+        bias = numpy.zeros(columns, numpy.float32)
+        checked = fastdrop.masked_matmul(x, w, mask_in=mask, bias=bias)
+        assert_identical(fastdrop.masked_matmul(x, w, mask_in=mask), checked)
 
 
 @pytest.mark.parametrize("name", ["x", "w"])

@@ -50,8 +50,8 @@ static int check_sums(fd_dtype dtype, int64_t rows, int64_t columns, int masked)
         }
         set(dtype, expected, j, 0.5 * sum);
     }
-    const compact_mask mask = {{masked ? bits : NULL, 0, columns}, 8};
-    fd_masked_sums(dtype, x, columns, rows, &mask, 0.5, sums);
+    const fd_row_mask mask = {masked ? bits : NULL, 8, 0.5, -1};
+    fd_masked_sums(dtype, x, columns, rows, columns, &mask, sums);
     compare(dtype, sums, expected, columns, "sums");
     free(x);
     free(sums);

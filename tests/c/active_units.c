@@ -22,9 +22,9 @@ static int computed(const layer *l, int64_t row, int64_t j)
     return fd_test_bit(l->out, row / l->group * l->columns + j);
 }
 
-static compact_mask mask_of(const layer *l, const uint8_t *bits, int64_t units)
+static fd_row_mask mask_of(const layer *l, const uint8_t *bits, double scale)
 {
-    return (compact_mask){{bits, 0, units}, l->group};
+    return (fd_row_mask){bits, l->group, scale, -1};
 }
 
 static void check_forward(const layer *l, int transposed)
@@ -43,17 +43,21 @@ static void check_forward(const layer *l, int transposed)
         const double value = sum * 0.25 + get(l->dtype, l->bias, j) * 0.5;
         set(l->dtype, expected, i, computed(l, row, j) ? value : 0);
     }
-    const compact_operands operands = {
-        .x = l->x,
-        .x_stride = l->depth,
-        .rows = l->rows,
-        .group = l->group,
-        .w = {l->w, transposed ? l->depth : l->columns, transposed},
-        .mask_in = mask_of(l, l->in, l->depth),
-        .mask_out = mask_of(l, l->out, l->columns),
+    const fd_product product = {
+        .dtype = l->dtype,
+        .method = FD_GATHERED,
+        .m = l->rows,
+        .n = l->columns,
+        .k = l->depth,
+        .a = {l->x, l->depth, 1},
+        .b = {l->w, transposed ? 1 : l->columns, transposed ? l->depth : 1},
+        .c = {y, l->columns, 1},
+        .mask_a = mask_of(l, l->in, 0.5),
+        .mask_b = {NULL, 1, 1, 1},
+        .mask_c = mask_of(l, l->out, 0.5),
+        .bias = l->bias,
     };
-    const compact_result result = {y, l->columns, 0.25, 0.5, l->bias, NULL};
-    if (fd_compact_matmul(l->dtype, &operands, &result) < 0) {
+    if (fd_matmul(&product) < 0) {
         fail("no memory for a compact product");
     }
     compare(l->dtype, y, expected, n, transposed ? "compact product with w'" : "compact product");
@@ -76,18 +80,21 @@ static void check_gradient(const layer *l)
         }
         set(l->dtype, expected, i, sum * 0.5);
     }
-    const compact_batch batch = {
-        .x = l->x,
-        .grad = l->grad,
-        .x_stride = l->depth,
-        .grad_stride = l->columns,
-        .rows = l->rows,
-        .group = l->group,
-        .mask_in = mask_of(l, l->in, l->depth),
-        .mask_out = mask_of(l, l->out, l->columns),
+    const fd_product product = {
+        .dtype = l->dtype,
+        .flags = FD_SUM_ROWS,
+        .method = FD_GATHERED,
+        .m = l->depth,
+        .n = l->columns,
+        .k = l->rows,
+        .a = {l->x, 1, l->depth},
+        .b = {l->grad, l->columns, 1},
+        .c = {dw, l->columns, 1},
+        .mask_a = mask_of(l, l->in, 0.5),
+        .mask_b = mask_of(l, l->out, 1),
+        .mask_c = {NULL, 1, 1, 1},
     };
-    const compact_result result = {dw, l->columns, 0.5, 0, NULL, NULL};
-    if (fd_compact_gradient(l->dtype, &batch, &result) < 0) {
+    if (fd_matmul(&product) < 0) {
         fail("no memory for a compact gradient");
     }
     compare(l->dtype, dw, expected, n, "compact gradient");

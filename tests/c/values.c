@@ -77,13 +77,26 @@ static int check_product(fd_dtype dtype, int64_t rows, int64_t depth, int64_t co
         const int64_t bit = i / depth / rows_per_mask * depth + i % depth;
         multiplied += fd_test_bit(bits, bit) && get(dtype, x, i) != 0;
     }
-    const skip_operand operand = {x, depth, rows, depth, 0, 1, bits, rows_per_mask};
-    const skip_weights weights = {w, transposed ? depth : columns, depth, columns, transposed, NULL, 1};
-    const skip_result result = {y, columns, columns, 0.25, 0.5, bias, out_bits, 1};
-    const int64_t count = fd_skip_matmul(dtype, &operand, &weights, &result);
+    multiplied *= columns;
+    const fd_product product = {
+        .dtype = dtype,
+        .flags = FD_SKIP_ZEROS,
+        .method = FD_SPMM,
+        .m = rows,
+        .n = columns,
+        .k = depth,
+        .a = {x, depth, 1},
+        .b = {w, transposed ? 1 : columns, transposed ? depth : 1},
+        .c = {y, columns, 1},
+        .mask_a = {bits, rows_per_mask, 0.5, -1},
+        .mask_b = {NULL, 1, 1, 1},
+        .mask_c = {out_bits, 1, 0.5, -1},
+        .bias = bias,
+    };
+    const int64_t count = fd_matmul(&product);
     /* Rows that share a list share its zeros, too: more is multiplied. */
     if (rows_per_mask == 1 ? count != multiplied : count < multiplied) {
-        fail("a product multiplied %" PRId64 " elements instead of %" PRId64, count, multiplied);
+        fail("a product took %" PRId64 " multiply-adds instead of %" PRId64, count, multiplied);
     }
     compare(dtype, y, expected, rows * columns, transposed ? "product with w'" : "product");
     free(x);

@@ -116,12 +116,12 @@ def test_memory_by_address(each_isa, number, n):
         numpy.testing.assert_array_equal(again, expected)
 
 
-@pytest.mark.parametrize("name", ["gather", "skip_matmul", "rectify"])
+@pytest.mark.parametrize("name", ["gather", "Product", "rectify"])
 def test_only_dropout_knows_bfloat16(name):
     x = numpy.zeros((2, 2), numpy.uint16)
     arguments = {
-        "gather": (x, None, 0, None, 0, x),
-        "skip_matmul": (x, False, None, 1, True, x, 1.0, None, 1.0, None, 1, x),
+        "gather": (x, None, None, x),
+        "Product": (x, x, x),
         "rectify": (x, None, 1.0, numpy.zeros(1, numpy.uint8)),
     }
     with pytest.raises(TypeError, match="float16, float32 or float64, got uint16"):

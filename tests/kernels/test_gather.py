@@ -25,7 +25,7 @@ from fastdrop import _kernels, reference
 def test_gather(each_isa, each_thread_count, dtype):
     for seed, (rows, columns, _) in enumerate(SHAPES):
         x, which = matrix((rows, columns), dtype, seed), units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        active = tuple(map(number_of_active, which, (rows, columns)))
         expected = numpy.empty(active, dtype)
         reference.gather(x, *which, expected)
         for source in (x, x.copy()):
@@ -42,11 +42,11 @@ def test_gather(each_isa, each_thread_count, dtype):
 def test_scatter(each_isa, each_thread_count, dtype, scale):
     for seed, (rows, columns, _) in enumerate(SHAPES):
         which = units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        active = tuple(map(number_of_active, which, (rows, columns)))
         x, out = values(active, dtype, seed), Result((rows, columns), dtype)
         expected = numpy.empty((rows, columns), dtype)
-        reference.scatter(x, *which, scale, None, 1.0, False, expected)
-        _kernels.scatter(x, *which, scale, None, 1.0, False, out.matrix)
+        reference.scatter(x, *which, expected, scale=scale)
+        _kernels.scatter(x, *which, out.matrix, scale=scale)
         assert_identical(out.checked(), expected)
 
 
@@ -56,16 +56,18 @@ def test_scatter_with_bias(each_isa, each_thread_count, dtype):
     scale, bias_scale = float(dtype(1 / 0.7)), float(dtype(-1 / 0.3))
     for seed, (rows, columns, _) in enumerate(SHAPES):
         which = units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        active = tuple(map(number_of_active, which, (rows, columns)))
         x, bias = values(active, dtype, seed), matrix((1, columns), dtype, seed)[0]
         out = Result((rows, columns), dtype)
         expected, magnitude = numpy.empty((2, rows, columns))
         wide, wide_bias = x.astype(float), bias.astype(float)
-        reference.scatter(wide, *which, scale, wide_bias, bias_scale, False, expected)
+        options = {"scale": scale, "bias_scale": bias_scale}
+        reference.scatter(wide, *which, expected, bias=wide_bias, **options)
         reference.scatter(
-            abs(wide), *which, scale, abs(wide_bias), abs(bias_scale), False, magnitude
-        )
-        _kernels.scatter(x, *which, scale, bias, bias_scale, False, out.matrix)
+            abs(wide), *which, magnitude, scale=scale, bias=abs(wide_bias),
+            bias_scale=abs(bias_scale),
+        )  # fmt: skip
+        _kernels.scatter(x, *which, out.matrix, bias=bias, **options)
         result = out.checked()
         assert_close(result, expected, sum_error(magnitude, 2, dtype))
         dropped = magnitude == 0
@@ -74,16 +76,16 @@ def test_scatter_with_bias(each_isa, each_thread_count, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_scatter_adds(each_isa, each_thread_count, dtype):
-    scale = float(dtype(1 / 0.7))
+    options = {"scale": float(dtype(1 / 0.7)), "accumulate": True}
     for seed, (rows, columns, _) in enumerate(SHAPES):
         which = units((rows, columns), seed)
-        active = (number_of_active(*which[:2], rows), number_of_active(*which[2:], columns))
+        active = tuple(map(number_of_active, which, (rows, columns)))
         x, start = values(active, dtype, seed), values((rows, columns), dtype, seed + 1)
         out = Result((rows, columns), dtype, start)
         expected, magnitude = start.astype(float), abs(start.astype(float))
-        reference.scatter(x.astype(float), *which, scale, None, 1.0, True, expected)
-        reference.scatter(abs(x.astype(float)), *which, scale, None, 1.0, True, magnitude)
-        _kernels.scatter(x, *which, scale, None, 1.0, True, out.matrix)
+        reference.scatter(x.astype(float), *which, expected, **options)
+        reference.scatter(abs(x.astype(float)), *which, magnitude, **options)
+        _kernels.scatter(x, *which, out.matrix, **options)
         result = out.checked()
         untouched = magnitude == abs(start)
         assert_identical(result[untouched], start[untouched])
@@ -96,22 +98,22 @@ def test_gather_and_scatter_split_over_threads(each_isa, restore_threads):
     x = matrix(shape, dtype)
     rows, columns = random_bits(shape[0], 0.5, 1, 3), random_bits(shape[1], 0.6, 2, 5)
     _kernels.set_num_threads(5)
-    for which in ((rows, 3, columns, 5), (None, 0, columns, 5), (rows, 3, None, 0)):
-        active = (number_of_active(*which[:2], shape[0]), number_of_active(*which[2:], shape[1]))
+    for which in (((rows, 3), (columns, 5)), (None, (columns, 5)), ((rows, 3), None)):
+        active = tuple(map(number_of_active, which, shape))
         gathered, expected = numpy.empty((2, *active), dtype)
         _kernels.gather(x, *which, gathered)
         reference.gather(x, *which, expected)
         assert_identical(gathered, expected)
         out, expected = Result(shape, dtype), numpy.empty(shape, dtype)
-        _kernels.scatter(gathered, *which, 3.0, None, 1.0, False, out.matrix)
-        reference.scatter(gathered, *which, 3.0, None, 1.0, False, expected)
+        _kernels.scatter(gathered, *which, out.matrix, scale=3.0)
+        reference.scatter(gathered, *which, expected, scale=3.0)
         assert_identical(out.checked(), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_gather_takes_any_row_stride(each_isa, dtype):
     rows, columns = random_bits(33, 0.5, 1, 3), random_bits(70, 0.5, 2, 1)
-    active = (number_of_active(rows, 3, 33), number_of_active(columns, 1, 70))
+    active = number_of_active((rows, 3), 33), number_of_active((columns, 1), 70)
     for x in (
         values((33, 70), dtype)[::-1],
         values((66, 70), dtype)[::2],
@@ -119,6 +121,6 @@ def test_gather_takes_any_row_stride(each_isa, dtype):
         values((33, 90), dtype)[:, 11:81],
     ):
         gathered, expected = numpy.empty((2, *active), dtype)
-        _kernels.gather(x, rows, 3, columns, 1, gathered)
-        reference.gather(x, rows, 3, columns, 1, expected)
+        _kernels.gather(x, (rows, 3), (columns, 1), gathered)
+        reference.gather(x, (rows, 3), (columns, 1), expected)
         assert_identical(gathered, expected)

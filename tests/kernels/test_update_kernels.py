@@ -45,16 +45,17 @@ def strange(shape, dtype, seed=0):
 
 
 class Units:
-    """Packed bits of an axis, their offset, and the same as indices."""
+    """Packed bits of an axis with their offset, and the same as booleans."""
 
     def __init__(self, n, number):
-        self.offset = OFFSETS[number % len(OFFSETS)]
-        self.bits = None
+        offset = OFFSETS[number % len(OFFSETS)]
+        self.pair = None
         self.kept = numpy.ones(n, bool)
         if number % 5 != 4:
-            self.bits = random_bits(n, DENSITIES[number % len(DENSITIES)], number, self.offset)
-            unpacked = numpy.unpackbits(self.bits, bitorder="little")
-            self.kept = unpacked[self.offset : self.offset + n].astype(bool)
+            bits = random_bits(n, DENSITIES[number % len(DENSITIES)], number, offset)
+            unpacked = numpy.unpackbits(bits, bitorder="little")
+            self.kept = unpacked[offset : offset + n].astype(bool)
+            self.pair = (bits, offset)
 
 
 class Guarded:
@@ -101,7 +102,7 @@ class Call:
         self.steps = int(generator.integers(1, len(TABLE)))
         self.counts = [generator.integers(0, self.steps, n) for n in shape]
         for counts, units in zip(self.counts, (self.rows, self.columns), strict=True):
-            if units.bits is None:
+            if units.pair is None:
                 counts[...] = self.steps - 1
         self.rule = rule
         self.expected = [None if content is None else content.copy() for content in self.start]
@@ -109,22 +110,16 @@ class Call:
         self._update(reference, self.expected, self.gradient)
 
     def _update(self, module, arrays, gradient):
-        *memory, row_counts, column_counts = arrays
-        units = (self.rows.bits, self.rows.offset, self.columns.bits, self.columns.offset)
-        rule = {"weight_decay": 0.0, "max_norm": numpy.inf} | self.rule
+        value, first, *more, row_counts, column_counts = arrays
+        rule = {name: value for name, value in self.rule.items() if name != "amsgrad"}
         if self.adam:
-            counts = (row_counts, column_counts, self.steps, TABLE)
-            module.update_adam(
-                *memory, *counts, gradient, self.compact, *units,
-                0.01, *BETAS, 1e-8, rule["weight_decay"], rule.get("decoupled", False),
-                rule["max_norm"],
-            )  # fmt: skip
-        else:
-            module.update_sgd(
-                *memory, gradient, self.compact, *units,
-                0.01, rule.get("momentum", 0.0), rule.get("nesterov", False),
-                rule["weight_decay"], rule["max_norm"],
-            )  # fmt: skip
+            rule |= {"beta1": BETAS[0], "beta2": BETAS[1], "epsilon": 1e-8}
+            rule |= {"second": more[0], "top": more[1], "steps": self.steps, "table": TABLE}
+            rule |= {"row_counts": row_counts, "column_counts": column_counts}
+        units = {"rows": self.rows.pair, "columns": self.columns.pair, "compact": self.compact}
+        module.update(
+            module.Update(value, gradient, first=first, learning_rate=0.01, **units, **rule)
+        )
 
     def check(self, label):
         arrays = [None if a is None else Guarded(a) for a in (*self.start, *self.counts)]
@@ -202,8 +197,7 @@ def test_norms_that_are_not_finite_are_left_alone(each_isa, dtype):
     w[...] = [[1, 3], [numpy.inf, 4], [2, 0]]
     expected[...] = [[1, 0.6], [numpy.inf, 0.8], [2, 0]]
     gradient = numpy.zeros((3, 2), dtype)
-    arguments = (None, gradient, False, None, 0, None, 0, 0.1, 0.0, False, 0.0, 1.0)
-    _kernels.update_sgd(w, *arguments)
+    _kernels.update(_kernels.Update(w, gradient, learning_rate=0.1, max_norm=1.0))
     numpy.testing.assert_allclose(w, expected, rtol=4 * numpy.finfo(dtype).eps)
 
 
@@ -214,13 +208,11 @@ def test_a_gradient_of_another_shape(module, compact):
     expected = r"\(2, 6\)" if compact else r"\(4, 6\)"
     gradient = numpy.zeros((3, 6), numpy.float32)
     with pytest.raises(ValueError, match=rf"gradient must have shape {expected}, got \(3, 6\)"):
-        module.update_sgd(
-            w, None, gradient, compact, bits, 0, None, 0, 0.1, 0.0, False, 0.0, numpy.inf
-        )
+        module.Update(w, gradient, compact=compact, rows=(bits, 0), learning_rate=0.1)
 
 
 def test_both_have_the_update_kernels():
-    for name in ("update_sgd", "update_adam"):
+    for name in ("Update", "update"):
         assert callable(getattr(_kernels, name))
         assert callable(getattr(reference, name))
 

@@ -8,7 +8,6 @@ from nn_cases import Reference, assert_step_agrees, randomise, values
 
 import fastdrop
 from fastdrop import nn
-from fastdrop.nn.link import Link
 
 
 def network(dtype=numpy.float64, **options):
@@ -81,23 +80,6 @@ def test_a_slope_that_is_set():
     net.forward(values((22, 6)), training=True)
     net.layers[1].negative_slope = 0.7
     assert_step_agrees(net, 3, values((22, 6)), 1, 1e-11)
-
-
-def test_the_methods_of_a_plan_are_chosen_anew(monkeypatch):
-    """Not those of the rate at which the network began."""
-    net = network(rows_per_mask=8)
-    plans, make = [], Link._make_plan
-
-    def counted(link, rows):
-        plans.append(rows)
-        make(link, rows)
-
-    monkeypatch.setattr(Link, "_make_plan", counted)
-    x = values((22, 6))
-    for rate, made in ((0.5, 2), (0.5, 2), (0.9, 4), (0.9, 4), (0.5, 6)):
-        net.layers[2].rate = rate
-        net.forward(x, training=True)
-        assert len(plans) == made
 
 
 @pytest.mark.parametrize(

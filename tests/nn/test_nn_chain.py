@@ -9,7 +9,6 @@ from nn_cases import ACTIVATIONS, Reference, assert_step_agrees, randomise, valu
 import fastdrop
 from fastdrop import nn
 from fastdrop.nn import link
-from fastdrop.nn.plan import Choice
 
 ROWS = 22  # not a multiple of 4 or 7: the last group is short
 TIGHT, LOOSE = 1e-11, 2e-4
@@ -69,29 +68,26 @@ def test_rates(rate, rows_per_mask):
     assert positions == {2}
 
 
-@pytest.mark.parametrize("method", ["dense", "plain", "shared", "compact", "skip"])
+@pytest.mark.parametrize("method", ["dense", "packed", "compact", "skip"])
 @pytest.mark.parametrize("rows_per_mask", [1, 4, "batch"])
 def test_every_method(monkeypatch, method, rows_per_mask, each_backend):
-    """All methods are the same product; those that masks do not allow are left to the plan."""
-    plans = []
+    """All methods compute the same product."""
+    forced = []
 
-    def forced(rows, depth, columns, dtype, shared=None, groups=None, standing=False):
-        if method == "skip":
-            plans.append(method)
-            return Choice(2.0, "dense")
-        allowed = {"plain": True, "shared": shared is not None, "compact": groups is not None}
-        plans.append(method if allowed.get(method) else "dense")
-        return Choice(-1.0, plans[-1])
+    class Kernels:
+        def __getattr__(self, name):
+            return getattr(kernels, name)
 
-    def forced_gradient(rows, depth, columns, dtype, groups=None):
-        return forced(rows, depth, columns, dtype, None, groups)
+        def Product(self, *operands, **options):
+            forced.append(method)
+            return kernels.Product(*operands, method=method, **options)
 
-    monkeypatch.setattr(link, "choose", forced)
-    monkeypatch.setattr(link, "choose_gradient", forced_gradient)
+    kernels = link.kernels
+    monkeypatch.setattr(link, "kernels", Kernels())
     net = network("ad", nn.ReLU, rows_per_mask=rows_per_mask)
     for draw in range(2):
         assert_step_agrees(net, 3, values((ROWS, 20), draw), draw, TIGHT)
-    assert method in plans or rows_per_mask != 4
+    assert len(forced) == 2 * (3 + 3 + 3)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ PUBLIC_TYPES = {
     "dropout/dropouts.h",
     "masks/noise.h",
     "matmul/compact.h",
+    "matmul/product.h",
     "matmul/skip.h",
     "optim/update.h",
 }

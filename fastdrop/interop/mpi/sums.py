@@ -64,15 +64,13 @@ def make_compact(parameter):
         if not grad.flags.carray:
             parameter.grad = numpy.array(grad, order="C")
         return
-    _, full, _, rows, first_row, columns, first_column = operands(parameter)
+    _, full, _, *units = operands(parameter)
     shape = [
-        extent if units is None else int(_ones(units, first, extent))
-        for units, first, extent in zip(
-            (rows, columns), (first_row, first_column), full.shape, strict=True
-        )
+        extent if part is None else int(_ones(*part, extent))
+        for part, extent in zip(units, full.shape, strict=True)
     ]
     part = numpy.empty(shape, full.dtype)
-    kernels.gather(full, rows, first_row, columns, first_column, part)
+    kernels.gather(full, *units, part)
     parameter.grad = part if grad.ndim == 2 else part[0]
     parameter.compact = True
 

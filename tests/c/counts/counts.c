@@ -152,62 +152,70 @@ static void scatter(operands *o)
 static void all_finite(operands *o) { fd_all_finite(FD_FLOAT32, o->x, N); }
 static void masked_sums(operands *o)
 {
-    const compact_mask mask = {{o->bits, 0, 1024}, 8};
-    fd_masked_sums(FD_FLOAT32, o->x, 1024, N / 1024, &mask, 0.5, o->out);
+    const fd_row_mask mask = {o->bits, 8, 0.5, -1};
+    fd_masked_sums(FD_FLOAT32, o->x, 1024, N / 1024, 1024, &mask, o->out);
 }
 
+/* ROWS by DEPTH by COLUMNS, or what is changed of it; `group` rows share the units of a mask. */
+static fd_product product_of(operands *o, fd_method method, int64_t group)
+{
+    return (fd_product){
+        .dtype = FD_FLOAT32,
+        .method = method,
+        .m = ROWS,
+        .n = COLUMNS,
+        .k = DEPTH,
+        .a = {o->x, DEPTH, 1},
+        .b = {o->w, COLUMNS, 1},
+        .c = {o->y, COLUMNS, 1},
+        .mask_a = {o->bits, group, 1, 0.5},
+        .mask_b = {NULL, 1, 1, 1},
+        .mask_c = {group > 1 ? o->more_bits : NULL, group, 1, 0.5},
+    };
+}
 static void product_per_sample(operands *o)
 {
-    const skip_operand x = {o->x, DEPTH, ROWS, DEPTH, 0, 1, o->bits, 1};
-    const skip_weights w = {o->w, COLUMNS, DEPTH, COLUMNS, 0, NULL, 1};
-    const skip_result y = {o->y, COLUMNS, COLUMNS, 1.0, 1.0, NULL, NULL, 1};
-    o->work = fd_skip_matmul(FD_FLOAT32, &x, &w, &y) * COLUMNS;
+    fd_product p = product_of(o, FD_SPMM, 1);
+    p.flags = FD_SKIP_ZEROS;
+    o->work = fd_matmul(&p);
 }
-static compact_mask units(uint8_t *bits, int64_t length, int64_t group)
+static void product_batchwise(operands *o)
 {
-    return (compact_mask){{bits, 0, length}, group};
+    const fd_product p = product_of(o, FD_GATHERED, ROWS);
+    o->work = fd_matmul(&p);
 }
-static void product_of_units(operands *o, int64_t group, int transposed)
+static void product_batchwise_transposed(operands *o)
 {
-    const compact_operands c = {
-        .x = o->x,
-        .x_stride = DEPTH,
-        .rows = ROWS,
-        .group = group,
-        .w = {o->w, transposed ? DEPTH : COLUMNS, transposed},
-        .mask_in = units(o->bits, DEPTH, group),
-        .mask_out = units(o->more_bits, COLUMNS, group),
-    };
-    const compact_result y = {o->y, COLUMNS, 1.0, 0, NULL, NULL};
-    o->work = fd_compact_matmul(FD_FLOAT32, &c, &y);
+    fd_product p = product_of(o, FD_GATHERED, ROWS);
+    p.b = (fd_matrix){o->w, 1, DEPTH};
+    o->work = fd_matmul(&p);
 }
-static void product_batchwise(operands *o) { product_of_units(o, ROWS, 0); }
-static void product_batchwise_transposed(operands *o) { product_of_units(o, ROWS, 1); }
-static void product_grouped(operands *o) { product_of_units(o, GROUP, 0); }
+static void product_grouped(operands *o)
+{
+    const fd_product p = product_of(o, FD_GATHERED, GROUP);
+    o->work = fd_matmul(&p);
+}
 static void gradient_of_units(operands *o, int64_t group)
 {
-    const compact_batch c = {
-        .x = o->x,
-        .grad = o->second,
-        .x_stride = DEPTH,
-        .grad_stride = COLUMNS,
-        .rows = ROWS,
-        .group = group,
-        .mask_in = units(o->bits, DEPTH, group),
-        .mask_out = units(o->more_bits, COLUMNS, group),
-    };
-    const compact_result dw = {o->out, COLUMNS, 1.0, 0, NULL, NULL};
-    o->work = fd_compact_gradient(FD_FLOAT32, &c, &dw);
+    fd_product p = product_of(o, FD_GATHERED, group);
+    p.flags = FD_SUM_ROWS;
+    p.m = DEPTH;
+    p.k = ROWS;
+    p.a = (fd_matrix){o->x, 1, DEPTH};
+    p.b.data = o->second;
+    p.c.data = o->out;
+    p.mask_b = p.mask_c;
+    p.mask_c.bits = NULL;
+    o->work = fd_matmul(&p);
 }
 static void gradient_batchwise(operands *o) { gradient_of_units(o, ROWS); }
 static void gradient_grouped(operands *o) { gradient_of_units(o, GROUP); }
 static void product_small(operands *o)
 {
-    const direct_operands c = {{o->x, DEPTH, 8, DEPTH, o->bits, 1, 2.0}, o->w, COLUMNS};
-    o->work = 8 * DEPTH * COLUMNS;
-    if (fd_direct_matmul(FD_FLOAT32, &c, o->y) < 0) {
-        fail("no memory for a small product");
-    }
+    fd_product p = product_of(o, FD_SMALL, 1);
+    p.m = 8;
+    p.mask_a.scale = 2.0;
+    o->work = fd_matmul(&p);
 }
 
 static void update(operands *o, const fd_rule *rule, int masked)

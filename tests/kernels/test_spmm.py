@@ -8,14 +8,15 @@ afterwards.
 import numpy
 import pytest
 from conftest import assert_identical, values
-from matrices import DENSITIES, DTYPES, SHAPES, Result, matrix, random_bits
+from matrices import DENSITIES, DTYPES, SHAPES, random_bits
+from product_calls import ProductCall, RowMask
 from rounding import assert_close, gamma, sum_error
 
 from fastdrop import _kernels, reference
 
 
-class Call:
-    """The arguments of `skip_matmul` but the last, and the reference's answer in float64."""
+class Call(ProductCall):
+    """A product of the stored elements of a; `transposed`: a sum over rows, which masks are of."""
 
     def __init__(
         self,
@@ -27,81 +28,33 @@ class Call:
         transposed_w=False,
         density=None,
         rows_per_mask=1,
-        skip_zeros=False,
-        with_bias=False,
         out_density=None,
         out_rows_per_mask=1,
-        scale=1.0,
-        bias_scale=1.0,
         w_density=None,
         w_rows_per_mask=1,
+        scale=1.0,
+        bias_scale=1.0,
+        **options,
     ):
         rows, depth, columns = shape
-        self.dtype, self.shape = dtype, (rows, columns)
-        x = matrix((rows, depth), dtype, seed, transposed=transposed)
-        if skip_zeros:
-            x[numpy.random.default_rng(seed + 1000).random(x.shape) < 0.5] = 0
         masked, wide = (depth, rows) if transposed else (rows, depth)
-        bits = None
-        if density is not None:
-            bits = random_bits(-(-masked // rows_per_mask) * wide, density, seed)
-        out_bits = None
-        if out_density is not None:
-            out_bits = random_bits(-(-rows // out_rows_per_mask) * columns, out_density, seed + 1)
-        w_bits = None
-        if w_density is not None and not transposed_w:
-            w_bits = random_bits(-(-depth // w_rows_per_mask) * columns, w_density, seed + 2)
-        self.w_mask = {"w_bits": w_bits, "w_rows_per_mask": w_rows_per_mask}
-        self.arguments = {
-            "x": x,
-            "transposed": transposed,
-            "bits": bits,
-            "rows_per_mask": rows_per_mask,
-            "skip_zeros": skip_zeros,
-            "w": matrix((depth, columns), dtype, seed + 1, transposed=transposed_w),
-            "scale": float(dtype(scale)),
-            "bias": matrix((1, columns), dtype, seed + 2)[0] if with_bias else None,
-            "bias_scale": float(dtype(bias_scale)),
-            "out_bits": out_bits,
-            "out_rows_per_mask": out_rows_per_mask,
-        }
-        # In float64 the reference's rounding hardly counts; what it computes from magnitudes bounds
-        # every partial sum. A product is rounded once for each of the sums over the depth that it
-        # takes part in, then by the scale, and when the bias is added.
-        self.expected, magnitude = numpy.zeros((2, *self.shape))
-        self.stored = self._twin(self.expected, lambda array: array)
-        self._twin(magnitude, numpy.abs)
-        self.error = sum_error(magnitude, depth + 2, dtype)
 
-    def _twin(self, out, change):
-        """Run the reference on float64 copies of the operands, changed."""
-        wide = {
-            name: change(argument.astype(float))
-            for name, argument in self.arguments.items()
-            if name in ("x", "w", "bias") and argument is not None
-        }
-        scales = {name: change(self.arguments[name]) for name in ("scale", "bias_scale")}
-        return reference.skip_matmul(**self.arguments | wide | scales, out=out, **self.w_mask)
+        def mask(density, rows, every, width, seed, scale):
+            bits = None
+            if density is not None:
+                bits = random_bits(-(-rows // every) * width, density, seed)
+            return RowMask(bits, every, float(dtype(scale)))
 
-    def run(self, **changed):
-        """Run the kernel; return the result, compared with nothing."""
-        out = Result(self.shape, self.dtype)
-        arguments = (self.arguments | changed).values()
-        self.counted = _kernels.skip_matmul(*arguments, out.matrix, **self.w_mask)
-        return out.checked()
-
-    def check(self, label=""):
-        """Run the kernel and compare with the reference; return the result."""
-        result = self.run()
-        assert_close(result, self.expected, self.error, label)
-        assert self.counted == self.stored, label
-        if self.arguments["out_bits"] is not None:
-            rows = numpy.arange(self.shape[0]) // self.arguments["out_rows_per_mask"]
-            kept = numpy.unpackbits(self.arguments["out_bits"], bitorder="little").astype(bool)
-            index = rows[:, numpy.newaxis] * self.shape[1] + numpy.arange(self.shape[1])
-            dropped = ~kept[index]
-            assert_identical(result[dropped], numpy.zeros(int(dropped.sum()), self.dtype))
-        return result
+        options["mask_a"] = mask(density, masked, rows_per_mask, wide, seed, scale)
+        if transposed:
+            options |= {"sum_rows": True, "with_bias": False}
+            options["mask_b"] = mask(w_density, depth, w_rows_per_mask, columns, seed + 2, 1.0)
+        else:
+            options["transposed_b"] = transposed_w
+            options["mask_c"] = mask(
+                out_density, rows, out_rows_per_mask, columns, seed + 1, bias_scale
+            )
+        super().__init__(shape, dtype, seed, method="skip", **options)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +83,7 @@ def options_of(number, shape, transposed):
         "out_density": (None, 0.5, None, 0.1)[number % 4],
         "out_rows_per_mask": (1, 5, max(shape[0], 1))[number % 3],
         "scale": (1.0, 2.0, 1 / 0.7, -3.0)[number % 4],
-        "bias_scale": (1.0, 1 / 0.7)[number % 2],
+        "bias_scale": (1.0, 4.0)[number % 2],
         "w_density": (None, 0.5, None, None, 0.9, None, 0.0)[number % 7],
         "w_rows_per_mask": (1, 8, max(shape[1], 1))[number // 7 % 3],
     }
@@ -139,7 +92,7 @@ def options_of(number, shape, transposed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transposed_w", [False, True])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_skip_matmul_shapes(each_isa, each_thread_count, calls, dtype, transposed, transposed_w):
+def test_shapes(each_isa, each_thread_count, calls, dtype, transposed, transposed_w):
     for number, shape in enumerate(SHAPES):
         options = options_of(number, shape, transposed)
         call = calls(shape, dtype, transposed=transposed, transposed_w=transposed_w, **options)
@@ -171,7 +124,7 @@ def test_sizes_of_the_cache(each_isa, calls, dtype, transposed):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("skip_zeros", [False, True])
-def test_skip_matmul_masks(each_isa, calls, dtype, transposed, skip_zeros):
+def test_masks(each_isa, calls, dtype, transposed, skip_zeros):
     """Every density with every way of sharing a mask, also in more rows than a block has."""
     for shape in ((70, 100, 140), (600, 65, 33)):
         masked = shape[1] if transposed else shape[0]
@@ -202,7 +155,7 @@ def test_skip_matmul_masks(each_isa, calls, dtype, transposed, skip_zeros):
     ],
     ids=str,
 )
-def test_skip_matmul_does_not_depend_on_threads(
+def test_results_do_not_depend_on_threads(
     each_isa, restore_threads, calls, dtype, transposed_w, shape, options
 ):
     call = calls(shape, dtype, transposed_w=transposed_w, **options)
@@ -215,24 +168,24 @@ def test_skip_matmul_does_not_depend_on_threads(
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_skip_matmul_takes_any_row_stride(each_isa, calls, dtype):
+def test_spmm_takes_any_row_stride(each_isa, calls, dtype):
     call = calls((33, 50, 70), dtype, density=0.5, skip_zeros=True)
     expected = call.check()
-    x, w = call.arguments["x"], call.arguments["w"]
+    x, w = call.operands["a"], call.operands["b"]
     for change in (
         lambda a: a.copy(),
         lambda a: a[::-1].copy()[::-1],
         lambda a: a.repeat(2, 0)[::2],
     ):
-        assert_identical(call.run(x=change(x)), expected)
-        assert_identical(call.run(w=change(w)), expected)
-        assert_identical(call.run(w=change(w.T).T), expected)
+        assert_identical(call.run(a=change(x)), expected)
+        assert_identical(call.run(b=change(w)), expected)
+        assert_identical(call.run(b=change(w.T).T), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows_per_mask", [1, 40])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_skip_matmul_reads_nothing_dropped(each_isa, calls, dtype, rows_per_mask, transposed):
+def test_spmm_reads_nothing_dropped(each_isa, calls, dtype, rows_per_mask, transposed):
     """NaN and infinity in dropped elements of x, and in rows of w that none keeps."""
     call = calls(
         (40, 90, 130),
@@ -243,33 +196,31 @@ def test_skip_matmul_reads_nothing_dropped(each_isa, calls, dtype, rows_per_mask
         out_density=0.5,
     )
     expected = call.check()
-    kept = reference.matmul.kept_elements(
-        call.arguments["bits"], (90, 40) if transposed else (40, 90), rows_per_mask
-    )
+    kept = call.kept("mask_a", (90, 40) if transposed else (40, 90))
     kept = kept.T if transposed else kept
     for dropped in (numpy.nan, numpy.inf, -numpy.inf):
-        x = call.arguments["x"].copy(order="K")
+        x = call.operands["a"].copy(order="K")
         x[~kept] = dropped
-        w = call.arguments["w"].copy()
+        w = call.operands["b"].copy()
         w[~kept.any(axis=0)] = dropped
-        assert_identical(call.run(x=x, w=w), expected)
+        assert_identical(call.run(a=x, b=w), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(40, 90, 130), (3, 90, 130)])
-def test_skip_matmul_reads_nothing_dropped_of_w(each_isa, calls, dtype, shape):
-    call = calls(shape, dtype, density=0.5, w_density=0.5, w_rows_per_mask=8)
+def test_spmm_reads_nothing_dropped_of_w(each_isa, calls, dtype, shape):
+    call = calls(shape, dtype, density=0.5, w_density=0.5, w_rows_per_mask=8, transposed=True)
     expected = call.check()
-    kept = reference.matmul.kept_elements(call.w_mask["w_bits"], shape[1:], 8)
+    kept = call.kept("mask_b", shape[1:])
     for dropped in (numpy.nan, numpy.inf, -numpy.inf):
-        w = call.arguments["w"].copy()
+        w = call.operands["b"].copy()
         w[~kept] = dropped
-        assert_identical(call.run(w=w), expected)
+        assert_identical(call.run(b=w), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bad", [numpy.nan, numpy.inf])
-def test_skip_matmul_meets_nan_only_where_it_is_stored(each_isa, calls, dtype, bad):
+def test_spmm_meets_nan_only_where_it_is_stored(each_isa, calls, dtype, bad):
     """Row k of w reaches the rows of x that keep, or do not have 0 as, element k."""
     for options in (
         {"density": 0.5},
@@ -279,14 +230,12 @@ def test_skip_matmul_meets_nan_only_where_it_is_stored(each_isa, calls, dtype, b
     ):
         call = calls((40, 90, 130), dtype, **options)
         clean = call.check()
-        w = call.arguments["w"].copy()
+        w = call.operands["b"].copy()
         w[17] = bad
-        result = call.run(w=w)
-        stored = reference.matmul.kept_elements(
-            call.arguments["bits"], (40, 90), call.arguments["rows_per_mask"]
-        )
-        if call.arguments["skip_zeros"]:
-            stored = stored & (call.arguments["x"] != 0)
+        result = call.run(b=w)
+        stored = call.kept("mask_a", (40, 90))
+        if call.options.get("skip_zeros"):
+            stored = stored & (call.operands["a"] != 0)
         reached = stored[:, 17]
         assert 0 < reached.sum() < 40
         assert not numpy.isfinite(result[reached]).any()
@@ -294,13 +243,13 @@ def test_skip_matmul_meets_nan_only_where_it_is_stored(each_isa, calls, dtype, b
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_skip_matmul_without_masks_treats_nan_as_matmul_does(each_isa, dtype):
+def test_spmm_without_masks_treats_nan_as_matmul_does(each_isa, dtype):
     x, w = values((40, 90), dtype), values((90, 130), dtype, 1)
     x[values((40, 90), seed=2) > 1] = 0
     x[3, 5], x[4, 6], x[5, 6] = numpy.nan, numpy.inf, -numpy.inf
     w[11, 12], w[13, 14], w[13, 15] = numpy.nan, numpy.inf, -numpy.inf
     out = numpy.empty((40, 130), dtype)
-    _kernels.skip_matmul(x, False, None, 1, False, w, 1.0, None, 1.0, None, 1, out)
+    _kernels.matmul(_kernels.Product(x, w, out, method="skip"))
     with numpy.errstate(invalid="ignore"):
         expected = x @ w
     numpy.testing.assert_array_equal(numpy.isnan(out), numpy.isnan(expected))
@@ -316,20 +265,18 @@ def test_special_numbers_count_as_non_zero(each_isa, dtype):
         x = numpy.resize(numpy.array(special, dtype), (5, depth))
         for transposed in (False, True):
             operand = numpy.asfortranarray(x) if transposed else x
-            counted = _kernels.skip_matmul(
-                operand, transposed, None, 1, True, numpy.ones((depth, 3), dtype),
-                1.0, None, 1.0, None, 1, numpy.empty((5, 3), dtype),
+            product = _kernels.Product(
+                operand, numpy.ones((depth, 3), dtype), numpy.empty((5, 3), dtype),
+                skip_zeros=True, sum_rows=transposed, method="skip",
             )  # fmt: skip
-            assert counted == numpy.count_nonzero(x)
+            assert _kernels.matmul(product) == 3 * numpy.count_nonzero(x)
 
 
 # --- The test's own means ----------------------------------------------------------------------
 
 
 def test_both_have_the_matrix_kernels():
-    for name in (
-        "compact_gradient", "compact_matmul", "gather", "masked_sums", "scatter", "skip_matmul",
-    ):  # fmt: skip
+    for name in ("Product", "gather", "masked_sums", "matmul", "plan", "scatter"):
         assert callable(getattr(_kernels, name))
         assert callable(getattr(reference, name))
 

@@ -2,21 +2,7 @@
 
 Nothing here is summed in another order or fused, so the compiled kernels give the same bits. What
 is not active is not touched: neither weights, nor what the rule remembers, nor counts. All numbers
-of a rule are computed in float64 and rounded to the dtype of the weights once. Arguments that
-recur:
-
-value : numpy.ndarray of float32 or float64, C-contiguous, shape (rows, columns)
-    The weights (units_in, units_out), changed in place.
-gradient : numpy.ndarray, C-contiguous
-    Of the shape of `value`, or (active rows, active columns) where `compact`.
-row_bits, row_offset, column_bits, column_offset
-    The active units, as in `fastdrop.reference.gather`.
-weight_decay : float
-    Times the weight is added to the gradient; `decoupled`, learning_rate * weight_decay times the
-    weight is taken from the weight itself.
-max_norm : float
-    Active columns whose norm over all rows, active or not, exceeds it after the step are scaled
-    down to it; infinity: never.
+of a rule are computed in float64 and rounded to the dtype of the weights once.
 
 References
 ----------
@@ -32,95 +18,19 @@ References
 
 import numpy
 
-from fastdrop.reference.bits import unpacked
+from fastdrop.reference.products import active_places
 
-__all__ = ["correction_table", "update_adam", "update_sgd"]
+__all__ = ["Update", "correction_table", "update"]
 
 
-@numpy.errstate(all="ignore")
-def update_sgd(
-    value,
-    velocity,
-    gradient,
-    compact,
-    row_bits,
-    row_offset,
-    column_bits,
-    column_offset,
-    learning_rate,
-    momentum,
-    nesterov,
-    weight_decay,
-    max_norm,
-):
-    """Move weights by one step of gradient descent with momentum [4]_.
+class Update:
+    """One step of one array of weights: of Adam [5]_ or AdamW [6]_ with `second`, else of SGD [4]_.
 
-    With g the gradient plus ``weight_decay * w``: ``u = momentum * u + g``, then
+    SGD: with g the gradient plus ``weight_decay * w``: ``u = momentum * u + g``, then
     ``w -= learning_rate * u``, or with Nesterov's look ahead
     ``w -= learning_rate * (g + momentum * u)``.
 
-    Parameters
-    ----------
-    velocity : numpy.ndarray of the shape of `value`, or None
-        u; None where there is no momentum: u is then g.
-
-    Raises
-    ------
-    ValueError
-        If the gradient has another shape than the active units say.
-
-    Examples
-    --------
-    >>> w, u, columns = numpy.ones((1, 3)), numpy.ones((1, 3)), numpy.array([5], numpy.uint8)
-    >>> g = numpy.ones((1, 2))
-    >>> update_sgd(w, u, g, True, None, 0, columns, 0, 0.5, 0.5, False, 0.0, numpy.inf)
-    >>> w, u
-    (array([[0.25, 1.  , 0.25]]), array([[1.5, 1. , 1.5]]))
-    """
-    cast = value.dtype.type
-    rows, columns = _active(value.shape, row_bits, row_offset, column_bits, column_offset)
-    index = numpy.ix_(rows, columns)
-    g = _active_gradient(gradient, compact, value.shape, index)
-    w = value[index]
-    if weight_decay != 0:
-        g = g + cast(weight_decay) * w
-    step = g
-    if velocity is not None:
-        step = cast(momentum) * velocity[index] + g
-        velocity[index] = step
-        if nesterov:
-            step = g + cast(momentum) * step
-    value[index] = w - cast(learning_rate) * step
-    _bound_norms(value, columns, max_norm)
-
-
-@numpy.errstate(all="ignore")
-def update_adam(
-    value,
-    first,
-    second,
-    top,
-    row_counts,
-    column_counts,
-    steps,
-    table,
-    gradient,
-    compact,
-    row_bits,
-    row_offset,
-    column_bits,
-    column_offset,
-    learning_rate,
-    beta1,
-    beta2,
-    epsilon,
-    weight_decay,
-    decoupled,
-    max_norm,
-):
-    """Move weights by one step of Adam [5]_ or AdamW [6]_, corrected by the units' own counts.
-
-    With g the gradient, plus ``weight_decay * w`` unless `decoupled`::
+    Adam: with g the gradient, plus ``weight_decay * w`` unless `decoupled`::
 
         m = beta1 * m + (1 - beta1) * g
         v = beta2 * v + (1 - beta2) * g**2
@@ -144,41 +54,110 @@ def update_adam(
 
     Parameters
     ----------
-    first, second : numpy.ndarray of the shape of `value`
-        m and v.
+    value : numpy.ndarray of float32 or float64, C-contiguous, shape (rows, columns)
+        The weights (units_in, units_out), changed in place.
+    gradient : numpy.ndarray, C-contiguous
+        Of the shape of `value`, or (active rows, active columns) where `compact`.
+    rows, columns : tuple of (numpy.ndarray of uint8, int), or None
+        The active units, as for `fastdrop.reference.gather`.
+    compact : bool
+    learning_rate : float
+    first, second : numpy.ndarray of the shape of `value`, or None
+        SGD: u, or None where there is no momentum: u is then g; and None. Adam: m and v.
     top : numpy.ndarray of the shape of `value`, or None
         The largest v so far of each weight [7]_, which then stands under the root instead of v.
     row_counts, column_counts : numpy.ndarray of int64, shape (rows,) and (columns,)
-        Updates in which each unit was active before this one; raised where it is active now, to
-        `steps` at the most.
+        Adam: updates in which each unit was active before this one; raised where it is active now,
+        to `steps` at the most.
     steps : int
-        Updates, this one counted; at least 1. From the table's last line on, that line's number.
+        Adam: updates, this one counted; at least 1. From the table's last line on, that line's
+        number.
     table : numpy.ndarray of float64, shape (more than steps, 2)
-        Line k: ``1 - beta2**k`` and ``1 - beta1**k``; see `correction_table`.
+        Adam: line k: ``1 - beta2**k`` and ``1 - beta1**k``; see `correction_table`.
+    momentum, nesterov
+        Of SGD.
+    beta1, beta2, epsilon, decoupled
+        Of Adam. `decoupled`, learning_rate * weight_decay times the weight is taken from the weight
+        itself.
+    weight_decay : float
+        Times the weight is added to the gradient.
+    max_norm : float
+        Active columns whose norm over all rows, active or not, exceeds it after the step are scaled
+        down to it; infinity: never.
 
     Raises
     ------
     ValueError
         If the gradient has another shape than the active units say.
+    """
+
+    def __init__(
+        self, value, gradient, *, rows=None, columns=None, compact=False, learning_rate,
+        first=None, second=None, top=None, row_counts=None, column_counts=None, steps=0,
+        table=None, momentum=0.0, nesterov=False, beta1=0.0, beta2=0.0, epsilon=0.0,
+        weight_decay=0.0, decoupled=False, max_norm=numpy.inf,
+    ):  # fmt: skip
+        self.value, self.first, self.second, self.top = value, first, second, top
+        self.row_counts, self.column_counts = row_counts, column_counts
+        self.steps, self.table = steps, table
+        self.learning_rate, self.momentum, self.nesterov = learning_rate, momentum, nesterov
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+        self.weight_decay, self.decoupled, self.max_norm = weight_decay, decoupled, max_norm
+        self.places = active_places(value.shape, rows, columns)
+        self.rows, self.columns = (axis.reshape(-1) for axis in self.places)
+        expected = (self.rows.size, self.columns.size) if compact else value.shape
+        if gradient.shape != expected:
+            raise ValueError(f"gradient must have shape {expected}, got {gradient.shape}")
+        self.gradient = gradient if compact else gradient[self.places]
+
+
+@numpy.errstate(all="ignore")
+def update(update):
+    """Move weights, and what their rule remembers, by one `Update`.
 
     Examples
     --------
-    The first step has the size of the learning rate, whenever it comes:
+    >>> w, u, columns = numpy.ones((1, 3)), numpy.ones((1, 3)), (numpy.array([5], numpy.uint8), 0)
+    >>> options = {"columns": columns, "compact": True, "learning_rate": 0.5}
+    >>> update(Update(w, numpy.ones((1, 2)), first=u, momentum=0.5, **options))
+    >>> w, u
+    (array([[0.25, 1.  , 0.25]]), array([[1.5, 1. , 1.5]]))
+
+    Adam's first step has the size of the learning rate, whenever it comes:
 
     >>> w, m, v = numpy.zeros((3, 1, 2))
     >>> rows, columns, active = numpy.array([99]), numpy.array([99, 0]), numpy.array([2], "u1")
     >>> table, g = correction_table(0.9, 0.999, 101), numpy.array([[0, 7.0]])
-    >>> update_adam(
-    ...     w, m, v, None, rows, columns, 100, table, g, False, None, 0, active, 0,
-    ...     0.01, 0.9, 0.999, 1e-8, 0.0, False, numpy.inf,
-    ... )
+    >>> update(Update(
+    ...     w, g, columns=(active, 0), first=m, second=v, row_counts=rows, column_counts=columns,
+    ...     steps=100, table=table, learning_rate=0.01, beta1=0.9, beta2=0.999, epsilon=1e-8,
+    ... ))
     >>> w.round(6)
     array([[ 0.  , -0.01]])
     """
-    cast = value.dtype.type
-    rows, columns = _active(value.shape, row_bits, row_offset, column_bits, column_offset)
-    index = numpy.ix_(rows, columns)
-    g = _active_gradient(gradient, compact, value.shape, index)
+    if update.second is None:
+        _move_sgd(update)
+    else:
+        _move_adam(update)
+    _bound_norms(update.value, update.columns, update.max_norm)
+
+
+def _move_sgd(u):
+    cast, g, w = u.value.dtype.type, u.gradient, u.value[u.places]
+    if u.weight_decay != 0:
+        g = g + cast(u.weight_decay) * w
+    step = g
+    if u.first is not None:
+        step = cast(u.momentum) * u.first[u.places] + g
+        u.first[u.places] = step
+        if u.nesterov:
+            step = g + cast(u.momentum) * step
+    u.value[u.places] = w - cast(u.learning_rate) * step
+
+
+def _move_adam(u):
+    cast, g, index, steps = u.value.dtype.type, u.gradient, u.places, u.steps
+    rows, columns, row_counts, column_counts = u.rows, u.columns, u.row_counts, u.column_counts
     shares = []
     for counts, units in ((row_counts, rows), (column_counts, columns)):
         counts[units] = numpy.minimum(counts[units] + 1, steps)
@@ -186,8 +165,8 @@ def update_adam(
     row_share, column_share = shares
 
     def corrections(updates):
-        s, q = _from_line(table, updates)
-        return s, epsilon * s, learning_rate * (s / q)
+        s, q = _from_line(u.table, updates)
+        return s, u.epsilon * s, u.learning_rate * (s / q)
 
     row = [
         _unless_first(row_counts[rows], part)
@@ -207,19 +186,18 @@ def update_adam(
     )
     less = s < cast(first_s)
     e[less], r[less] = cast(first_e), cast(first_r)
-    w = kept = value[index]
-    if weight_decay != 0:
-        if decoupled:
-            kept = w * cast(1.0 - learning_rate * weight_decay)
+    w = kept = u.value[index]
+    if u.weight_decay != 0:
+        if u.decoupled:
+            kept = w * cast(1.0 - u.learning_rate * u.weight_decay)
         else:
-            g = g + cast(weight_decay) * w
-    m = cast(beta1) * first[index] + cast(1.0 - beta1) * g
-    v = cast(beta2) * second[index] + cast(1.0 - beta2) * (g * g)
-    first[index], second[index] = m, v
-    if top is not None:
-        top[index] = v = numpy.maximum(top[index], v)
-    value[index] = kept - r * m / (numpy.sqrt(v) + e)
-    _bound_norms(value, columns, max_norm)
+            g = g + cast(u.weight_decay) * w
+    m = cast(u.beta1) * u.first[index] + cast(1.0 - u.beta1) * g
+    v = cast(u.beta2) * u.second[index] + cast(1.0 - u.beta2) * (g * g)
+    u.first[index], u.second[index] = m, v
+    if u.top is not None:
+        u.top[index] = v = numpy.maximum(u.top[index], v)
+    u.value[index] = kept - r * m / (numpy.sqrt(v) + e)
 
 
 def correction_table(beta1, beta2, lines):
@@ -258,23 +236,6 @@ def _from_line(table, line):
 def _unless_first(counts, corrections):
     """0, less than the least there is, for units after a first update."""
     return numpy.where(counts <= 1, 0, corrections)
-
-
-def _active(shape, row_bits, row_offset, column_bits, column_offset):
-    """The indices of the active rows and columns."""
-    rows, columns = (numpy.arange(extent) for extent in shape)
-    if row_bits is not None:
-        rows = rows[unpacked(row_bits, shape[0], row_offset, "row_bits")]
-    if column_bits is not None:
-        columns = columns[unpacked(column_bits, shape[1], column_offset, "column_bits")]
-    return rows, columns
-
-
-def _active_gradient(gradient, compact, shape, index):
-    expected = (index[0].size, index[1].size) if compact else shape
-    if gradient.shape != expected:
-        raise ValueError(f"gradient must have shape {expected}, got {gradient.shape}")
-    return gradient if compact else gradient[index]
 
 
 def _bound_norms(value, columns, max_norm):

@@ -4,7 +4,7 @@ import numpy
 import pytest
 from conftest import assert_identical
 from matrices import DTYPES
-from test_matmul_kernels import Call
+from test_spmm import Call
 
 from fastdrop import _kernels
 
@@ -48,7 +48,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(each_isa, restore_threads, 
 def test_what_is_dropped_is_not_read(each_isa):
     """NaN in the rows of w that only dropped elements would meet."""
     call = Call((1, 200, 70), numpy.float32, density=0.5)
-    kept = numpy.unpackbits(call.arguments["bits"], count=200, bitorder="little").astype(bool)
-    w = call.arguments["w"].copy()
+    kept = call.kept("mask_a", (1, 200))[0]
+    w = call.operands["b"].copy()
     w[~kept] = numpy.nan
-    assert_identical(call.run(w=w), call.run())
+    assert_identical(call.run(b=w), call.run())

@@ -1,0 +1,289 @@
+/* product.c: one entry for every matrix product. It asks the plan for a driver, hands over the operands, and
+ * sees to it that what is dropped has no part in a sum.
+ *
+ * Drivers that multiply everything multiply a dropped element as zero. Where its partner is infinite or NaN
+ * that gives NaN, which is in the result then: where one is found there, another driver, which leaves dropped
+ * elements out, computes the product again. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "matmul/drivers.h"
+#include "runtime/integers.h"
+
+/* Rows of C that one task finishes. */
+#define TASK_ROWS_OF_C 64
+/* Elements that a thread must have to finish to be worth waking. */
+#define MINIMUM_FINISHED (1 << 17)
+/* Bytes of a masked operand above which its memory is given back at the end of the product. */
+#define MOST_KEPT_BYTES (1 << 26)
+
+/* The elements of a row that mask_a is about. */
+static int64_t width_of_a(const fd_product *p)
+{
+    return p->flags & FD_SUM_ROWS ? p->m : p->k;
+}
+
+int64_t fd_group_rows(const fd_product *p)
+{
+    const int64_t rows = fd_larger(fd_masked_rows_of(p), 1);
+    const fd_row_mask *second = fd_second_mask(p);
+    const int64_t first = p->mask_a.bits ? fd_smaller(p->mask_a.rows_per_mask, rows) : rows;
+    const int64_t other = second->bits ? fd_smaller(second->rows_per_mask, rows) : rows;
+    return first == other || other == rows ? first : first == rows ? other : 0;
+}
+
+/* --- Operands as the drivers have them ---------------------------------------------------------- */
+
+static compact_mask units_of_mask(const fd_row_mask *mask, int64_t width)
+{
+    return (compact_mask){{mask->bits, 0, width}, mask->rows_per_mask};
+}
+
+static compact_result result_in_c(const fd_product *p, atomic_int *infinite)
+{
+    return (compact_result){p->c.data, p->c.row_stride, fd_product_scale(p), p->mask_c.scale, p->bias, infinite};
+}
+
+static compact_matrix columns_of_b(const fd_product *p)
+{
+    const int transposed = fd_transposed_b(p);
+    return (compact_matrix){p->b.data, transposed ? p->b.column_stride : p->b.row_stride, transposed};
+}
+
+static masked_rows rows_of_a(const fd_product *p)
+{
+    return (masked_rows){p->a.data, p->a.row_stride, p->m, p->k, p->mask_a.bits, p->mask_a.rows_per_mask,
+                         fd_product_scale(p)};
+}
+
+static int64_t multiply_gathered(const fd_product *p, int64_t group)
+{
+    const compact_result result = result_in_c(p, NULL);
+    if (p->flags & FD_SUM_ROWS) {
+        const compact_batch batch = {
+            .x = p->a.data, .grad = p->b.data, .x_stride = p->a.column_stride, .grad_stride = p->b.row_stride,
+            .rows = p->k, .group = group, .mask_in = units_of_mask(&p->mask_a, p->m),
+            .mask_out = units_of_mask(&p->mask_b, p->n),
+        };
+        return fd_compact_gradient(p->dtype, &batch, &result);
+    }
+    const compact_operands operands = {
+        .x = p->a.data, .x_stride = p->a.row_stride, .rows = p->m, .group = group, .w = columns_of_b(p),
+        .mask_in = units_of_mask(&p->mask_a, p->k), .mask_out = units_of_mask(&p->mask_c, p->n),
+    };
+    return fd_compact_matmul(p->dtype, &operands, &result);
+}
+
+static int64_t multiply_stored(const fd_product *p)
+{
+    const compact_matrix b = columns_of_b(p);
+    const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
+    const skip_operand x = {
+        .data = p->a.data, .stride = sum_rows ? p->a.column_stride : p->a.row_stride, .rows = p->m,
+        .depth = p->k, .transposed = sum_rows, .skip_zeros = p->flags & FD_SKIP_ZEROS,
+        .bits = p->mask_a.bits, .rows_per_mask = p->mask_a.rows_per_mask,
+    };
+    const skip_weights w = {b.data, b.stride, p->k, p->n, b.transposed, p->mask_b.bits, p->mask_b.rows_per_mask};
+    const skip_result result = {p->c.data, p->c.row_stride, p->n, fd_product_scale(p), p->mask_c.scale, p->bias,
+                                p->mask_c.bits, p->mask_c.rows_per_mask};
+    const int64_t stored = fd_skip_matmul(p->dtype, &x, &w, &result);
+    return stored < 0 ? stored : stored * p->n;
+}
+
+/* --- Everything ---------------------------------------------------------------------------------- */
+
+/* Whether a mask of `rows` rows has to be applied: not where the share that it keeps is 1, and it does keep
+ * everything. */
+static int drops(const fd_product *p, const fd_row_mask *mask, int64_t rows, int64_t width)
+{
+    if (mask->bits == NULL || p->flags & FD_FUSED) {
+        return 0;
+    }
+    const int64_t bits = fd_divide_up(rows, mask->rows_per_mask) * width;
+    const fd_units all = {mask->bits, 0, bits};
+    return mask->keep != 1 || fd_count_units(&all) != bits;
+}
+
+
+typedef struct {
+    const fd_product *p;
+    double scale;
+} finished_rows;
+
+static void finish_rows(const void *context, int64_t task)
+{
+    const finished_rows *f = context;
+    const fd_product *p = f->p;
+    const int64_t first = task * TASK_ROWS_OF_C, end = fd_smaller(first + TASK_ROWS_OF_C, p->m);
+    const fd_units all = {NULL, 0, p->n};
+    for (int64_t i = first; i < end; i++) {
+        char *row = (char *)p->c.data + i * p->c.row_stride * fd_element_bytes(p->dtype);
+        fd_scatter_row(p->dtype, row, p->n, &all, f->scale, p->bias, p->mask_c.scale, 0, row);
+    }
+}
+
+/* What is left to do to sums in C: scale and bias, unless they have them, and the mask. */
+static void finish(const fd_product *p, double scale, int with_bias)
+{
+    const finished_rows f = {p, scale};
+    if (p->m == 0 || p->n == 0) {
+        return;
+    }
+    if (scale != 1 || (p->bias && !with_bias)) {
+        fd_parallel(fd_threads_for(p->m * p->n, MINIMUM_FINISHED), fd_divide_up(p->m, TASK_ROWS_OF_C),
+                    finish_rows, &f);
+    }
+    if (drops(p, &p->mask_c, p->m, p->n)) {
+        const int64_t size = fd_element_bytes(p->dtype), shape[] = {p->m, p->n};
+        const int64_t strides[] = {p->c.row_stride * size, size}, mask_strides[] = {p->n, 1};
+        fd_apply_mask(p->dtype, 2, shape, p->c.data, strides, p->c.data, strides, p->mask_c.bits, mask_strides,
+                      p->mask_c.rows_per_mask, 1.0);
+    }
+}
+
+/* A copy of `rows` contiguous rows of a matrix, masked and scaled, `width` long. */
+static void copy_masked(const fd_product *p, const void *from, int64_t stride, int64_t rows, int64_t width,
+                        const fd_row_mask *mask, double scale, char *to)
+{
+    const int64_t size = fd_element_bytes(p->dtype), shape[] = {rows, width};
+    const int64_t strides[] = {stride * size, size}, packed[] = {width * size, size}, mask_strides[] = {width, 1};
+    if (rows > 0 && width > 0) {
+        fd_apply_mask(p->dtype, 2, shape, from, strides, to, packed, mask->bits, mask_strides,
+                      mask->rows_per_mask, scale);
+    }
+}
+
+/* Multiplies masked copies of A and B, by a BLAS or by our own GEMM. */
+static int64_t multiply_copies(const fd_product *p, fd_method method)
+{
+    fd_product plain = *p;
+    const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
+    const int64_t size = fd_element_bytes(p->dtype), rows = fd_masked_rows_of(p), width = width_of_a(p);
+    const int masked_a = drops(p, &p->mask_a, rows, width), masked_b = drops(p, &p->mask_b, p->k, p->n);
+    const int64_t bytes_of_a = masked_a ? fd_aligned(p->m * p->k * size) : 0;
+    const int64_t bytes = bytes_of_a + (masked_b ? p->k * p->n * size : 0);
+    char *own = bytes > MOST_KEPT_BYTES ? malloc((size_t)bytes) : NULL;
+    char *memory = own || bytes > MOST_KEPT_BYTES ? own : fd_workspace(FD_SLOT_MASKED, (size_t)bytes + 1);
+    if (memory == NULL) {
+        return FD_NO_MEMORY;
+    }
+    plain.mask_a = plain.mask_b = plain.mask_c = (fd_row_mask){NULL, 1, 1.0, 1.0};
+    plain.bias = NULL;
+    double scale = fd_product_scale(p);
+    if (masked_a) {
+        copy_masked(p, p->a.data, sum_rows ? p->a.column_stride : p->a.row_stride, rows, width, &p->mask_a, scale,
+                    memory);
+        plain.a = (fd_matrix){memory, sum_rows ? 1 : width, sum_rows ? width : 1};
+        scale = 1;
+    }
+    if (masked_b) {
+        copy_masked(p, p->b.data, p->b.row_stride, p->k, p->n, &p->mask_b, 1.0, memory + bytes_of_a);
+        plain.b = (fd_matrix){memory + bytes_of_a, p->n, 1};
+    }
+    int64_t products = p->m * p->n * p->k;
+    if (method == FD_PACKED) {
+        plain.mask_a.scale = scale;
+        products = multiply_gathered(&plain, fd_larger(rows, 1));
+        scale = 1;
+    } else if (p->blas(p->context, &plain) != 0) {
+        products = FD_BLAS_FAILED;
+    }
+    free(own);
+    if (products >= 0) {
+        finish(p, scale, 0);
+    }
+    return products;
+}
+
+/* Rows of A are masked while they are packed. */
+static int64_t multiply_packed(const fd_product *p, int *finite)
+{
+    atomic_int infinite = 0;
+    const masked_rows a = rows_of_a(p);
+    const int masked = p->mask_a.bits && !(p->flags & FD_FUSED);
+    compact_result result = result_in_c(p, &infinite);
+    const compact_operands operands = {
+        .x = p->a.data, .x_stride = p->a.row_stride, .rows = p->m, .group = fd_larger(p->m, 1),
+        .masked = masked ? &a : NULL, .w = columns_of_b(p),
+        .mask_in = {{NULL, 0, p->k}, 1}, .mask_out = {{NULL, 0, p->n}, 1},
+    };
+    if (masked) {
+        result.scale = 1; /* A has it */
+    }
+    const int64_t products = fd_compact_matmul(p->dtype, &operands, &result);
+    *finite = !infinite;
+    finish(p, 1, 1);
+    return products;
+}
+
+static int64_t multiply_small(const fd_product *p, int *finite)
+{
+    const direct_operands operands = {rows_of_a(p), p->b.data, p->n};
+    *finite = fd_direct_matmul(p->dtype, &operands, p->c.data);
+    if (*finite < 0) {
+        return FD_NO_MEMORY;
+    }
+    finish(p, 1, 0);
+    return p->m * p->n * p->k;
+}
+
+/* --- Zero times infinity --------------------------------------------------------------------------- */
+
+static int is_finite(fd_dtype dtype, const fd_matrix *x, int64_t rows, int64_t columns)
+{
+    const int64_t size = fd_element_bytes(dtype);
+    const int along_rows = columns <= 1 || x->column_stride == 1;
+    const int64_t runs = along_rows ? rows : columns, length = along_rows ? columns : rows;
+    const int64_t stride = along_rows ? x->row_stride : x->column_stride;
+    if (stride == length) {
+        return fd_all_finite(dtype, x->data, runs * length);
+    }
+    for (int64_t i = 0; i < runs; i++) {
+        if (!fd_all_finite(dtype, (const char *)x->data + i * stride * size, length)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Whether no infinity or NaN of an operand can have met the zero of a dropped element. It would be in C, too:
+ * the smaller one is looked at. */
+static int none_leaked(const fd_product *p, int b_met_zeros, int a_met_zeros)
+{
+    const int64_t looked_at = (b_met_zeros ? p->k * p->n : 0) + (a_met_zeros ? p->m * p->k : 0);
+    if (looked_at >= p->m * p->n) {
+        return is_finite(p->dtype, &p->c, p->m, p->n);
+    }
+    return (!b_met_zeros || is_finite(p->dtype, &p->b, p->k, p->n)) &&
+           (!a_met_zeros || is_finite(p->dtype, &p->a, p->m, p->k));
+}
+
+int64_t fd_matmul(const fd_product *p)
+{
+    const fd_method wanted = p->method == FD_AUTO ? fd_plan(p) : p->method;
+    const fd_method method = wanted == FD_SMALL && !fd_small_takes(p) ? FD_PACKED : wanted;
+    const int64_t group = fd_group_rows(p);
+    int64_t products;
+    int finite = -1; /* not known */
+    switch (method) {
+    case FD_GATHERED:
+        return group ? multiply_gathered(p, group) : FD_NO_GROUPS;
+    case FD_SPMM:
+        products = multiply_stored(p);
+        break;
+    case FD_SMALL:
+        products = multiply_small(p, &finite);
+        break;
+    default:
+        products = method == FD_DENSE && p->blas ? multiply_copies(p, FD_DENSE)
+                   : p->flags & FD_SUM_ROWS      ? multiply_copies(p, FD_PACKED)
+                                                 : multiply_packed(p, &finite);
+    }
+    const int zeros_in_a = method != FD_SPMM && drops(p, &p->mask_a, fd_masked_rows_of(p), width_of_a(p));
+    const int zeros_in_b = drops(p, &p->mask_b, p->k, p->n);
+    if (products < 0 || !(zeros_in_a || zeros_in_b) || finite > 0 ||
+        (finite < 0 && none_leaked(p, zeros_in_a, zeros_in_b))) {
+        return products;
+    }
+    return zeros_in_b ? multiply_gathered(p, 1) : multiply_stored(p);
+}
