@@ -177,12 +177,17 @@ def masked_matmul_backward(
     # First: the product that follows finds grad in the cache.
     kernels.masked_sums(grad, mask_out, grad_bias)
     _multiply(grad, w.T, _matrix(grad_x), mask_out, mask_in, None, skip_zeros, method)
+    _sum_of_rows(rows, grad, grad_w, mask_in, mask_out, skip_zeros, method)
+    return grad_x, grad_w, grad_bias
+
+
+def _sum_of_rows(x, grad, out, mask_in, mask_out, skip_zeros, method):
+    """``out = (mask_in ∘ x).T @ (mask_out ∘ grad)`` of matrices and masks of their rows."""
     product = kernels.Product(
-        rows.T, grad, grad_w, mask_a=mask_in, mask_b=mask_out, skip_zeros=bool(skip_zeros),
+        x.T, grad, out, mask_a=mask_in, mask_b=mask_out, skip_zeros=bool(skip_zeros),
         sum_rows=True, method=method,
     )  # fmt: skip
     kernels.matmul(product)
-    return grad_x, grad_w, grad_bias
 
 
 def weight_gradient(x, grad_y, mask_in, mask_out, out):
@@ -202,17 +207,13 @@ def weight_gradient(x, grad_y, mask_in, mask_out, out):
     """
     mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
     mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
-    scale = math.prod(mask.scale for mask in (mask_in, mask_out) if mask is not None)
-    multiply_transposed(x, grad_y, out, mask_in, mask_out, scale, False, "auto")
+    _sum_of_rows(x, grad_y, out, mask_in, mask_out, False, "auto")
 
 
 def bias_gradient(grad_y, mask_out, out):
     """The gradient of the bias alone; arguments as for `weight_gradient`, `out` (units_out,)."""
     mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
-    bits, rows_per_mask, scale = None, 1, 1.0
-    if mask_out is not None:
-        bits, rows_per_mask, scale = mask_out.bits, mask_out.rows_per_mask, mask_out.scale
-    kernels.masked_sums(rows_contiguous(grad_y), bits, rows_per_mask, scale, out)
+    kernels.masked_sums(grad_y, mask_out, out)
 
 
 def _gradients(out, shapes, dtype, operands):
