@@ -14,11 +14,14 @@ import argparse
 import itertools
 import json
 import math
+import os
 import random
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"  # NumPy's BLAS reads it
 
 import numpy
 
