@@ -1,6 +1,6 @@
 """Types of the compiled kernels; ``fastdrop.reference`` says what each of them computes."""
 
-from typing import Literal, Protocol, SupportsIndex, TypeAlias, TypedDict
+from typing import Literal, Protocol, SupportsIndex, TypeAlias, TypedDict, final
 
 import numpy
 from numpy.typing import NDArray
@@ -171,9 +171,10 @@ def scatter(
     accumulate: bool = False,
 ) -> None: ...
 
+@final
 class Product:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         a: _Matrix,
         b: _Matrix,
         c: _Matrix,
@@ -187,7 +188,7 @@ class Product:
         fused: bool = False,
         nonzeros: float = -1.0,
         method: _Method = "auto",
-    ) -> None: ...
+    ) -> Product: ...
     @property
     def a(self) -> _Matrix: ...
     @property
@@ -204,9 +205,10 @@ def masked_sums(x: _Matrix, mask: _RowMask | None, out: _Matrix) -> None: ...
 def surely_apart(results: _Objects, operands: _Objects) -> bool: ...
 def plain_operands(x: object, w: object, out: object) -> bool: ...
 
+@final
 class Update:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         value: _Matrix,
         gradient: _Matrix,
         *,
@@ -229,7 +231,7 @@ class Update:
         weight_decay: float = 0.0,
         decoupled: bool = False,
         max_norm: float = ...,
-    ) -> None: ...
+    ) -> Update: ...
 
 def update(update: Update) -> None: ...
 def get_num_threads() -> int: ...

@@ -8,6 +8,7 @@ import contextvars
 
 import numpy
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
@@ -628,6 +629,8 @@ cdef fd_row_mask mask_of(object mask, bint fused=False) except *:
     return found
 
 
+@cython.auto_pickle(False)  # they hold addresses
+@cython.final
 cdef class Product:
     cdef fd_product product
     cdef object masks, error
@@ -781,6 +784,8 @@ def plain_operands(x, w, out):
 # Masked updates.
 
 
+@cython.auto_pickle(False)
+@cython.final
 cdef class Update:
     cdef fd_weights weights
     cdef fd_rule rule

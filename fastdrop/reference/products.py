@@ -168,7 +168,7 @@ def matmul(product):
            [0., 6.]])
     """
     p = product
-    m, k, n = *p.a.shape, p.b.shape[1]
+    (m, k), n = p.a.shape, p.b.shape[1]
     kept_a = p.kept(p.mask_a, (k, m)).T if p.sum_rows else p.kept(p.mask_a, (m, k))
     kept_b, kept_c = p.kept(p.mask_b, (k, n)), p.kept(p.mask_c, (m, n))
     stored = kept_a & (p.a != 0) if p.skip_zeros else kept_a

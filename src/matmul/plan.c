@@ -143,7 +143,7 @@ static terms gathered_terms(const shape *s, double kept_a, double kept_c, double
     if (s->p->flags & FD_SUM_ROWS) {
         return (terms){
             .calls = CALL + groups * GROUP,
-            .gemm = s->m * kept_a * s->n * kept_c * s->rows,
+            .gemm = s->m * kept_a * rounded_up(s->n * kept_c, COLUMNS) * s->rows,
             .pack = s->rows * (2 * s->m * kept_a + s->n),
             .store = s->m * s->n * (SUM_ELEMENT + SUM_PART * groups * kept_a),
         };
@@ -176,7 +176,9 @@ static terms small_terms(const shape *s)
 static terms spmm_terms(const shape *s)
 {
     const double columns = rounded_up(s->n, COLUMNS), products = s->m * s->k * columns * s->stored;
-    if (s->p->m <= FD_FEW_ROWS && !fd_transposed_b(s->p) && s->p->mask_b.bits == NULL) {
+    const int shared = s->p->mask_a.bits && s->p->mask_a.rows_per_mask >= SMALLEST_GROUP &&
+                       !(s->p->flags & (FD_SUM_ROWS | FD_SKIP_ZEROS));
+    if (s->p->m <= FD_FEW_ROWS && !shared && !fd_transposed_b(s->p) && s->p->mask_b.bits == NULL) {
         return (terms){.calls = CALL, .spmm = SKINNY * products, .scan = s->m * s->k, .store = 2 * s->m * columns,
                        .far = s->stored * s->far_b};
     }
