@@ -1,0 +1,182 @@
+"""The family of dropouts beside copying the bytes that they move, and beside torch."""
+
+import functools
+
+import numpy
+
+import fastdrop
+from fastdrop import reference
+
+from . import verify
+from .cases import SEED, Bar, Case, Contender
+from .rivals import family as rivals
+from .rivals import torch as torch_rivals
+
+__all__ = ["CASES"]
+
+SIZE = 1 << 22
+RATES = (0.5, 0.2)
+COPY = "np.copyto of its bytes"
+
+
+def _normal(shape, seed=0):
+    return numpy.random.default_rng(seed).standard_normal(shape, numpy.float32)
+
+
+def _copy(n):
+    """Copying that reads and writes 8 * n bytes."""
+    x, out = _normal(n), numpy.zeros(n, numpy.float32)
+
+    def run():
+        numpy.copyto(out, x)
+        return out
+
+    return Contender(COPY, run, lambda y: verify.check_copy(y, x), "numpy.copyto")
+
+
+def _own(function, x, check, name="fastdrop", **options):
+    """fastdrop's function, into an array that is there."""
+    stream, out = fastdrop.MaskStream(SEED), numpy.empty_like(x)
+    return Contender(
+        name,
+        lambda: function(x, rng=stream, out=out, **options),
+        lambda result: check(*result),
+        f"fastdrop.{function.__name__}",
+    )
+
+
+def _selected(x):
+    def check(y, mask):
+        expected = numpy.where(mask.to_array(), x * numpy.float32(mask.scale), 0)
+        verify.require(numpy.array_equal(y, expected), "not what the mask keeps, scaled")
+
+    return check
+
+
+def _images(n):
+    """Feature maps of 64 by 64 places and 64 channels, as far as n goes."""
+    side = 64 if n >= 64**3 else 16
+    return max(n // side**3, 1), side, side, side
+
+
+def _channels(n, rate, data_format):
+    x = _normal(_images(n))
+    own = _own(fastdrop.dropout2d, x, _selected(x), rate=rate, data_format=data_format)
+    return [own, _copy(x.size), torch_rivals.feature_dropout(x, rate)]
+
+
+def _alpha(n, rate):
+    x = _normal(n)
+
+    def check(y, mask):
+        expected = numpy.empty_like(x)
+        constants = fastdrop.dropouts.alpha.alpha_constants(1 - rate)
+        reference.apply_affine(x, mask.bits, x.shape, 1, *constants, expected)
+        verify.require(numpy.array_equal(y, expected), "not the reference's result")
+
+    own = _own(fastdrop.alpha_dropout, x, check, rate=rate)
+    return [own, _copy(n), rivals.torch_alpha(x, rate)]
+
+
+def _blocks(n, rate):
+    x = 1 + _normal(_images(n))
+    own = _own(fastdrop.dropblock2d, x, _selected(x), rate=rate, block_size=7)
+    return [own, _copy(x.size), rivals.torch_dropblock(x, rate, 7)]
+
+
+def _depth(n, rate):
+    x = _normal((64, n // 64))
+    return [_own(fastdrop.stochastic_depth, x, _selected(x), rate=rate), _copy(x.size)]
+
+
+def _residual(n, rate):
+    """Forward and backward: three arrays and two."""
+    shape = (n // 1024, 1024)
+    x, residual, grad = _normal(shape), _normal(shape, 1), _normal(shape, 2)
+    bias, stream = _normal(1024, 3), fastdrop.MaskStream(SEED)
+    y, grad_x = numpy.empty_like(x), numpy.empty_like(x)
+
+    def run():
+        _, mask = fastdrop.bias_dropout_residual(x, residual, bias, rate, rng=stream, out=y)
+        return mask, fastdrop.bias_dropout_residual_backward(grad, mask, out=grad_x)[1]
+
+    def check(result):
+        mask, sums = result
+        kept, scale = mask.to_array(), numpy.float32(mask.scale)
+        expected = residual + numpy.where(kept, (x + bias) * scale, 0)
+        verify.require(numpy.array_equal(y, expected), "not residual + dropout(x + bias)")
+        expected = numpy.where(kept, grad * scale, 0)
+        verify.require(numpy.array_equal(grad_x, expected), "not the gradient")
+        exact = expected.sum(axis=0, dtype=float)
+        verify.require(numpy.allclose(sums, exact, rtol=1e-5, atol=1e-2), "not the sums")
+
+    own = Contender("fastdrop", run, check, "fastdrop.bias_dropout_residual")
+    rival = rivals.torch_residual(x, bias, residual, grad, rate)
+    return [own, _copy(x.size * 5 // 2), rival]
+
+
+def _softmax(shape, rate):
+    """Forward and backward."""
+    x, grad, stream = _normal(shape), _normal(shape, 1), fastdrop.MaskStream(SEED)
+    out, grad_x = numpy.empty_like(x), numpy.empty_like(x)
+
+    def run():
+        y, mask, p = fastdrop.softmax_dropout(x, rate, rng=stream, out=out)
+        return y, mask, p, fastdrop.softmax_dropout_backward(grad, p, mask, out=grad_x)
+
+    def check(result):
+        y, mask, p, gradient = result
+        powers = numpy.exp(x.astype(float) - x.max(axis=-1, keepdims=True))
+        exact = powers / powers.sum(axis=-1, keepdims=True)
+        verify.require(numpy.allclose(p, exact, rtol=1e-5, atol=0), "not the softmax")
+        kept = mask.to_array()
+        verify.require(numpy.allclose(y, numpy.where(kept, exact * mask.scale, 0)), "not dropped")
+        inner = numpy.where(kept, grad * mask.scale, 0)
+        inner = exact * (inner - (inner * exact).sum(axis=-1, keepdims=True))
+        verify.require(numpy.allclose(gradient, inner, rtol=0, atol=1e-5), "not the gradient")
+
+    own = Contender("fastdrop", run, check, "fastdrop.softmax_dropout")
+    return [own, rivals.torch_softmax(x, grad, rate)]
+
+
+def _bars(rival, copy=1.6):
+    bars = [Bar(COPY, at_most=copy, threads=1)]
+    return bars + [Bar(rival, times_faster=10, threads=1)] if rival else bars
+
+
+def _cases():
+    kinds = [
+        ("channels first", functools.partial(_channels, data_format="channels_first"), "dropout2d"),
+        ("channels last", functools.partial(_channels, data_format="channels_last"), "dropout2d"),
+        ("alpha", _alpha, "alpha_dropout"),
+        ("blocks", _blocks, "dropblock2d"),
+        ("depth", _depth, "stochastic_depth"),
+        ("residual", _residual, "bias_dropout_residual"),
+    ]
+    torch = {
+        "alpha": "torch F.alpha_dropout",
+        "blocks": "torch, as torchvision's drop_block2d",
+        "residual": "torch residual + F.dropout(x + bias)",
+    }
+    for name, build, function in kinds:
+        for rate in RATES:
+            yield Case(
+                f"{name}/{rate}",
+                SIZE,
+                functools.partial(build, rate=rate),
+                calls=f"fastdrop.{function}",
+                bars=_bars(torch.get(name)),
+                usual_threads=(1,),
+                extended=rate == 0.2,
+            )
+    yield Case(
+        "softmax/0.1",
+        (64, 128, 128),
+        functools.partial(_softmax, rate=0.1),
+        calls="fastdrop.softmax_dropout",
+        bars=[Bar("torch softmax, dropout", times_faster=3)],
+        usual_threads=(1, 2),
+    )
+
+
+CASES = list(_cases())
