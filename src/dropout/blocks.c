@@ -39,60 +39,74 @@ static void widen_row(uint64_t *row, int64_t words, int64_t block)
 {
     for (int64_t done = 1; done < block;) {
         const int64_t step = done < block - done ? done : block - done;
-        or_moved(row, words, step);
+        if (words == 1) {
+            row[0] |= row[0] << step;
+        } else {
+            or_moved(row, words, step);
+        }
         done += step;
     }
 }
 
-static void load_row(const uint8_t *seeds, int64_t bit, int64_t length, uint64_t *row, int64_t words)
+static void load_row(const uint8_t *seeds, int64_t bit, int64_t length, uint64_t *row)
 {
-    memset(row, 0, (size_t)words * sizeof *row);
     for (int64_t i = 0; i < length; i += 64) {
         row[i / 64] = fd_load_bits_part(seeds, bit + i, length - i < 64 ? length - i : 64);
     }
 }
 
-/* to[i] = the union of from[max(0, i - block + 1) .. min(i, count - 1)] for i < extent: lines of `line` words. */
-static void spread_lines(const uint64_t *from, int64_t count, int64_t block, uint64_t *to, int64_t extent,
-                         int64_t line)
+/* to = from, and what lies `step` words before it; both n words long. */
+static void or_before(const uint64_t *restrict from, int64_t n, int64_t step, uint64_t *restrict to)
 {
-    memset(to, 0, (size_t)(extent * line) * sizeof *to);
-    for (int64_t i = 0; i < count; i++) {
-        for (int64_t j = i; j < i + block && j < extent; j++) {
-            for (int64_t word = 0; word < line; word++) {
-                to[j * line + word] |= from[i * line + word];
-            }
-        }
+    memcpy(to, from, (size_t)step * sizeof *to);
+    for (int64_t i = step; i < n; i++) {
+        to[i] = from[i] | from[i - step];
     }
+}
+
+/* Lines of `line` words, `extent` of them, of which the first ones may have seeds: each of these spreads over
+ * `block` lines. Works in `lines` and in `spare`, as long, and returns the one that holds the result. */
+static uint64_t *spread_lines(uint64_t *lines, uint64_t *spare, int64_t extent, int64_t line, int64_t block)
+{
+    for (int64_t done = 1; done < block;) {
+        const int64_t step = done < block - done ? done : block - done;
+        or_before(lines, extent * line, step * line, spare);
+        uint64_t *other = lines;
+        lines = spare;
+        spare = other;
+        done += step;
+    }
+    return lines;
 }
 
 static void one_map(const blocks_pass *p, int64_t map, uint64_t *scratch)
 {
     const int64_t *extent = p->shape->extent, *block = p->shape->block, *seeds = p->seed_extent;
-    const int64_t words = p->words, plane = extent[1] * words;
-    uint64_t *row_of_seeds = scratch, *planes = row_of_seeds + seeds[1] * words;
-    uint64_t *whole = planes + seeds[0] * plane;
+    const int64_t words = p->words, plane = extent[1] * words, volume = extent[0] * plane;
+    uint64_t *lines = scratch, *spare = scratch + volume;
     int64_t bit = map * seeds[0] * seeds[1] * seeds[2];
+    memset(lines, 0, (size_t)volume * sizeof *lines);
     for (int64_t d = 0; d < seeds[0]; d++) {
         for (int64_t h = 0; h < seeds[1]; h++, bit += seeds[2]) {
-            uint64_t *row = row_of_seeds + h * words;
-            load_row(p->seeds, bit, seeds[2], row, words);
+            uint64_t *row = lines + d * plane + h * words;
+            load_row(p->seeds, bit, seeds[2], row);
             widen_row(row, words, block[2]);
         }
-        spread_lines(row_of_seeds, seeds[1], block[1], planes + d * plane, extent[1], words);
     }
-    if (extent[0] > 1) {
-        spread_lines(planes, seeds[0], block[0], whole, extent[0], plane);
-    } else {
-        whole = planes;
+    /* along the axes of lines; what a plane's last lines begin would spread into the next one, but there are
+     * no seeds where a block does not fit */
+    uint64_t *spread = spread_lines(lines, spare, volume / words, words, block[1]);
+    spread = spread_lines(spread, spread == lines ? spare : lines, extent[0], plane, block[0]);
+    for (int64_t word = 0; word < volume; word++) {
+        spread[word] = ~spread[word];
     }
     int64_t to = map * extent[0] * extent[1] * extent[2];
+    if (extent[2] % 64 == 0) {
+        memcpy(p->bits + to / 8, spread, (size_t)volume * sizeof *spread);
+        return;
+    }
     for (int64_t row = 0; row < extent[0] * extent[1]; row++, to += extent[2]) {
-        uint64_t *line = whole + row * words;
-        for (int64_t word = 0; word < words; word++) {
-            line[word] = ~line[word];
-        }
-        fd_copy_bits((const uint8_t *)line, 0, p->bits, to, extent[2]);
+        fd_copy_bits((const uint8_t *)(spread + row * words), 0, p->bits, to, extent[2]);
     }
 }
 
@@ -117,8 +131,7 @@ int64_t fd_drop_blocks(const fd_blocks *shape, const uint8_t *seeds, uint8_t *bi
     for (int axis = 0; axis < 3; axis++) {
         p.seed_extent[axis] = extent[axis] - shape->block[axis] + 1;
     }
-    p.scratch_words = (p.seed_extent[1] + p.seed_extent[0] * extent[1] + extent[0] * extent[1]) * p.words;
-    p.scratch_words += PADDING;
+    p.scratch_words = 2 * extent[0] * extent[1] * p.words + PADDING;
     const int64_t tasks = (shape->maps + MAPS_TOGETHER - 1) / MAPS_TOGETHER;
     p.scratch = malloc((size_t)(tasks * p.scratch_words) * sizeof *p.scratch);
     if (p.scratch == NULL) {
