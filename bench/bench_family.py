@@ -34,15 +34,13 @@ def _copy(n):
     return Contender(COPY, run, lambda y: verify.check_copy(y, x), "numpy.copyto")
 
 
-def _own(function, x, check, name="fastdrop", **options):
-    """fastdrop's function, into an array that is there."""
-    stream, out = fastdrop.MaskStream(SEED), numpy.empty_like(x)
-    return Contender(
-        name,
-        lambda: function(x, rng=stream, out=out, **options),
-        lambda result: check(*result),
-        f"fastdrop.{function.__name__}",
-    )
+def _own(run, calls, check):
+    return Contender("fastdrop", run, lambda result: check(*result), f"fastdrop.{calls}")
+
+
+def _place(x):
+    """A stream, and an array for results."""
+    return fastdrop.MaskStream(SEED), numpy.empty_like(x)
 
 
 def _selected(x):
@@ -61,12 +59,18 @@ def _images(n):
 
 def _channels(n, rate, data_format):
     x = _normal(_images(n))
-    own = _own(fastdrop.dropout2d, x, _selected(x), rate=rate, data_format=data_format)
+    stream, out = _place(x)
+    own = _own(
+        lambda: fastdrop.dropout2d(x, rate, rng=stream, out=out, data_format=data_format),
+        "dropout2d",
+        _selected(x),
+    )
     return [own, _copy(x.size), torch_rivals.feature_dropout(x, rate)]
 
 
 def _alpha(n, rate):
     x = _normal(n)
+    stream, out = _place(x)
 
     def check(y, mask):
         expected = numpy.empty_like(x)
@@ -74,19 +78,28 @@ def _alpha(n, rate):
         reference.apply_affine(x, mask.bits, x.shape, 1, *constants, expected)
         verify.require(numpy.array_equal(y, expected), "not the reference's result")
 
-    own = _own(fastdrop.alpha_dropout, x, check, rate=rate)
+    own = _own(lambda: fastdrop.alpha_dropout(x, rate, rng=stream, out=out), "alpha_dropout", check)
     return [own, _copy(n), rivals.torch_alpha(x, rate)]
 
 
 def _blocks(n, rate):
     x = 1 + _normal(_images(n))
-    own = _own(fastdrop.dropblock2d, x, _selected(x), rate=rate, block_size=7)
+    stream, out = _place(x)
+    own = _own(
+        lambda: fastdrop.dropblock2d(x, rate, 7, rng=stream, out=out), "dropblock2d", _selected(x)
+    )
     return [own, _copy(x.size), rivals.torch_dropblock(x, rate, 7)]
 
 
 def _depth(n, rate):
     x = _normal((64, n // 64))
-    return [_own(fastdrop.stochastic_depth, x, _selected(x), rate=rate), _copy(x.size)]
+    stream, out = _place(x)
+    own = _own(
+        lambda: fastdrop.stochastic_depth(x, rate, rng=stream, out=out),
+        "stochastic_depth",
+        _selected(x),
+    )
+    return [own, _copy(x.size)]
 
 
 def _residual(n, rate):
@@ -98,10 +111,10 @@ def _residual(n, rate):
 
     def run():
         _, mask = fastdrop.bias_dropout_residual(x, residual, bias, rate, rng=stream, out=y)
-        return mask, fastdrop.bias_dropout_residual_backward(grad, mask, out=grad_x)[1]
+        return fastdrop.bias_dropout_residual_backward(grad, mask, out=grad_x)[1], mask
 
     def check(result):
-        mask, sums = result
+        sums, mask = result
         kept, scale = mask.to_array(), numpy.float32(mask.scale)
         expected = residual + numpy.where(kept, (x + bias) * scale, 0)
         verify.require(numpy.array_equal(y, expected), "not residual + dropout(x + bias)")

@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import importlib
+import math
 import multiprocessing
 import os
 import types
@@ -322,7 +323,20 @@ def torch_arguments(case, contender, args, kwargs):
         yield "the rows per mask", str(layer.rows_per_mask), rest[0]
 
 
+def family_arguments(case, contender, args, kwargs):
+    """Compare the arguments with a name such as ``channels last/0.2/2^10``."""
+    kind, _, rate = case.work.partition("/")
+    x = args[0]
+    images = kind.startswith("channels") or kind == "blocks"
+    size = case.size if isinstance(case.size, int) else math.prod(case.size)
+    yield "the size", x.size, 16**3 if images else size
+    yield "the rate", args[3] if kind == "residual" else args[1], float(rate)
+    if kind.startswith("channels"):
+        yield "the format", kwargs["data_format"], kind.replace(" ", "_")
+
+
 EXPECTED = {
+    "family": family_arguments,
     "estimators": estimators_arguments,
     "dropout": dropout_arguments,
     "mask": mask_arguments,
