@@ -23,9 +23,9 @@ WEIGHTS_CHILD = 2**32 - 1
 class Sequential(Layer):
     """Layers one after the other, trained without touching what dropout drops.
 
-    A Dense, the activation functions behind it and the dropout behind those are computed as one
-    link: the mask is drawn first, and units it drops leave the products of this Dense and of the
-    next, forward, backward and in the optimiser. See ``docs/guide/nn.md``.
+    `Sequential` computes a Dense, the activation functions behind it and the dropout behind those
+    as one block: it draws the mask first, and the dropped units leave the products of this Dense
+    and of the next, forward, backward and in the optimiser. See ``docs/guide/nn.md``.
 
     Parameters
     ----------
