@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import math
+import shlex
 import sys
 import time
 import traceback
@@ -64,7 +65,8 @@ def main(arguments=None) -> int:
 
     store = None
     if options.json:
-        run = environment.provenance(" ".join(["python -m bench", *arguments]))
+        shown = ["FILE" if argument == options.json else argument for argument in arguments]
+        run = environment.provenance(f"python -m bench {shlex.join(shown)}")
         try:
             append = options.append or options.resume
             store = Store(options.json, run, facts, settings, options.label, append)

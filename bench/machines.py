@@ -7,7 +7,7 @@ import dataclasses
 from .marks import markdown
 from .report import amount
 
-__all__ = ["NONE", "Machine", "grid", "ratio_of", "time_of", "times"]
+__all__ = ["NONE", "Machine", "grid", "listed", "ratio_of", "time_of", "times"]
 
 NONE = "–"
 
@@ -72,6 +72,13 @@ def time_of(name, threads=1, who="fastdrop"):
         return NONE if found is None else amount(found["median"], "seconds")
 
     return cell
+
+
+def listed(machines, header, rows):
+    """Return a Markdown table whose last column names the machine, if there are several."""
+    if len(machines) == 1:
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return markdown(header, rows)
 
 
 def grid(machines, header, rows):

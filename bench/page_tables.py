@@ -2,7 +2,7 @@
 
 # ruff: noqa: RUF001
 
-from .machines import NONE, grid, ratio_of, time_of, times
+from .machines import NONE, grid, listed, ratio_of, time_of, times
 from .marks import markdown
 from .report import amount
 from .roofline import table
@@ -61,7 +61,7 @@ def _everybody(machines):
             faster = times((1 / ratio[2], 1 / ratio[1], 1 / ratio[0])) if ratio else NONE
             time = amount(one["median"], "seconds")
             rows.append([one["name"], time, faster, machine.label])
-    return markdown(["who", "a step", "fastdrop, batchwise, is faster, times", "machine"], rows)
+    return listed(machines, ["who", "a step", "batchwise is faster, times", "machine"], rows)
 
 
 def _unit_steps(machines):
@@ -235,7 +235,7 @@ def _package(machines):
                 ]
             )
     header = ["package", "a process that imports NumPy and it", "on the disk", "wheel", "machine"]
-    return markdown(header, rows)
+    return listed(machines, header, rows)
 
 
 def _slower(machines):

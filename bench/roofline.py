@@ -9,6 +9,7 @@ does not count.
 """
 
 import argparse
+import shlex
 import statistics
 import sys
 import time
@@ -213,7 +214,8 @@ def main(arguments=None) -> int:
         found = rows(seconds=options.seconds)
     print(table(found))
     if options.json:
-        command = " ".join(["python -m bench roofline", *arguments])
+        shown = ["FILE" if argument == options.json else argument for argument in arguments]
+        command = f"python -m bench roofline {shlex.join(shown)}"
         run = environment.provenance(command) | {"threads": options.threads, "rows": found}
         store.add_roofline(options.json, run, facts)
     return 0

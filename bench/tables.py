@@ -9,7 +9,7 @@ the rounds; less than 1 is slower. Of several rivals the fastest counts.
 import re
 
 from . import page_tables
-from .machines import NONE, times
+from .machines import NONE, listed, times
 from .marks import markdown
 from .page_tables import STEP, TORCH, TORCH_PLAIN
 from .report import amount
@@ -156,7 +156,7 @@ def _losses(machines):
                     row = [f"`{result['name']}`", result["threads"], one["name"], text]
                     rows.append([*row, machine.label])
     header = ["case", "threads", "beside", "times as long (95 % interval)", "machine"]
-    return markdown(header, rows) if rows else "None."
+    return listed(machines, header, rows) if rows else "None."
 
 
 def _bars(machines):
@@ -172,7 +172,7 @@ def _bars(machines):
                 rows.append([*row, measured, met, machine.label])
     kept = sum(row[5] == "met" for row in rows)
     header = ["case", "threads", "whose", "bar", "measured", "", "machine"]
-    return f"{kept} of {len(rows)} are met.\n\n{markdown(header, rows)}"
+    return f"{kept} of {len(rows)} are met.\n\n{listed(machines, header, rows)}"
 
 
 def _family(machines, family):
@@ -200,7 +200,7 @@ def _family(machines, family):
     if not rows:
         return "Not measured yet."
     header = ["case", "threads", "contender", "median", "fastdrop is faster, times", "machine"]
-    return markdown(header, rows)
+    return listed(machines, header, rows)
 
 
 def _skipped(machines):
