@@ -4,15 +4,18 @@ import base64
 import html
 import struct
 import zlib
+from typing import Any
 
 import numpy
+
+from fastdrop.types import Array, Shape
 
 __all__ = ["mask_html", "network_html"]
 
 MOST_ROWS, MOST_COLUMNS = 128, 512
 
 
-def mask_html(mask):
+def mask_html(mask: Any) -> str:
     """Return a mask as a picture, kept elements dark, with its `repr` below.
 
     Rows run along the last axis; of a large mask the first rows and columns are drawn.
@@ -37,22 +40,23 @@ def mask_html(mask):
     )
 
 
-def _corner(shape):
+def _corner(shape: Shape) -> tuple[slice, ...]:
     """Slices of the part that is drawn: never more than a few rows of a large mask."""
-    left, slices = MOST_ROWS, []
+    left = MOST_ROWS
+    slices: list[slice] = []
     for length in reversed(shape[:-1]):
         slices.append(slice(0, min(length, left)))
         left = max(1, left // max(1, length))
     return (*reversed(slices), slice(0, min(shape[-1], MOST_COLUMNS)))
 
 
-def _png(rows):
+def _png(rows: Array) -> bytes:
     """Return a picture of one bit for each element, in PNG; True is dark."""
     height, width = rows.shape
     packed = numpy.packbits(~rows, axis=1)
     lines = numpy.concatenate([numpy.zeros((height, 1), numpy.uint8), packed], axis=1)
 
-    def chunk(kind, data):
+    def chunk(kind: bytes, data: bytes) -> bytes:
         checksum = zlib.crc32(kind + data)
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
 
@@ -63,7 +67,7 @@ def _png(rows):
     )
 
 
-def network_html(net):
+def network_html(net: Any) -> str:
     """Return a network as a table: its layers, their settings and numbers of parameters."""
     lines = []
     for layer in net.layers:
