@@ -53,10 +53,10 @@ HEADLINES = [
     ("the same, a mask for each example", "the same", STEP, TORCH, 2, "fastdrop, per-sample"),
     ("the same, one mask a batch", "torch without dropout", STEP, TORCH_PLAIN, 2, "fastdrop"),
     ("the same", "JAX with dropout, `jit`", STEP, "JAX, jit", 2, "fastdrop"),
-    ("a fit of `MLPClassifier` with that network, an epoch of 4000 digits, one mask a batch",
+    ("a fit of `MLPClassifier` with that network, an epoch of 4000 examples, one mask a batch",
      "scikit-learn without dropout",
      "estimators/fit/digits/0.5/4000x784x1024x1024x10", "scikit-learn", 1, "fastdrop"),
-    ("20 Monte Carlo passes of that network over 1000 digits", "torch, eager",
+    ("20 Monte Carlo passes of that network over 1000 examples", "torch, eager",
      "estimators/samples/0.5/1000x784x1024x1024x10", ("torch", "torch, first layer once"), 1,
      "fastdrop"),
 ]  # fmt: skip
