@@ -17,7 +17,7 @@ import unittest.mock
 import numpy
 import pytest
 
-from bench import bench_package, cases, verify
+from bench import bench_noise, bench_package, cases, verify
 from bench.__main__ import reduce
 from bench.controls import Controls
 from bench.harness import Settings, run_case
@@ -207,6 +207,14 @@ def package_arguments(case, contender, args, kwargs):
         yield "whether it is imported", ", fastdrop;" in args[0][2], True
 
 
+def noise_arguments(case, contender, args, kwargs):
+    """Compare the arguments with a name such as ``normal/2^20``."""
+    yield "the size", args[0].size, case.size
+    yield "whether there is out=", kwargs["out"] is not None, True
+    if case.work != "backward":
+        yield "the rate", args[1], bench_noise.RATE
+
+
 def scaling_arguments(case, contender, args, kwargs):
     """Compare the arguments with a name such as ``size/2^10`` or ``units/0.5/128x64x64``."""
     kind, _, rate = case.work.partition("/")
@@ -340,6 +348,7 @@ EXPECTED = {
     "estimators": estimators_arguments,
     "dropout": dropout_arguments,
     "mask": mask_arguments,
+    "noise": noise_arguments,
     "package": package_arguments,
     "scaling": scaling_arguments,
     "update": update_arguments,
