@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
-from numpy.random import SeedSequence
 
 __all__ = ["seed_sequence"]
 
 
-def seed_sequence(seed: Any, name: str) -> SeedSequence:
+def seed_sequence(seed: Any, name: str) -> "numpy.random.SeedSequence":
     """The seed sequence that an argument called `name` stands for.
 
     Raises

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import numpy
-from numpy.random import SeedSequence
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import (
@@ -297,7 +296,7 @@ def _comparable(state: dict[str, Any]) -> dict[str, Any]:
 
 
 # What the argument `rng` of a function may be.
-RandomSource: TypeAlias = MaskStream | Seed
+RandomSource: TypeAlias = "MaskStream | Seed"
 
 
 def as_stream(rng: RandomSource) -> MaskStream:
@@ -320,7 +319,7 @@ def stream_key(stream: MaskStream) -> tuple[int, int]:
     return stream._key0, stream._key1
 
 
-def child_sequence(stream: MaskStream, number: int) -> SeedSequence:
+def child_sequence(stream: MaskStream, number: int) -> "numpy.random.SeedSequence":
     """Return the seed sequence of one child by its number, whatever has been spawned."""
     seed = stream._seed_sequence
     return numpy.random.SeedSequence(

@@ -5,10 +5,12 @@ check them when they are called.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from numpy.random import BitGenerator, Generator, RandomState, SeedSequence
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import numpy
 
 __all__ = ["Array", "Axes", "RowsPerMask", "Seed", "Shape", "ShapeLike"]
 
@@ -17,5 +19,9 @@ Shape: TypeAlias = tuple[int, ...]
 ShapeLike: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int]
 RowsPerMask: TypeAlias = int | Literal["batch"]
-# What makes a new stream; a function's `rng` takes a MaskStream as well.
-Seed: TypeAlias = int | Sequence[int] | SeedSequence | Generator | BitGenerator | RandomState | None
+# What makes a new stream; a function's `rng` takes a MaskStream as well. Text, since numpy.random
+# takes longer to import than this whole package.
+Seed: TypeAlias = (
+    "int | Sequence[int] | numpy.random.SeedSequence | numpy.random.Generator"
+    " | numpy.random.BitGenerator | numpy.random.RandomState | None"
+)

@@ -210,6 +210,13 @@ def test_import_loads_numpy_only():
     assert loaded & optional == set()
 
 
+def test_import_waits_for_no_random_numbers_of_numpy():
+    """`numpy.random` takes longer to import than fastdrop, and many programs do without."""
+    code = "import sys, fastdrop; print('numpy.random' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
 def test_floors_see_an_upward_import():
     """The tests above can fail: a made-up module that breaks both rules is caught."""
     tree = ast.parse(
