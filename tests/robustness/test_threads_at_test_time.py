@@ -1,6 +1,7 @@
 """At test time nothing is shared: layers, networks and estimators may be used by many threads."""
 
 import concurrent.futures
+import inspect
 import sys
 import threading
 
@@ -14,14 +15,43 @@ PASSES = 300
 WIDTH = 37
 
 
-class Flatten(nn.Layer):
-    """A layer of one's own that changes the shape of the batch."""
+class Reshape(nn.Layer):
+    """A layer of one's own that changes the shape of the batch's rows."""
+
+    def __init__(self, *shape):
+        self.shape = shape
 
     def forward(self, x, training=False):
-        return x.reshape(len(x), -1)
+        return x.reshape(len(x), *self.shape)
 
     def backward(self, grad, input_gradient=True):
         raise NotImplementedError
+
+
+# Of rows of WIDTH values, for layers that want more axes.
+ROWS = {
+    nn.Dropout1d: (1, WIDTH),
+    nn.Dropout2d: (1, 1, WIDTH),
+    nn.Dropout3d: (1, 1, 1, WIDTH),
+    nn.DropBlock1d: (1, WIDTH),
+    nn.DropBlock2d: (1, 1, WIDTH),
+    nn.DropBlock3d: (1, 1, 1, WIDTH),
+    nn.FeatureAlphaDropout: (1, WIDTH),
+    nn.VariationalDropout: (1, WIDTH),
+}
+ARGUMENTS = {
+    nn.Dense: (WIDTH, WIDTH),
+    nn.BatchNorm1d: (WIDTH,),
+    nn.LayerNorm: (WIDTH,),
+    nn.DropBlock1d: (0.3, 1),
+    nn.DropBlock2d: (0.3, 1),
+    nn.DropBlock3d: (0.3, 1),
+    nn.GaussianNoise: (0.3,),
+    nn.Embedding: (100, WIDTH),
+    nn.BiasDropoutResidual: (WIDTH, 0.3),
+}
+# These take whole numbers, or two arrays: no network of dense layers holds them.
+ALONE = (nn.Embedding, nn.BiasDropoutResidual)
 
 
 def public_layers():
@@ -32,19 +62,30 @@ def public_layers():
 
 
 def made(kind):
-    """A layer of a class, with arguments that make it do something at test time."""
-    if kind is nn.Dense:
-        return nn.Dense(WIDTH, WIDTH)
-    if kind is nn.Dropout:
-        return nn.Dropout(0.3, scale_at="test")
-    return kind()
+    """A layer of a class, with arguments that make it do something at test time where it can."""
+    if kind in ARGUMENTS:
+        return kind(*ARGUMENTS[kind])
+    parameters = inspect.signature(kind).parameters
+    options = {"rate": 0.3} if "rate" in parameters else {}
+    if "scale_at" in parameters:
+        options["scale_at"] = "test"
+    return kind(**options)
+
+
+def in_networks():
+    return [kind for kind in public_layers() if kind not in ALONE]
+
+
+def shaped(kind):
+    """Layers of a class among others that give and take rows of WIDTH values."""
+    return [Reshape(*ROWS.get(kind, (WIDTH,))), made(kind), made(kind), Reshape(WIDTH)]
 
 
 def all_in_one():
-    layers = [Flatten()]
-    for kind in public_layers():
-        layers += [nn.Dense(WIDTH, WIDTH), made(kind)]
-    layers += [Flatten(), nn.Dropout(0.5, scale_at="test", exact_count=True), nn.LeakyReLU(3.0)]
+    layers = [Reshape(WIDTH)]
+    for kind in in_networks():
+        layers += [nn.Dense(WIDTH, WIDTH), *shaped(kind)]
+    layers += [nn.Dropout(0.5, scale_at="test", exact_count=True), nn.LeakyReLU(3.0)]
     return nn.Sequential(layers, rng=0)
 
 
@@ -80,14 +121,21 @@ def batches(dtype=numpy.float32):
 @pytest.mark.parametrize("kind", public_layers(), ids=lambda kind: kind.__name__)
 def test_layers(kind, switching):
     layer = made(kind)
-    layer.forward(batches()[0], training=True)
-    assert wrong_passes(layer.forward, batches()) == 0
+    layer.build(numpy.float32, numpy.random.default_rng(0))
+    inputs = [x.reshape(len(x), *ROWS.get(kind, (WIDTH,))) for x in batches()]
+    forward = layer.forward
+    if kind is nn.Embedding:
+        inputs = [(numpy.abs(x) * 10).astype(int) for x in inputs]
+    if kind is nn.BiasDropoutResidual:
+        forward = lambda x, **options: layer.forward(x, x, **options)  # noqa: E731
+    forward(inputs[0], training=True)
+    assert wrong_passes(forward, inputs) == 0
 
 
-@pytest.mark.parametrize("kind", public_layers(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", in_networks(), ids=lambda kind: kind.__name__)
 def test_networks_of_one_kind(kind, switching):
     """The same layers inside a network, which has buffers of its own."""
-    net = nn.Sequential([nn.Dense(WIDTH, WIDTH), made(kind), made(kind)], rng=0)
+    net = nn.Sequential([nn.Dense(WIDTH, WIDTH), *shaped(kind)], rng=0)
     net.forward(batches()[0], training=True)  # the buffers of training are there
     assert wrong_passes(net.forward, batches()) == 0
 

@@ -220,6 +220,8 @@ def _call(ours, input, p, training, inplace, further, alpha=False, features=Fals
         )
     if not training:
         return input
+    if isinstance(p, torch.Tensor) and p.requires_grad:  # would get no gradient
+        return theirs(input, p, training, inplace)  # likewise
     p = float(p)
     if not readable:
         return elsewhere(input, p, inplace, shared, alpha, *further)

@@ -6,7 +6,6 @@ import weakref
 import torch
 import torch.nn.functional as F
 from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability, mask_plan
@@ -194,8 +193,9 @@ class _LinearDropout(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        if torch.is_grad_enabled():  # the gradients are to have gradients
+            return _by_operations(ctx, grad)
         x, weight, passed = ctx.saved_tensors
         mask, mask_in = ctx.masks
         grad = grad.contiguous()
@@ -218,6 +218,32 @@ class _LinearDropout(torch.autograd.Function):
             grad_w = torch.empty_like(weight, memory_format=torch.contiguous_format)
             weight_gradient(rows, _rows_of(x), mask, mask_in, grad_w.numpy())
         return grad_x, grad_w, grad_bias, None, None, None
+
+
+def _by_operations(ctx, grad):
+    """The gradients by operations of torch's, so that they can be differentiated in their turn."""
+    x, weight, passed = ctx.saved_tensors
+    mask, mask_in = ctx.masks
+    rows = grad.reshape(-1, weight.shape[0])
+    ones = torch.ones(rows.shape, dtype=grad.dtype, device="cpu").numpy()
+    if passed is None:
+        factor = apply_mask(ones, mask)
+    else:  # what the activation let through the mask had kept
+        kept = numpy.unpackbits(passed.numpy(), count=ones.size, bitorder="little")
+        factor = ones * kept.reshape(ones.shape) * ones.dtype.type(mask.scale)
+    rows = rows * torch.from_numpy(factor)
+    grad_x = grad_w = grad_bias = None
+    if ctx.needs_input_grad[2]:
+        grad_bias = rows.sum(0)
+    if ctx.needs_input_grad[0]:
+        grad_x = rows @ weight
+        if mask_in is not None:
+            ones = torch.ones(grad_x.shape, dtype=grad.dtype, device="cpu").numpy()
+            grad_x = grad_x * torch.from_numpy(apply_mask(ones, mask_in))
+        grad_x = grad_x.reshape(x.shape)
+    if ctx.needs_input_grad[1]:
+        grad_w = rows.T @ x.reshape(-1, x.shape[-1])
+    return grad_x, grad_w, grad_bias, None, None, None
 
 
 def _rows_of(x):

@@ -29,7 +29,10 @@ _OURS[torch, "dropout"] = _torch_dropout
 
 
 class _Patch:
-    """One use of `patched`: on from the start, off at the end of a ``with`` or by `close`."""
+    """One use of `patched`: on from the start, off at the end of a ``with`` or by `close`.
+
+    It may be begun again by another ``with``, and decorate a function.
+    """
 
     def __init__(self):
         self._open = True
@@ -42,10 +45,24 @@ class _Patch:
             _leave()
 
     def __enter__(self):
+        if not self._open:
+            self._open = True
+            _enter()
         return self
 
     def __exit__(self, *_):
         self.close()
+
+    def __call__(self, function):
+        """Return the function, in whose calls the functions are replaced, and only there."""
+        self.close()
+
+        @functools.wraps(function)
+        def inside(*args, **kwargs):
+            with patched():
+                return function(*args, **kwargs)
+
+        return inside
 
     def __repr__(self):
         return f"<fastdrop.torch.patched(), {'on' if self._open else 'off'}>"
@@ -64,8 +81,8 @@ def patched():
     Returns
     -------
     object
-        Use it in a ``with`` statement, or call its ``close()``, to have the functions back that
-        were there; otherwise they stay replaced for the whole process, all its threads included.
+        Use it in a ``with`` statement or as a decorator, or call its ``close()``, to have the
+        functions back that were there; otherwise they stay replaced for the whole process, all its threads included.
 
     Notes
     -----
