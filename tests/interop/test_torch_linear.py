@@ -217,3 +217,47 @@ def test_a_weight_of_any_layout():
     nn.utils.parametrizations.weight_norm(model[0])
     model(x).sum().backward()
     assert model[0].parametrizations.weight.original1.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("rows", [1, 3, "batch"])
+@pytest.mark.parametrize("activation", ["relu", None])
+def test_gradients_of_gradients(rows, activation):
+    """A penalty on gradients reaches the weights, even where the loss is linear in the output."""
+
+    def penalty(ours):
+        streams = fastdrop.MaskStream(1), fastdrop.MaskStream(2)
+        x = inputs
+        for layer, stream in zip(layers, streams, strict=True):
+            if ours:
+                layer.rng = stream
+                x = layer(x)
+            else:
+                x = F.linear(x, layer.weight, layer.bias)
+                x = F.relu(x) if activation else x
+                x = ft.dropout(x, layer.rate, rows_per_mask=rows, rng=stream)
+        (first,) = torch.autograd.grad(x.sum(), inputs, create_graph=True)
+        return torch.autograd.grad(first.square().sum() + x.square().sum(), leaves)
+
+    torch.manual_seed(0)
+    inputs = torch.randn(8, 10, dtype=torch.float64, requires_grad=True)
+    layers = [
+        ft.LinearDropout(10, 12, 0.4, activation, rows_per_mask=rows, dtype=torch.float64),
+        ft.LinearDropout(12, 7, 0.4, activation, rows_per_mask=rows, dtype=torch.float64),
+    ]
+    leaves = [inputs, *(parameter for layer in layers for parameter in layer.parameters())]
+    for own, other in zip(penalty(True), penalty(False), strict=True):
+        torch.testing.assert_close(own, other)
+    assert penalty(True)[1].abs().sum() > 0
+
+
+def test_second_derivatives_by_finite_differences():
+    layer = ft.LinearDropout(4, 5, 0.3, None, rng=1, dtype=torch.float64)
+
+    def function(x, weight, bias):
+        layer.rng.position = 0
+        return torch.func.functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    leaves = (x, *(parameter.detach().requires_grad_() for parameter in layer.parameters()))
+    assert torch.autograd.gradgradcheck(function, leaves)

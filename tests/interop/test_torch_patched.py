@@ -115,3 +115,20 @@ def test_an_error_ends_it():
     with pytest.raises(KeyError), ft.patched():
         raise KeyError
     assert are_theirs()
+
+
+def test_patched_decorates_and_begins_again():
+    theirs = F.dropout
+
+    @ft.patched()
+    def inside():
+        return F.dropout
+
+    assert F.dropout is theirs
+    assert inside() is not theirs
+    assert F.dropout is theirs
+    patch = ft.patched()
+    patch.close()
+    with patch:
+        assert F.dropout is not theirs
+    assert F.dropout is theirs

@@ -3,12 +3,14 @@
 import math
 import weakref
 
+import numpy
 import torch
 import torch.nn.functional as F
 from torch.autograd import forward_ad
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability, mask_plan
+from fastdrop.functional import apply_mask
 from fastdrop.interop.torch import functional
 from fastdrop.interop.torch.function import is_plain, through_operator
 from fastdrop.interop.torch.keys import key_of, owned_stream

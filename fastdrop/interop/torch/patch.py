@@ -82,7 +82,8 @@ def patched():
     -------
     object
         Use it in a ``with`` statement or as a decorator, or call its ``close()``, to have the
-        functions back that were there; otherwise they stay replaced for the whole process, all its threads included.
+        functions back that were there; otherwise they stay replaced for the whole process, all
+        its threads included.
 
     Notes
     -----
