@@ -19,9 +19,9 @@ class Sealed:
     ...     @property
     ...     def angle(self):
     ...         return 0
-    >>> Knob().angel = 5
+    >>> Knob().angel = 5  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    AttributeError: Knob has no attribute 'angel', nothing was set; it has: angle
+    AttributeError: Knob has no attribute 'angel', nothing was set; it has: angle...
     """
 
     def __setattr__(self, name: str, value: object) -> None:
