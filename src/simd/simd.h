@@ -87,6 +87,18 @@
 #endif
 static inline f32_vector f32_constant(double value) { return f32_splat(value); }
 static inline f64_vector f64_constant(double value) { return f64_splat(value); }
+static inline void f32_add_to(float *p, f32_vector v) { f32_store(p, f32_add(f32_load(p), v)); }
+static inline void f64_add_to(double *p, f64_vector v) { f64_store(p, f64_add(f64_load(p), v)); }
+static inline bf16_vector bf16_constant(double value) { return f32_splat(value); }
+static inline bf16_vector bf16_add(bf16_vector a, bf16_vector b) { return f32_add(a, b); }
+static inline bf16_vector bf16_multiply(bf16_vector a, bf16_vector b) { return f32_multiply(a, b); }
+static inline void bf16_add_to(float *p, bf16_vector v) { f32_add_to(p, v); }
+#if f16_lanes > 1 /* else of one element: simd_half_one.h */
+static inline f16_vector f16_constant(double value) { return f32_splat(value); }
+static inline f16_vector f16_add(f16_vector a, f16_vector b) { return f32_add(a, b); }
+static inline f16_vector f16_multiply(f16_vector a, f16_vector b) { return f32_multiply(a, b); }
+static inline void f16_add_to(float *p, f16_vector v) { f32_add_to(p, v); }
+#endif
 #if !defined(FD_IN_REGISTER)
 #define FD_IN_REGISTER(v) ((void)(v))
 #endif

@@ -318,16 +318,6 @@ static inline void f16_widen(const uint16_t *p, float *to)
     _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)));
 }
 static inline void f16_narrow(const float *p, uint16_t *to) { f16_store(to, _mm512_loadu_ps(p)); }
-static inline void f32_add_to(float *p, f32_vector v) { f32_store(p, f32_add(f32_load(p), v)); }
-static inline void f64_add_to(double *p, f64_vector v) { f64_store(p, f64_add(f64_load(p), v)); }
-static inline f16_vector f16_constant(double value) { return f32_splat(value); }
-static inline f16_vector f16_add(f16_vector a, f16_vector b) { return f32_add(a, b); }
-static inline f16_vector f16_multiply(f16_vector a, f16_vector b) { return f32_multiply(a, b); }
-static inline void f16_add_to(float *p, f16_vector v) { f32_add_to(p, v); }
-static inline bf16_vector bf16_constant(double value) { return f32_splat(value); }
-static inline bf16_vector bf16_add(bf16_vector a, bf16_vector b) { return f32_add(a, b); }
-static inline bf16_vector bf16_multiply(bf16_vector a, bf16_vector b) { return f32_multiply(a, b); }
-static inline void bf16_add_to(float *p, bf16_vector v) { f32_add_to(p, v); }
 
 /* For exponentials: the integer, in the low bits of a sum whose exponent is known, moved to the exponent. */
 static inline f32_vector f32_power_of_two(f32_vector v)

@@ -136,12 +136,6 @@ static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vect
     return v >> 31 ? a : b;
 }
 static inline f64_vector f64_widen(const float *p) { return *p; }
-static inline void f32_add_to(float *p, f32_vector v) { f32_store(p, f32_add(f32_load(p), v)); }
-static inline void f64_add_to(double *p, f64_vector v) { f64_store(p, f64_add(f64_load(p), v)); }
-static inline bf16_vector bf16_constant(double value) { return f32_splat(value); }
-static inline bf16_vector bf16_add(bf16_vector a, bf16_vector b) { return f32_add(a, b); }
-static inline bf16_vector bf16_multiply(bf16_vector a, bf16_vector b) { return f32_multiply(a, b); }
-static inline void bf16_add_to(float *p, bf16_vector v) { f32_add_to(p, v); }
 
 /* For exponentials: the integer, in the low bits of a sum whose exponent is known, moved to the exponent. */
 static inline f32_vector f32_power_of_two(f32_vector v)
