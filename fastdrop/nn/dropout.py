@@ -7,39 +7,14 @@ import numpy
 from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, mask_plan, noise_axes, threshold
 from fastdrop.functional import dropout
-from fastdrop.nn.masks import bit_count, units_taken
+from fastdrop.nn.masks import any_kept_units, bit_count
 from fastdrop.nn.random import MaskedLayer
+from fastdrop.nn.signal import Signal
 from fastdrop.nn.windows import draw_window
 from fastdrop.operands import RowMask, row_mask
 from fastdrop.stream import draw_with, take_position
 
 __all__ = ["Dropout"]
-
-
-class Drawn:
-    """The mask of one training forward, as the fused chain wants it.
-
-    Exactly one of `units` and `mask` is not None, and neither where everything is kept.
-
-    Attributes
-    ----------
-    units : numpy.ndarray of uint8 or None
-        Packed bits of the active units, where all rows share them.
-    active : int
-        Number of active units; all of them without `units`.
-    mask : RowMask or None
-        The mask of a matrix whose rows differ.
-    taken : numpy.ndarray of uint8 or None
-        Packed bits of the units that any row of the batch keeps; None: all.
-    """
-
-    __slots__ = ("active", "mask", "taken", "units")
-
-    def __init__(self, units, active, mask, taken):
-        self.units = units
-        self.active = active
-        self.mask = mask
-        self.taken = taken
 
 
 class Layout:
@@ -241,23 +216,33 @@ class Dropout(MaskedLayer):
         return self.layout(shape).test_scale if self.scale_at == "test" else 1.0
 
     def draw(self, shape, rows=None):
-        """Draw the next mask for an array of a shape (batch, ..., units); returns a `Drawn`.
+        """Draw the next mask for an array of a shape (batch, ..., units).
 
-        With `rows`, (first, total), the array's rows are rows ``first``, ``first + 1``, ... of a
-        batch of ``total``, and get their part of that batch's mask.
+        Parameters
+        ----------
+        shape : tuple of int
+        rows : tuple of int, optional
+            (first, total): the array's rows are rows ``first``, ``first + 1``, ... of a batch of
+            ``total``, and get their part of that batch's mask.
+
+        Returns
+        -------
+        Signal
+            What the mask says of the array, which is still to come.
         """
         layout = self.layout(shape)
         stream = self.stream
-        width = shape[-1]
+        batch_shape, units = shape[:-1], shape[-1]
         if self._threshold == 1 << 64:
             take_position(stream)
-            return Drawn(None, width, None, None)
-        if rows is not None and not (layout.unit and self.rows_per_mask == "batch"):
-            units, mask, taken = draw_window(stream, shape, rows, self._options())
-            return Drawn(units, width if units is None else bit_count(units), mask, taken)
+            return Signal(batch_shape, units)
+        if rows is not None and not (layout.unit and self._rows_per_mask == "batch"):
+            kept, mask, any_kept = draw_window(stream, shape, rows, self._options())
+            count = -1 if kept is None else bit_count(kept)
+            return Signal(batch_shape, units, kept, count, mask, any_kept)
         if not layout.direct:
             mask = row_mask(stream.draw(shape, **self._options()), shape, "mask", "x")
-            return Drawn(None, width, mask, units_taken(mask))
+            return Signal(batch_shape, units, mask=mask, any_kept=any_kept_units(mask))
         bits = numpy.empty(layout.nbytes, numpy.uint8)
         if layout.kept is None:
             own = layout.plan.shape
@@ -269,15 +254,12 @@ class Dropout(MaskedLayer):
             starts = layout.starts[: len(own)]
             draw_with(stream, kernels.draw_exact_count, layout.kept, own, starts, own, bits)
         if layout.unit:
-            active = layout.kept
-            if active is None:
-                active = bit_count(bits)
-            return Drawn(bits, active, None, bits)
+            count = bit_count(bits) if layout.kept is None else layout.kept
+            return Signal(batch_shape, units, bits, count, any_kept=bits)
         own = layout.plan.shape
-        rows = 1 if self.rows_per_mask == "batch" else min(self.rows_per_mask, max(shape[0], 1))
-        groups = math.prod(own[:-1])
-        mask = RowMask(bits, rows, groups, width, layout.scale, self.keep_prob)
-        return Drawn(None, width, mask, units_taken(mask))
+        rows = 1 if self._rows_per_mask == "batch" else min(self._rows_per_mask, max(shape[0], 1))
+        mask = RowMask(bits, rows, math.prod(own[:-1]), units, layout.scale, self._keep_prob)
+        return Signal(batch_shape, units, mask=mask, any_kept=any_kept_units(mask))
 
     def _options(self):
         """Arguments of `MaskStream.draw`."""

@@ -40,6 +40,9 @@ class Layer(Sealed):
         ..., some units), and returns an array of that shape. The layers of this package have other
         words there, which classes derived from them inherit; but a class that defines passes of its
         own, such as `forward`, is called with whole arrays unless it sets `fused_as` as well.
+    draws_masks : bool
+        Whether training forwards draw from a mask stream. Such a layer has the methods and the
+        stream of this package's dropout layers, and derives from one of them.
 
     Examples
     --------
@@ -56,6 +59,7 @@ class Layer(Sealed):
     """
 
     fused_as = None
+    draws_masks = False
     # Whose training forward was the last one, where the layer keeps what its backward pass needs.
     _forward_of = None
 

@@ -1,10 +1,10 @@
-"""Packed masks of matrices, as the fused chain needs them: per element, per unit, compact."""
+"""Packed masks of matrices, as fused blocks need them: per element, per unit, compact."""
 
 import numpy
 
 from fastdrop._backend import kernels
 
-__all__ = ["bit_count", "compress", "expand", "per_element", "units_taken"]
+__all__ = ["any_kept_units", "bit_count", "compress", "expand", "per_element"]
 
 
 def per_element(mask, rows):
@@ -20,14 +20,14 @@ def per_element(mask, rows):
     return numpy.packbits(numpy.repeat(lines, repeats, axis=0)[:rows], bitorder="little")
 
 
-def units_taken(mask):
+def any_kept_units(mask):
     """Bits of the units that any row of a `RowMask` keeps; None if that is all of them."""
     if mask.width % 8 == 0 and mask.groups > 0:
         lines = mask.bits.reshape(mask.groups, mask.width // 8)
-        taken = numpy.bitwise_or.reduce(lines, axis=0)
+        any_kept = numpy.bitwise_or.reduce(lines, axis=0)
     else:
-        taken = numpy.packbits(_unpacked(mask).any(axis=0), bitorder="little")
-    return None if bit_count(taken) == mask.width else taken
+        any_kept = numpy.packbits(_unpacked(mask).any(axis=0), bitorder="little")
+    return None if bit_count(any_kept) == mask.width else any_kept
 
 
 def bit_count(units):
@@ -47,7 +47,7 @@ def expand(x, units, out):
 
 
 def compress(x, units, out, rows=None):
-    """Write the active columns (and rows) of x side by side to out; None: all are active."""
-    pairs = (None if bits is None else (bits, 0) for bits in (rows, units))
-    kernels.gather(x, *pairs, out)
+    """Write the kept columns (and rows) of x side by side to out; None: all are kept."""
+    rows = None if rows is None else (rows, 0)
+    kernels.gather(x, rows, None if units is None else (units, 0), out)
     return out

@@ -30,6 +30,7 @@ class RandomLayer(Layer):
         set here, or of the network they were in before. A layer outside has entropy of its own.
     """
 
+    draws_masks = True
     _stream = None
     _stream_is_own = False
     # Rows (first, total) of a larger batch that a forward pass is of, and whether the layer knows.

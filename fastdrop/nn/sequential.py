@@ -6,12 +6,12 @@ import numpy
 
 from fastdrop.arguments import as_array, contiguous
 from fastdrop.attributes import read_only
-from fastdrop.nn.chain import chain_of, check_layers, check_units, learning
+from fastdrop.nn.chain import blocks_of, check_layers, check_units, learning
 from fastdrop.nn.layer import Layer, fitting_gradient
-from fastdrop.nn.random import RandomLayer
-from fastdrop.nn.source import Source
+from fastdrop.nn.signal import Signal
 from fastdrop.nn.state import State
 from fastdrop.nn.windows import check_rows
+from fastdrop.operands import share_of_nonzeros
 from fastdrop.stream import as_stream, child_sequence
 
 __all__ = ["Sequential"]
@@ -80,20 +80,19 @@ class Sequential(Layer):
         for name, layer in zip(names, self.layers, strict=True):
             layer.named(name)
         self._first = check_units(self.layers)
-        self._drawing = [layer for layer in self.layers if isinstance(layer, RandomLayer)]
+        self._drawing = [layer for layer in self.layers if layer.draws_masks]
         streams = as_stream(rng).spawn(max(len(self._drawing), 1))
         self._build(names, streams[0])
-        self._source = Source()
-        self._source.sparse = bool(skip_zeros)
-        self._links = chain_of(self.layers, self._source, self.dtype)
-        self._learning = learning(self._links)
+        self._skip_zeros = bool(skip_zeros)
+        self._blocks = blocks_of(self.layers, self.dtype)
+        self._learning = learning(self._blocks)
         self._named = [
             (parameter.name, parameter) for layer in self.layers for parameter in layer.parameters()
         ]
         self._state = State(names, self.layers, self._named)
         for layer, stream in zip(self._drawing, streams, strict=False):
             layer.offer_stream(stream)
-        self._shape_in = self._shape_out = None
+        self._input = self._output = None
 
     @read_only("make a new network, nn.Sequential([...]); its layers keep their weights")
     def layers(self):
@@ -178,16 +177,16 @@ class Sequential(Layer):
         """
         x = self._checked(x)
         rows = check_rows(rows, len(x))
-        lead, width = x.shape[:-1], x.shape[-1]
-        matrix = x.reshape(-1, width) if x.ndim != 2 else x
+        signal = Signal(x.shape[:-1], x.shape[-1])
+        signal.array = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
         if not training:
-            return self._infer(matrix, lead)
+            return self._infer(signal)
         positions = [layer.stream.position for layer in self._drawing]
         try:
             for layer in self._drawing:
                 layer.take_rows(rows)
                 layer.follow_schedule()
-            y = self._train(matrix, lead, rows)
+            return self._train(signal, rows)
         except BaseException:
             # Of a forward that failed half-way no draw counts: all layers repeat theirs.
             for layer, position in zip(self._drawing, positions, strict=True):
@@ -196,35 +195,28 @@ class Sequential(Layer):
         finally:
             for layer in self._drawing:
                 layer.take_rows(None)
-        self._shape_in = x.shape
-        return y
 
-    def _train(self, y, lead, rows):
-        self._shape_out = None
-        self._source.holds(y)
-        links = self._links
-        last = links[-1]
-        for link in links:
-            if link.dense is not None and link.source.width != link.dense.units_in:
-                link.dense.check_input((*lead, link.source.width))
-            y = link.forward(y, lead, link is last, rows)
-            lead = link.lead
-        if last.units is not None:
-            y = last.expanded(y, numpy.empty((y.shape[0], last.width), self.dtype))
-        elif not last.fresh:
+    def _train(self, signal, rows):
+        self._output = None
+        self._input = signal
+        if self._skip_zeros:
+            signal.skip_zeros, signal.nonzeros = True, share_of_nonzeros(signal.array)
+        last = self._blocks[-1]
+        for block in self._blocks:
+            signal = block.forward(signal, rows, block is last)
+        self._output = signal
+        y = signal.all_units()
+        if y is signal.array and not last.fresh:
             y = y.copy()
-        self._shape_out = (*lead, last.width)
-        return y if len(lead) == 1 else y.reshape(self._shape_out)
+        return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
 
-    def _infer(self, y, lead):
-        first = self._links[0]
-        if first.dense is None:
-            y = y.copy()  # the others work on what the one before made
-        for link in self._links:
-            if link.dense is not None and y.shape[1] != link.dense.units_in:
-                link.dense.check_input((*lead, y.shape[1]))
-            y, lead = link.infer(y, lead)
-        return y if len(lead) == 1 else y.reshape(*lead, y.shape[1])
+    def _infer(self, signal):
+        if self._blocks[0].overwrites:
+            signal.array = signal.array.copy()
+        for block in self._blocks:
+            signal = block.infer(signal)
+        y = signal.array
+        return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
 
     def backward(self, grad, input_gradient=False, ready=None):
         """Set the gradients of all parameters.
@@ -251,19 +243,18 @@ class Sequential(Layer):
         ValueError
             If `grad` has another shape than the output.
         """
-        if self._shape_out is None:
+        signal = self._output
+        if signal is None:
             raise self._missing_forward()
-        grad = fitting_gradient(grad, self._shape_out, self.dtype, self.name)
-        last = self._links[-1]
-        grad = grad.reshape(-1, self._shape_out[-1])
-        if last.units is not None:
-            grad = last.compressed(grad)
-        elif not last.fresh:
-            grad = grad.copy()
-        links = self._links if input_gradient else self._learning
-        for link in reversed(links):
-            grad = link.backward(grad, input_gradient or link is not links[0], ready)
-        return grad.reshape(self._shape_in).copy() if input_gradient else None
+        given = fitting_gradient(grad, signal.shape, self.dtype, self.name)
+        given = given.reshape(-1, signal.units)
+        grad = signal.kept_columns(given)
+        if grad is given and not self._blocks[-1].fresh:
+            grad = given.copy()  # blocks overwrite it
+        blocks = self._blocks if input_gradient else self._learning
+        for block in reversed(blocks):
+            grad = block.backward(grad, input_gradient or block is not blocks[0], ready)
+        return grad.reshape(self._input.shape).copy() if input_gradient else None
 
     def state_dict(self):
         """Return all that training changes, and the layers' settings.
@@ -299,7 +290,7 @@ class Sequential(Layer):
             If the settings are others.
         """
         self._state.restore(state, strict)
-        self._shape_out = None
+        self._output = None
 
     def __repr__(self):
         lines = "".join(f"    {layer!r},\n" for layer in self.layers)

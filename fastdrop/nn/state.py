@@ -4,7 +4,6 @@ import numpy
 
 from fastdrop.arguments import native
 from fastdrop.callers import warn_caller
-from fastdrop.nn.random import RandomLayer
 from fastdrop.parameters import check_keys, check_names
 from fastdrop.stream import MaskStream
 
@@ -55,11 +54,7 @@ class State:
 
     def _streams(self):
         """The layers with a mask stream, by the stream's name."""
-        return {
-            f"{name}.stream": layer
-            for name, layer in self._layers
-            if isinstance(layer, RandomLayer)
-        }
+        return {f"{name}.stream": layer for name, layer in self._layers if layer.draws_masks}
 
     def taken(self):
         """The state as it is now; see `Sequential.state_dict`."""

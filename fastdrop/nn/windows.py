@@ -6,7 +6,7 @@ import numpy
 
 from fastdrop.arguments import integer, mask_plan
 from fastdrop.mask import Mask
-from fastdrop.nn.masks import units_taken
+from fastdrop.nn.masks import any_kept_units
 from fastdrop.operands import row_mask
 
 __all__ = ["check_rows", "draw_window"]
@@ -61,10 +61,10 @@ def draw_window(stream, shape, rows, options):
     Returns
     -------
     units : numpy.ndarray of uint8 or None
-        Packed bits of the active units, where all rows of the batch share them.
+        Packed bits of the kept units, where all rows of the batch share them.
     mask : RowMask or None
         Else the mask of the rows at hand.
-    taken : numpy.ndarray of uint8 or None
+    any_kept : numpy.ndarray of uint8 or None
         Packed bits of the units that any row of the whole batch keeps; None: all. The same for all
         parts of a batch.
     """
@@ -83,10 +83,10 @@ def draw_window(stream, shape, rows, options):
         kept = kept[skipped : skipped + shape[0]]
         mask = Mask.from_array(kept, mask.keep_prob).with_scale(mask.scale)
     mask = row_mask(mask, shape, "mask", "x")
-    taken = units_taken(mask)
-    if taken is not None:
-        taken = _taken_by_batch(stream, number, batch, own, options)
-    return None, mask, taken
+    any_kept = any_kept_units(mask)
+    if any_kept is not None:
+        any_kept = _kept_by_batch(stream, number, batch, own, options)
+    return None, mask, any_kept
 
 
 def _groups(first, count, groups, rows_per_mask):
@@ -102,7 +102,7 @@ def _groups(first, count, groups, rows_per_mask):
     return start, stop, first - start * rows_per_mask
 
 
-def _taken_by_batch(stream, number, batch, own, options):
+def _kept_by_batch(stream, number, batch, own, options):
     """Bits of the units that any row of a batch keeps; None if that is all of them.
 
     Looks at no more of the batch's mask than it takes to find every unit kept.

@@ -8,7 +8,7 @@ from nn_cases import ACTIVATIONS, Reference, assert_step_agrees, randomise, valu
 
 import fastdrop
 from fastdrop import nn
-from fastdrop.nn import link
+from fastdrop.nn import product
 
 ROWS = 22  # not a multiple of 4 or 7: the last group is short
 TIGHT, LOOSE = 1e-11, 2e-4
@@ -82,8 +82,8 @@ def test_every_method(monkeypatch, method, rows_per_mask, each_backend):
             forced.append(method)
             return kernels.Product(*operands, method=method, **options)
 
-    kernels = link.kernels
-    monkeypatch.setattr(link, "kernels", Kernels())
+    kernels = product.kernels
+    monkeypatch.setattr(product, "kernels", Kernels())
     net = network("ad", nn.ReLU, rows_per_mask=rows_per_mask)
     for draw in range(2):
         assert_step_agrees(net, 3, values((ROWS, 20), draw), draw, TIGHT)

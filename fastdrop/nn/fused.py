@@ -1,0 +1,201 @@
+"""A fused block: a Dense, functions of its output and dropout, computed as one.
+
+A block draws its mask first. Where all rows share the mask, the block's output has columns for the
+kept units only, and so has the next product; elsewhere dropped elements are +0.0, and the products
+behind the block skip these zeros, and those of a ReLU.
+
+    forward    z = x @ w + b    h = f(z)    y = scale * mask ∘ h
+    backward   grad = scale * mask ∘ grad_y * f'(z), and that of the product
+"""
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.nn.buffers import Buffers
+from fastdrop.nn.functions import ElementwiseFunction, UnitsFunction
+from fastdrop.nn.masks import per_element
+from fastdrop.nn.product import DenseProduct, NoProduct
+from fastdrop.nn.signal import Signal
+
+__all__ = ["FUNCTIONS", "FusedBlock"]
+
+# What stands between product and dropout for a layer of each kind, in the words of its `fused_as`;
+# None for one that leaves everything as it is.
+FUNCTIONS = {
+    "any units": UnitsFunction,
+    "elementwise": ElementwiseFunction,
+    "identity": None,
+    "relu": ElementwiseFunction,
+}
+
+
+class FusedBlock:
+    """Dense (or None), functions of its output, Dropout (or None); see the module.
+
+    Parameters
+    ----------
+    dense : Dense or None
+    functions : sequence of (Layer, str)
+        Each with what it is to a fused block, one of `FUNCTIONS`.
+    dropout : Dropout or None
+    dtype : numpy.dtype
+
+    Attributes
+    ----------
+    fresh : bool
+        Whether the array that `forward` returns is none of the block's work arrays if the block is
+        the last one.
+    learns : bool
+        Whether it may have parameters.
+    overwrites : bool
+        Whether `infer` writes to the array that it is given.
+    """
+
+    def __init__(self, dense, functions, dropout, dtype):
+        functions = [each for each in functions if FUNCTIONS[each[1]] is not None]
+        self._functions = [FUNCTIONS[kind](layer, dtype) for layer, kind in functions]
+        self._homogeneous = all(function.homogeneous for function in self._functions)
+        # A ReLU at the end needs no array: what passes it and the mask is one bit.
+        self._relu = bool(functions) and functions[-1][1] == "relu"
+        if self._relu:
+            self._functions.pop()
+        self._dropout = dropout
+        self._dtype = dtype
+        self._buffers = Buffers(dtype)
+        if dense is None:
+            self._product = NoProduct(self._buffers)
+        else:
+            self._product = DenseProduct(dense, self._buffers)
+        self.fresh = dense is not None and not functions and dropout is None
+        self.learns = any(part.learns for part in (self._product, *self._functions))
+        self.overwrites = dense is None
+        self._done = None
+
+    def forward(self, signal, rows=None, last=False):
+        """Return the output in training.
+
+        Parameters
+        ----------
+        signal : Signal
+            What the block before returned, or the network's input. `backward` reads its array.
+        rows : tuple of int, optional
+            Of which batch these rows are which, as for `Dropout.draw`.
+        last : bool, optional
+            Whether the result leaves the network.
+
+        Returns
+        -------
+        Signal
+        """
+        product, dropout, scale = self._product, self._dropout, 1.0
+        units = product.units_out(signal)
+        if dropout is None:
+            out = Signal(signal.batch_shape, units)
+        else:
+            shape = (*signal.batch_shape, units)
+            out = dropout.draw(shape, rows)
+            scale = dropout.scale(shape, rows)
+        y = product.forward(signal, out, last and self.fresh)
+        if self.fresh:
+            out.array = y
+            self._done = out, (), None, scale
+            return out
+        steps = self._through_functions(y, out.batch_shape)
+        if steps:
+            y = steps[-1][2]
+        if not (product.learns or steps or self._relu):
+            out.skip_zeros, out.nonzeros = signal.skip_zeros, signal.nonzeros
+        zeroing = (self._rectify if self._relu else self._drop)(y, out, scale)
+        self._done = out, steps, zeroing, scale
+        return out
+
+    def _through_functions(self, x, batch_shape):
+        """Compute the functions; return for each whom to ask for the derivative, input, output."""
+        steps, scratch = [], self._buffers.scratch
+        for number, function in enumerate(self._functions):
+            y = x
+            if number or not function.from_output:  # the derivative needs x
+                y = scratch(f"function {number}", x.shape, self._dtype)
+            applied = function.forward(x, y, batch_shape, scratch)
+            steps.append((applied, None if function.from_output else x, y))
+            x = y
+        return steps
+
+    def _rectify(self, y, out, scale):
+        """ReLU, mask and scale in one pass; what is not <= 0 passes, so that NaN does.
+
+        Sets the array of `out`; returns the arguments of ``kernels.apply_mask`` by which the
+        gradient is 0 in the same places.
+        """
+        if self._functions and self._functions[-1].keeps_output:
+            output = self._buffers.scratch("output", y.shape, self._dtype)
+            numpy.copyto(output, y)
+            y = output
+        bits = None if out.mask is None else per_element(out.mask, y.shape[0])
+        passing = numpy.empty(-(-y.size // 8), numpy.uint8)
+        count = kernels.rectify(y, bits, scale, passing)
+        out.array = y
+        out.skip_zeros, out.nonzeros = True, count / y.size if y.size else 0.0
+        return passing, y.shape, 1
+
+    def _drop(self, y, out, scale):
+        """Mask and scale; see `_rectify`. Returns None where no element is dropped."""
+        mask = out.mask
+        out.array = y
+        if mask is None and scale == 1:
+            return None
+        if not self._homogeneous:  # the derivative needs y
+            out.array = self._buffers.scratch("output", y.shape, self._dtype)
+        if mask is None:
+            numpy.multiply(y, scale, out=out.array)
+            return None
+        zeroing = (mask.bits, mask.shape, mask.rows_per_mask)
+        kernels.apply_mask(y, *zeroing, scale, out.array)
+        out.skip_zeros, out.nonzeros = True, out.nonzeros * mask.density()
+        return zeroing
+
+    def backward(self, grad, input_gradient, ready=None):
+        """Set the gradients of the parameters; return the input's.
+
+        Parameters
+        ----------
+        grad : numpy.ndarray, shape of the array that `forward` returned
+            Overwritten.
+        input_gradient : bool
+        ready : callable, optional
+            Called with each parameter once its gradient is there, before the input's is computed.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Of the shape of the array that `forward` was given; None unless asked for.
+        """
+        out, steps, zeroing, scale = self._done
+        if zeroing is not None:
+            kernels.apply_mask(grad, *zeroing, scale, grad)
+        elif scale != 1:
+            numpy.multiply(grad, scale, out=grad)
+        for function, x, y in reversed(steps):
+            function.multiply_derivative(grad, x, y, self._buffers.scratch)
+            if ready is not None:
+                for parameter in function.parameters():
+                    ready(parameter)
+        return self._product.backward(grad, out, input_gradient, ready)
+
+    def infer(self, signal):
+        """Return the output at test time, of every unit.
+
+        Writes nothing that other threads may use at the same time: work arrays are fresh.
+        """
+        y = self._product.infer(signal)
+        out = Signal(signal.batch_shape, y.shape[1])
+        for function in self._functions:
+            y = function.infer(y, out.batch_shape)
+        if self._relu:
+            numpy.maximum(y, 0, out=y)
+        if self._dropout is not None:
+            scale = self._dropout.test_scale(out.shape)
+            if scale != 1:
+                numpy.multiply(y, scale, out=y)
+        out.array = y
+        return out
