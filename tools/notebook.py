@@ -66,7 +66,9 @@ def executed(page, folder):
     resources = {"metadata": {"path": str(folder)}}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]  # this fastdrop, from there
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    return NotebookClient(made, timeout=300, resources=resources).execute(env=environment)
+    return NotebookClient(made, timeout=300, startup_timeout=300, resources=resources).execute(
+        env=environment
+    )
 
 
 def printed(cell):

@@ -24,6 +24,16 @@ def test_the_page_shows_what_the_summary_says(tmp_path):
         assert (docs / path.name).exists()
 
 
+def test_the_guide_shows_what_the_summary_says():
+    from bench import marks
+    from bench.studies.generalisation.guide import guide_tables
+
+    summary = json.loads((ROOT / "docs" / "study" / "study.json").read_text())
+    page = (ROOT / "docs" / "guide" / "choosing.md").read_text()
+    assert sorted(marks.names(page, "guide")) == sorted(guide_tables(summary))
+    assert marks.fill(page, guide_tables(summary), "guide") == page
+
+
 def test_a_study_runs_from_its_command(tmp_path, capsys):
     for name in ("sklearn", "tqdm", "joblib"):
         pytest.importorskip(name)

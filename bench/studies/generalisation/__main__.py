@@ -11,8 +11,8 @@ import json
 import pathlib
 import sys
 
-from ... import environment
-from . import masks, parts, plots, report, timing, uncertainty
+from ... import environment, marks
+from . import guide, masks, parts, plots, report, timing, uncertainty
 from .runner import Runner
 from .store import Store
 
@@ -153,6 +153,9 @@ def _document(folder, summary):
     path.write_text(json.dumps(known, separators=(",", ":")) + "\n")
     page = folder / "study.md"
     page.write_text(report.fill(page.read_text(), report.tables(known)))
+    advice = folder.parent / "guide" / "choosing.md"
+    if advice.exists():
+        advice.write_text(marks.fill(advice.read_text(), guide.guide_tables(known), "guide"))
     plots.plot(known, folder)
 
 
