@@ -186,6 +186,7 @@ class Product:
         skip_zeros: bool = False,
         sum_rows: bool = False,
         fused: bool = False,
+        columns_of_b: bool = False,
         nonzeros: float = -1.0,
         method: _Method = "auto",
     ) -> Product: ...

@@ -116,6 +116,7 @@ cdef extern from "kernels.h" nogil:
         FD_SKIP_ZEROS
         FD_SUM_ROWS
         FD_FUSED
+        FD_MASKED_COLUMNS_OF_B
         FD_BLAS_FAILED
         FD_NO_GROUPS
         FD_TERMS
@@ -639,9 +640,10 @@ cdef class Product:
     def __cinit__(self, cnp.ndarray a not None, cnp.ndarray b not None, cnp.ndarray c not None, *,
                   mask_a=None, mask_b=None, mask_c=None, cnp.ndarray bias=None,
                   bint skip_zeros=False, bint sum_rows=False, bint fused=False,
-                  double nonzeros=-1.0, str method="auto"):
+                  bint columns_of_b=False, double nonzeros=-1.0, str method="auto"):
         cdef fd_product *p = &self.product
         cdef cnp.ndarray x
+        cdef bint of_weights = (mask_c if sum_rows else mask_b) is not None
         p.dtype = dtype_of(a)
         for x in (a, b, c):
             if cnp.PyArray_NDIM(x) != 2 or cnp.PyArray_TYPE(x) != cnp.PyArray_TYPE(a):
@@ -657,8 +659,14 @@ cdef class Product:
             raise ValueError("c must be aligned and have contiguous rows")
         if not cnp.PyArray_ISALIGNED(a) or not (has_columns(a) if sum_rows else has_rows(a)):
             a = a.T.copy().T if sum_rows else a.copy()
-        if not cnp.PyArray_ISALIGNED(b) or not (has_rows(b) or (has_columns(b) and not sum_rows)):
-            b = b.copy()
+        if of_weights and fused:
+            raise ValueError("a fused product has no mask of weights")
+        if mask_b is not None and not sum_rows and method not in ("auto", "dense", "packed"):
+            raise ValueError(f"method {method!r} takes no mask of weights; use 'auto' or 'dense'")
+        if not cnp.PyArray_ISALIGNED(b) or not (
+                has_columns(b) if columns_of_b else
+                has_rows(b) or (has_columns(b) and not sum_rows and mask_b is None)):
+            b = b.T.copy().T if columns_of_b else b.copy()
         self.a, self.b, self.c, self.bias = a, b, c, bias
         self.masks = (mask_a, mask_b, mask_c)  # whose bits stay where they are
         p.a, p.b, p.c = matrix_of(a), matrix_of(b), matrix_of(c)
@@ -666,6 +674,7 @@ cdef class Product:
         p.mask_c = mask_of(mask_c, fused)
         p.bias = data_of(bias)
         p.flags = (FD_SKIP_ZEROS * skip_zeros) | (FD_SUM_ROWS * sum_rows) | (FD_FUSED * fused)
+        p.flags |= FD_MASKED_COLUMNS_OF_B * columns_of_b
         p.nonzeros = nonzeros
         p.method = method_of(method)
         p.blas = multiply_by_blas

@@ -96,7 +96,8 @@ class Product:
     """One matrix product: ``c = mask_c ∘ ((mask_a ∘ a) @ b + bias)``.
 
     With `sum_rows` it is a gradient of weights, a sum over the rows of a batch:
-    ``c = (mask_a ∘ a.T).T @ (mask_b ∘ b)``, where `mask_a` is about the rows of ``a.T``.
+    ``c = mask_c ∘ ((mask_a ∘ a.T).T @ (mask_b ∘ b))``, where `mask_a` is about the rows of ``a.T``.
+    Weights may have a mask of their own, which `b` has in a product, `c` in a gradient.
 
     Parameters
     ----------
@@ -113,25 +114,32 @@ class Product:
         partner in `b` is infinite or NaN.
     fused : bool
         What `mask_a` and `mask_b` drop is 0 already, what they keep is scaled, and what `mask_c`
-        drops nobody reads: masks say where a product may save work.
+        drops nobody reads: masks say where a product may save work. None of them is one of weights.
+    columns_of_b : bool
+        `mask_b` is about the rows of ``b.T``: `b` are weights transposed.
     nonzeros : float
         Share of the elements of `a` that are not 0; negative where nobody knows.
     method : {"auto", "compact", "skip", "dense", "packed", "small"}
-        "packed" and "small" multiply everything, as "dense" does, but not in NumPy's BLAS.
+        "packed" and "small" multiply everything, as "dense" does, but not in NumPy's BLAS. Where
+        `b` are masked weights it is "auto", "dense" or "packed".
     """
 
     def __init__(
         self, a, b, c, *, mask_a=None, mask_b=None, mask_c=None, bias=None, skip_zeros=False,
-        sum_rows=False, fused=False, nonzeros=-1.0, method="auto",
+        sum_rows=False, fused=False, columns_of_b=False, nonzeros=-1.0, method="auto",
     ):  # fmt: skip
         shapes = [x.shape for x in (a, b, c)]
         (m, k), (_, n) = shapes[:2]
         if shapes != [(m, k), (k, n), (m, n)]:
             raise ValueError(f"a, b and c must have shapes (m, k), (k, n), (m, n), got {shapes}")
+        if fused and (mask_c if sum_rows else mask_b) is not None:
+            raise ValueError("a fused product has no mask of weights")
+        if mask_b is not None and not sum_rows and method not in ("auto", "dense", "packed"):
+            raise ValueError(f"method {method!r} takes no mask of weights; use 'auto' or 'dense'")
         self.a, self.b, self.c, self.bias = a, b, c, bias
         self.mask_a, self.mask_b, self.mask_c = mask_a, mask_b, mask_c
         self.skip_zeros, self.sum_rows, self.fused = skip_zeros, sum_rows, fused
-        self.nonzeros, self.method = nonzeros, method
+        self.columns_of_b, self.nonzeros, self.method = columns_of_b, nonzeros, method
 
     def kept(self, mask, shape):
         """Which elements of a matrix a mask of its rows keeps."""
@@ -170,7 +178,8 @@ def matmul(product):
     p = product
     (m, k), n = p.a.shape, p.b.shape[1]
     kept_a = p.kept(p.mask_a, (k, m)).T if p.sum_rows else p.kept(p.mask_a, (m, k))
-    kept_b, kept_c = p.kept(p.mask_b, (k, n)), p.kept(p.mask_c, (m, n))
+    kept_b = p.kept(p.mask_b, (n, k)).T if p.columns_of_b else p.kept(p.mask_b, (k, n))
+    kept_c = p.kept(p.mask_c, (m, n))
     stored = kept_a & (p.a != 0) if p.skip_zeros else kept_a
     count = {"skip": int(stored.sum()) * n, "compact": _of_groups(p, kept_a, kept_b, kept_c)}
     if p.fused:

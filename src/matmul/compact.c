@@ -107,17 +107,10 @@ static void pack_octet(const void *context, int64_t task, char *packed)
     const int64_t g = task / octets, first = task % octets * unit;
     const int64_t row = p->row + g * p->group + first;
     const int64_t rows = fd_smaller(fd_rows_of_group(p, g) - first, unit);
-    const compact_matrix x = {p->c->x, p->c->x_stride, 0};
+    const compact_matrix x = {p->c->x, p->c->x_stride, 0, p->c->masked};
     for (int64_t block = 0; rows > 0 && block < p->depth[g].blocks; block++) {
-        char *to = packed + octet_at(p, block, task);
-        if (p->c->masked) {
-            const int64_t *cuts = p->depth[g].cuts + block, row_bytes = octet_bytes(p) / unit;
-            const int64_t depth = cuts[1] - cuts[0];
-            p->kernels->pack_masked[p->dtype](p->c->masked, row, rows, cuts[0], depth, to);
-            memset(to + rows * row_bytes, 0, (size_t)((unit - rows) * row_bytes));
-        } else {
-            p->kernels->compact_pack_rows[p->dtype](&x, NULL, row, rows, &p->depth[g], block, to);
-        }
+        p->kernels->compact_pack_rows[p->dtype](&x, NULL, row, rows, &p->depth[g], block,
+                                                packed + octet_at(p, block, task));
     }
 }
 

@@ -66,13 +66,6 @@ typedef struct {
     const compact_vector *vectors;
 } compact_axis;
 
-/* One dense matrix as a kernel packs it; transposed: element (i, j) at data[j * stride + i]. */
-typedef struct {
-    const void *data;
-    int64_t stride;
-    int transposed;
-} compact_matrix;
-
 /* Packed columns as they are multiplied: `vectors` vectors in strips, `next` elements apart, whose rows
  * are `stride` elements apart. */
 typedef struct {
@@ -122,6 +115,15 @@ typedef struct {
     int64_t rows_per_mask;
     double scale;
 } masked_rows;
+
+/* One dense matrix as a kernel packs it; transposed: element (i, j) at data[j * stride + i]. masked, if not NULL,
+ * is the matrix as it is stored with a mask of elements: then all units of both axes are active. */
+typedef struct {
+    const void *data;
+    int64_t stride;
+    int transposed;
+    const masked_rows *masked;
+} compact_matrix;
 
 /* y = x @ w: x (rows, depth), w (depth, columns). Every `group` rows have units of their own: those
  * of mask_in take part, those of mask_out are computed. Where all take part, `masked`, if not NULL, is

@@ -360,8 +360,8 @@ int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compac
     p.kernels = fd_active_kernels();
     p.dtype = dtype;
     p.c = c;
-    p.x = (compact_matrix){c->x, c->x_stride, 0};
-    p.grad = (compact_matrix){c->grad, c->grad_stride, 0};
+    p.x = (compact_matrix){c->x, c->x_stride, 0, NULL};
+    p.grad = (compact_matrix){c->grad, c->grad_stride, 0, NULL};
     p.result = result;
     p.failed = 0;
     int64_t total = 0;

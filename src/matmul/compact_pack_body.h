@@ -64,7 +64,8 @@ static inline FD_ALWAYS_INLINE void R_(pack_word)(const R_(element) *from, int64
  * the last rows are read in whole vectors, and their own bits in whole words: what lies behind a row is the
  * next one's begin, and goes to elements of the packed row that nobody reads. */
 static inline FD_ALWAYS_INLINE void R_(pack_run)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
-                                                 int64_t depth, int64_t bit, R_(element) *packed, const int own)
+                                                 int64_t depth, int64_t bit, R_(element) *packed, int64_t stride,
+                                                 const int own)
 {
     const R_(element) *from = (const R_(element) *)x->x + row * x->stride + first;
     const R_(vector) s = R_(splat)(x->scale);
@@ -88,23 +89,29 @@ static inline FD_ALWAYS_INLINE void R_(pack_run)(const masked_rows *x, int64_t r
         left -= x->stride;
         bit += own ? x->depth : 0;
         bits_left -= x->depth;
-        packed += X_STRIDE;
+        packed += stride;
+    }
+}
+
+/* The same of rows that share their bits or have their own; packed rows are `stride` apart. */
+static inline FD_ALWAYS_INLINE void R_(pack_runs)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
+                                                  int64_t depth, R_(element) *packed, int64_t stride)
+{
+    const int64_t every = x->rows_per_mask;
+    if (every == 1) {
+        R_(pack_run)(x, row, rows, first, depth, row * x->depth + first, packed, stride, 1);
+        return;
+    }
+    for (int64_t same; rows > 0; row += same, rows -= same, packed += same * stride) {
+        same = fd_smaller(every - row % every, rows);
+        R_(pack_run)(x, row, same, first, depth, row / every * x->depth + first, packed, stride, 0);
     }
 }
 
 static void R_(pack_masked)(const masked_rows *x, int64_t row, int64_t rows, int64_t first, int64_t depth,
                             void *to)
 {
-    const int64_t every = x->rows_per_mask;
-    R_(element) *packed = to;
-    if (every == 1) {
-        R_(pack_run)(x, row, rows, first, depth, row * x->depth + first, packed, 1);
-        return;
-    }
-    for (int64_t same; rows > 0; row += same, rows -= same, packed += same * X_STRIDE) {
-        same = fd_smaller(every - row % every, rows);
-        R_(pack_run)(x, row, same, first, depth, row / every * x->depth + first, packed, 0);
-    }
+    R_(pack_runs)(x, row, rows, first, depth, to, X_STRIDE);
 }
 
 /* COMPACT_ROWS rows of x from row `row` on, or as many as there are, in one block of depth; rows are
@@ -115,6 +122,11 @@ static void R_(compact_pack_rows)(const compact_matrix *x, const int64_t *number
     R_(element) *packed = to;
     if (rows < COMPACT_ROWS) {
         memset(packed, 0, COMPACT_ROWS * X_STRIDE * sizeof *packed);
+    }
+    if (x->masked) {
+        const int64_t first = depth->cuts[block];
+        R_(pack_masked)(x->masked, row, rows, first, depth->cuts[block + 1] - first, packed);
+        return;
     }
     for (int64_t r = 0; r < rows; r++) {
         const int64_t i = row + r, next = r + ROWS_AHEAD < rows ? i + ROWS_AHEAD : i;
@@ -220,6 +232,10 @@ static void R_(pack_strip_plain)(const compact_matrix *w, const compact_axis *de
     }
     const int64_t begin = strip * STRIP_COLUMNS, all = R_(in_block)(columns, panel);
     const int64_t end = begin + STRIP_COLUMNS < all ? begin + STRIP_COLUMNS : all;
+    if (w->masked) {
+        R_(pack_runs)(w->masked, first, count, columns->cuts[panel] + begin, end - begin, to, STRIP_COLUMNS);
+        return;
+    }
     const int64_t *units = columns->numbers ? columns->numbers + columns->ranks[panel] : NULL;
     for (int64_t k = 0; k < count; k++, to += STRIP_COLUMNS) {
         const R_(element) *row = (const R_(element) *)w->data + R_(unit)(depth, first + k) * w->stride;
@@ -245,10 +261,16 @@ static void R_(pack_strip_transposed)(const compact_matrix *w, const compact_axi
     const int64_t count = left < STRIP_COLUMNS ? left : STRIP_COLUMNS;
     const int64_t rows = R_(in_block)(depth, block);
     for (int64_t column = 0; column < count; column += R_(lanes)) {
+        if (w->masked) {
+            R_(pack_masked)(w->masked, first + column, fd_smaller(count - column, R_(lanes)), depth->cuts[block],
+                            rows, turned);
+        }
         for (int lane = 0; lane < R_(lanes); lane++) {
             const int64_t j = column + lane;
             if (j >= count) {
                 memset(turned[lane], 0, sizeof turned[lane]);
+            }
+            if (j >= count || w->masked) {
                 continue;
             }
             const int64_t next = j + ROWS_AHEAD < count ? j + ROWS_AHEAD : j;

@@ -35,7 +35,7 @@ static void pack_strip(const void *context, int64_t task, char *packed)
     const int64_t first = p->row + g * p->group;
     const int64_t ends[] = {first, first + fd_rows_of_group(p, g)};
     const compact_axis rows = {.length = p->c->rows, .blocks = 1, .cuts = ends, .ranks = ends};
-    const compact_matrix x = {p->c->x, p->c->x_stride, 1};
+    const compact_matrix x = {p->c->x, p->c->x_stride, 1, NULL};
     for (int64_t block = 0; block < p->depth[g].blocks; block++) {
         p->kernels->compact_pack_strip[p->dtype](&x, &p->depth[g], block, &rows, 0, strip,
                                                  packed + strip_at(p, block, task));
@@ -67,7 +67,7 @@ static void multiply_transposed_block(const compact_pass *p, const compact_work 
 {
     const fd_kernels *k = p->kernels;
     const compact_axis *depth = &p->depth[g], *columns = &p->columns[g];
-    const compact_matrix w = {p->c->w.data, p->c->w.stride, 0};
+    const compact_matrix w = {p->c->w.data, p->c->w.stride, 0, p->c->w.masked};
     const int64_t size = fd_element_bytes(p->dtype), lanes = k->lanes[p->dtype], unit = k->compact_rows;
     const int64_t active = fd_active_in_block(columns, work->panel), first = columns->ranks[work->panel];
     const int64_t vectors = fd_divide_up(fd_rows_of_group(p, g), lanes);

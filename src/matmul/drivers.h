@@ -25,14 +25,20 @@ static inline double fd_product_scale(const fd_product *p)
 /* Whether columns of B are contiguous, not rows. An axis of one element is contiguous in any case. */
 static inline int fd_transposed_b(const fd_product *p)
 {
-    return p->n > 1 && p->b.column_stride != 1;
+    return p->flags & FD_MASKED_COLUMNS_OF_B || (p->n > 1 && p->b.column_stride != 1);
+}
+
+/* Whether weights have a mask of their own, and B are the weights. */
+static inline int fd_masked_weights(const fd_product *p)
+{
+    return p->mask_b.bits && !(p->flags & FD_SUM_ROWS);
 }
 
 /* Whether the GEMM that does not pack B takes the product: masks of A, and B and C in one piece. */
 static inline int fd_small_takes(const fd_product *p)
 {
-    return p->mask_a.bits && !(p->flags & (FD_SUM_ROWS | FD_FUSED)) && !fd_transposed_b(p) && p->m > 0 &&
-           p->k > 0 && p->n > 0 && (p->k == 1 || p->b.row_stride == p->n) &&
+    return p->mask_a.bits && !p->mask_b.bits && !(p->flags & (FD_SUM_ROWS | FD_FUSED)) && !fd_transposed_b(p) &&
+           p->m > 0 && p->k > 0 && p->n > 0 && (p->k == 1 || p->b.row_stride == p->n) &&
            (p->m == 1 || p->c.row_stride == p->n);
 }
 

@@ -248,12 +248,16 @@ static double planned_time(const shape *s, fd_method method, const terms *t)
 
 fd_method fd_plan(const fd_product *p)
 {
-    const int plain = !p->mask_a.bits && !fd_second_mask(p)->bits && !(p->flags & (FD_SKIP_ZEROS | FD_FUSED));
+    const int plain = !p->mask_a.bits && !p->mask_b.bits && !fd_second_mask(p)->bits &&
+                      !(p->flags & (FD_SKIP_ZEROS | FD_FUSED));
     if (plain && p->blas) {
         return FD_DENSE;
     }
     if (p->m == 0 || p->n == 0 || p->k == 0) {
         return FD_SPMM; /* of nothing: sums are zero */
+    }
+    if (fd_masked_weights(p)) {
+        return FD_PACKED;
     }
     const shape s = shape_of(p);
     double least = INFINITY;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "matmul/drivers.h"
+#include "runtime/bits.h"
 #include "runtime/integers.h"
 
 /* Rows of C that one task finishes. */
@@ -47,13 +48,22 @@ static compact_result result_in_c(const fd_product *p, atomic_int *infinite)
 static compact_matrix columns_of_b(const fd_product *p)
 {
     const int transposed = fd_transposed_b(p);
-    return (compact_matrix){p->b.data, transposed ? p->b.column_stride : p->b.row_stride, transposed};
+    return (compact_matrix){p->b.data, transposed ? p->b.column_stride : p->b.row_stride, transposed, NULL};
+}
+
+/* The rows of B that mask_b is about: those of B', where B is a transpose. */
+static masked_rows rows_of_b(const fd_product *p)
+{
+    const int columns = (p->flags & FD_MASKED_COLUMNS_OF_B) != 0;
+    return (masked_rows){p->b.data, columns ? p->b.column_stride : p->b.row_stride, columns ? p->n : p->k,
+                         columns ? p->k : p->n, p->mask_b.bits, p->mask_b.rows_per_mask, 1.0};
 }
 
 static masked_rows rows_of_a(const fd_product *p)
 {
-    return (masked_rows){p->a.data, p->a.row_stride, p->m, p->k, p->mask_a.bits, p->mask_a.rows_per_mask,
-                         fd_product_scale(p)};
+    const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
+    return (masked_rows){p->a.data, sum_rows ? p->a.column_stride : p->a.row_stride, fd_masked_rows_of(p),
+                         width_of_a(p), p->mask_a.bits, p->mask_a.rows_per_mask, fd_product_scale(p)};
 }
 
 static int64_t multiply_gathered(const fd_product *p, int64_t group)
@@ -141,15 +151,13 @@ static void finish(const fd_product *p, double scale, int with_bias)
     }
 }
 
-/* A copy of `rows` contiguous rows of a matrix, masked and scaled, `width` long. */
-static void copy_masked(const fd_product *p, const void *from, int64_t stride, int64_t rows, int64_t width,
-                        const fd_row_mask *mask, double scale, char *to)
+/* A copy of rows, masked and scaled. */
+static void copy_masked(fd_dtype dtype, const masked_rows *x, char *to)
 {
-    const int64_t size = fd_element_bytes(p->dtype), shape[] = {rows, width};
-    const int64_t strides[] = {stride * size, size}, packed[] = {width * size, size}, mask_strides[] = {width, 1};
-    if (rows > 0 && width > 0) {
-        fd_apply_mask(p->dtype, 2, shape, from, strides, to, packed, mask->bits, mask_strides,
-                      mask->rows_per_mask, scale);
+    const int64_t size = fd_element_bytes(dtype), shape[] = {x->rows, x->depth}, mask_strides[] = {x->depth, 1};
+    const int64_t strides[] = {x->stride * size, size}, packed[] = {x->depth * size, size};
+    if (x->rows > 0 && x->depth > 0) {
+        fd_apply_mask(dtype, 2, shape, x->x, strides, to, packed, x->bits, mask_strides, x->rows_per_mask, x->scale);
     }
 }
 
@@ -158,8 +166,9 @@ static int64_t multiply_copies(const fd_product *p, fd_method method)
 {
     fd_product plain = *p;
     const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
-    const int64_t size = fd_element_bytes(p->dtype), rows = fd_masked_rows_of(p), width = width_of_a(p);
-    const int masked_a = drops(p, &p->mask_a, rows, width), masked_b = drops(p, &p->mask_b, p->k, p->n);
+    const masked_rows a = rows_of_a(p), b = rows_of_b(p);
+    const int64_t size = fd_element_bytes(p->dtype);
+    const int masked_a = drops(p, &p->mask_a, a.rows, a.depth), masked_b = drops(p, &p->mask_b, b.rows, b.depth);
     const int64_t bytes_of_a = masked_a ? fd_aligned(p->m * p->k * size) : 0;
     const int64_t bytes = bytes_of_a + (masked_b ? p->k * p->n * size : 0);
     char *own = bytes > MOST_KEPT_BYTES ? malloc((size_t)bytes) : NULL;
@@ -171,19 +180,19 @@ static int64_t multiply_copies(const fd_product *p, fd_method method)
     plain.bias = NULL;
     double scale = fd_product_scale(p);
     if (masked_a) {
-        copy_masked(p, p->a.data, sum_rows ? p->a.column_stride : p->a.row_stride, rows, width, &p->mask_a, scale,
-                    memory);
-        plain.a = (fd_matrix){memory, sum_rows ? 1 : width, sum_rows ? width : 1};
+        copy_masked(p->dtype, &a, memory);
+        plain.a = (fd_matrix){memory, sum_rows ? 1 : a.depth, sum_rows ? a.depth : 1};
         scale = 1;
     }
     if (masked_b) {
-        copy_masked(p, p->b.data, p->b.row_stride, p->k, p->n, &p->mask_b, 1.0, memory + bytes_of_a);
-        plain.b = (fd_matrix){memory + bytes_of_a, p->n, 1};
+        const int columns = (p->flags & FD_MASKED_COLUMNS_OF_B) != 0;
+        copy_masked(p->dtype, &b, memory + bytes_of_a);
+        plain.b = (fd_matrix){memory + bytes_of_a, columns ? 1 : b.depth, columns ? b.depth : 1};
     }
     int64_t products = p->m * p->n * p->k;
     if (method == FD_PACKED) {
         plain.mask_a.scale = scale;
-        products = multiply_gathered(&plain, fd_larger(rows, 1));
+        products = multiply_gathered(&plain, fd_larger(a.rows, 1));
         scale = 1;
     } else if (p->blas(p->context, &plain) != 0) {
         products = FD_BLAS_FAILED;
@@ -195,18 +204,19 @@ static int64_t multiply_copies(const fd_product *p, fd_method method)
     return products;
 }
 
-/* Rows of A are masked while they are packed. */
+/* Rows of A, and weights that have a mask, are masked while they are packed. */
 static int64_t multiply_packed(const fd_product *p, int *finite)
 {
     atomic_int infinite = 0;
-    const masked_rows a = rows_of_a(p);
+    const masked_rows a = rows_of_a(p), b = rows_of_b(p);
     const int masked = p->mask_a.bits && !(p->flags & FD_FUSED);
     compact_result result = result_in_c(p, &infinite);
-    const compact_operands operands = {
+    compact_operands operands = {
         .x = p->a.data, .x_stride = p->a.row_stride, .rows = p->m, .group = fd_larger(p->m, 1),
         .masked = masked ? &a : NULL, .w = columns_of_b(p),
         .mask_in = {{NULL, 0, p->k}, 1}, .mask_out = {{NULL, 0, p->n}, 1},
     };
+    operands.w.masked = fd_masked_weights(p) ? &b : NULL;
     if (masked) {
         result.scale = 1; /* A has it */
     }
@@ -258,8 +268,74 @@ static int none_leaked(const fd_product *p, int b_met_zeros, int a_met_zeros)
            (!a_met_zeros || is_finite(p->dtype, &p->a, p->m, p->k));
 }
 
+typedef struct {
+    const fd_product *p;
+    masked_rows a, b;
+} kept_products;
+
+static int keeps(const masked_rows *x, int64_t i, int64_t j)
+{
+    return x->bits == NULL || fd_test_bit(x->bits, i / x->rows_per_mask * x->depth + j);
+}
+
+#define ADD_KEPT(type)                                                          \
+    do {                                                                        \
+        const type x = ((const type *)p->a.data)[i * p->a.row_stride + k];      \
+        const type *w = (const type *)p->b.data + k * p->b.row_stride;          \
+        type *c = (type *)p->c.data + i * p->c.row_stride;                      \
+        const int taken = !(x == 0 && p->flags & FD_SKIP_ZEROS);                \
+        for (int64_t j = 0; taken && j < p->n; j++) {                           \
+            if (keeps(&s->b, columns ? j : k, columns ? k : j)) {               \
+                c[j] += x * w[j * p->b.column_stride];                          \
+            }                                                                   \
+        }                                                                       \
+    } while (0)
+
+static void add_kept_products(const void *context, int64_t i)
+{
+    const kept_products *s = context;
+    const fd_product *p = s->p;
+    const int columns = (p->flags & FD_MASKED_COLUMNS_OF_B) != 0;
+    const int64_t size = fd_element_bytes(p->dtype);
+    memset((char *)p->c.data + i * p->c.row_stride * size, 0, (size_t)(p->n * size));
+    for (int64_t k = 0; k < p->k; k++) {
+        if (!keeps(&s->a, i, k)) {
+            continue;
+        }
+        if (p->dtype == FD_FLOAT32) {
+            ADD_KEPT(float);
+        } else {
+            ADD_KEPT(double);
+        }
+    }
+}
+
+/* A product of masked weights, element by element: slow, and for numbers that are not finite. */
+static int64_t multiply_kept(const fd_product *p)
+{
+    const kept_products s = {p, rows_of_a(p), rows_of_b(p)};
+    fd_parallel(fd_get_num_threads(), p->m, add_kept_products, &s);
+    finish(p, fd_product_scale(p), 0);
+    return p->m * p->n * p->k;
+}
+
+/* A gradient of weights that have a mask: sums that nobody needs are made and cleared. */
+static int64_t sum_masked_rows(const fd_product *p)
+{
+    fd_product everything = *p;
+    everything.mask_c.bits = NULL;
+    const int64_t products = fd_matmul(&everything);
+    if (products >= 0) {
+        finish(p, 1, 1);
+    }
+    return products;
+}
+
 int64_t fd_matmul(const fd_product *p)
 {
+    if (p->flags & FD_SUM_ROWS && p->mask_c.bits) {
+        return sum_masked_rows(p);
+    }
     const fd_method wanted = p->method == FD_AUTO ? fd_plan(p) : p->method;
     const fd_method method = wanted == FD_SMALL && !fd_small_takes(p) ? FD_PACKED : wanted;
     const int64_t group = fd_group_rows(p);
@@ -280,10 +356,14 @@ int64_t fd_matmul(const fd_product *p)
                                                  : multiply_packed(p, &finite);
     }
     const int zeros_in_a = method != FD_SPMM && drops(p, &p->mask_a, fd_masked_rows_of(p), width_of_a(p));
-    const int zeros_in_b = drops(p, &p->mask_b, p->k, p->n);
+    const masked_rows b = rows_of_b(p);
+    const int zeros_in_b = drops(p, &p->mask_b, b.rows, b.depth);
     if (products < 0 || !(zeros_in_a || zeros_in_b) || finite > 0 ||
         (finite < 0 && none_leaked(p, zeros_in_a, zeros_in_b))) {
         return products;
+    }
+    if (fd_masked_weights(p)) {
+        return multiply_kept(p);
     }
     return zeros_in_b ? multiply_gathered(p, 1) : multiply_stored(p);
 }

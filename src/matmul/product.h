@@ -30,15 +30,18 @@ enum {
     /* What mask_a and mask_b drop is 0 already, what mask_c drops nobody reads, B is finite, and more kernels
      * follow on the same threads. */
     FD_FUSED = 4,
+    FD_MASKED_COLUMNS_OF_B = 8, /* mask_b is about the columns of B, which are contiguous: B is a transpose */
 };
 
 typedef struct fd_product fd_product;
 
 /* C (m, n) = mask_c of (mask_a of A (m, k)) @ B (k, n) + bias; with FD_SUM_ROWS (mask_a of A')' @ mask_b of B.
- * Rows of A are contiguous, with FD_SUM_ROWS its columns; rows of C; rows or columns of B, rows if it has a
- * mask. C overlaps nothing. What a mask of A or B drops is not read, and has no part in a sum, whatever it is;
- * what mask_c drops is +0.0. mask_b is for FD_SUM_ROWS only, mask_c and bias (n elements or NULL) for the
- * others. */
+ * Rows of A are contiguous, with FD_SUM_ROWS its columns; rows of C; rows or columns of B, rows if mask_b is
+ * about them. C overlaps nothing. What a mask of A or B drops has no part in a sum, whatever it is; what mask_c
+ * drops is +0.0. bias (n elements or NULL) is not for FD_SUM_ROWS.
+ * With FD_SUM_ROWS mask_b is about the rows that are summed; without, it is a mask of weights (DropConnect), and
+ * so is mask_c with FD_SUM_ROWS. A product with a mask of weights is not FD_FUSED, and one with mask_b is computed
+ * by FD_PACKED or FD_DENSE. */
 struct fd_product {
     fd_dtype dtype;
     int flags;
