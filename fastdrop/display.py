@@ -1,4 +1,4 @@
-"""What notebooks show of masks and networks: pictures and tables in HTML."""
+"""Masks, streams and networks in a notebook: pictures and tables in HTML."""
 
 import base64
 import html
@@ -10,9 +10,10 @@ import numpy
 
 from fastdrop.types import Array, Shape
 
-__all__ = ["mask_html", "network_html"]
+__all__ = ["mask_html", "network_html", "stream_html"]
 
 MOST_ROWS, MOST_COLUMNS = 128, 512
+PREVIEW = (16, 64)
 
 
 def mask_html(mask: Any) -> str:
@@ -27,16 +28,46 @@ def mask_html(mask: Any) -> str:
         return f"<code>{html.escape(repr(mask))}</code>"
     rows = bits.reshape(-1, bits.shape[-1] if bits.ndim else 1)[:MOST_ROWS]
     height, width = rows.shape
-    zoom = max(1, min(12, 512 // width, 256 // height))
-    picture = base64.b64encode(_png(rows)).decode("ascii")
     cut = height * width < mask.size
     note = f"<br>the first {height} rows and {width} columns" if cut else ""
     return (
-        f'<img alt="kept elements are dark" style="image-rendering: pixelated; border: 1px solid" '
-        f'width="{zoom * width}" height="{zoom * height}" '
-        f'src="data:image/png;base64,{picture}"><br>'
+        f"{_picture(rows)}<br>"
         f"<code>{html.escape(repr(mask))}</code><br>"
         f"{mask.count():,} of {mask.size:,} kept, {mask.nbytes:,} bytes{note}"
+    )
+
+
+def stream_html(stream: Any, key: tuple[int, int]) -> str:
+    """Return a stream as a table: seed, key and position, with a picture of its next mask."""
+    state = stream.state
+    lines = {
+        "seed": state["entropy"],
+        "spawn key": state["spawn_key"] or "",
+        "children spawned": state["n_children_spawned"] or "",
+        "key": f"{key[0]:08x} {key[1]:08x}",
+        "next draw": f"{stream.position:,}",
+    }
+    body = "".join(
+        f"<tr><th>{name}</th><td>{html.escape(str(value))}</td></tr>"
+        for name, value in lines.items()
+        if value != ""
+    )
+    table = f"<b>MaskStream</b><table><tbody>{body}</tbody></table>"
+    if stream.position == 1 << 56:
+        return f"{table}no draws are left"
+    rows = stream.draw(PREVIEW, rate=0.5, at=stream.position).to_array()
+    return f"{table}{_picture(rows)}<br>its next mask, {PREVIEW} at rate 0.5"
+
+
+def _picture(rows: Array) -> str:
+    """Return booleans, True is dark, as an element of HTML."""
+    height, width = rows.shape
+    zoom = max(1, min(12, 512 // width, 256 // height))
+    picture = base64.b64encode(_png(rows)).decode("ascii")
+    return (
+        f'<img alt="kept elements are dark" style="image-rendering: pixelated; border: 1px solid" '
+        f'width="{zoom * width}" height="{zoom * height}" '
+        f'src="data:image/png;base64,{picture}">'
     )
 
 

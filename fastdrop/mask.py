@@ -289,8 +289,8 @@ class Mask(NoArithmetic):
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: a picture, kept elements dark."""
-        from fastdrop.display import mask_html  # notebooks only: nobody else waits for its imports
+        """Notebooks show a picture, kept elements dark."""
+        from fastdrop.display import mask_html  # imported for notebooks only
 
         return mask_html(self)
 

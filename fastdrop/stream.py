@@ -287,6 +287,12 @@ class MaskStream:
             f"MaskStream(entropy={self._seed_sequence.entropy}{spawned}, position={self._position})"
         )
 
+    def _repr_html_(self) -> str:
+        """Notebooks show seed and position, and a picture of the next mask, which is not taken."""
+        from fastdrop.display import stream_html  # imported for notebooks only
+
+        return stream_html(self, (self._key0, self._key1))
+
 
 def _comparable(state: dict[str, Any]) -> dict[str, Any]:
     """Entropy may be an int or any sequence of ints."""

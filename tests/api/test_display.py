@@ -1,4 +1,4 @@
-"""What notebooks show of masks and networks."""
+"""Masks, streams and networks in a notebook."""
 
 import base64
 import re
@@ -53,6 +53,28 @@ def test_of_a_large_mask_a_corner_is_drawn(shape):
 def test_masks_of_no_axes_or_no_elements(shape):
     mask = fastdrop.Mask.from_array(numpy.ones(shape, bool))
     assert "Mask(shape=" in mask._repr_html_()
+
+
+def test_a_stream_shows_its_next_mask_and_keeps_it():
+    stream = fastdrop.MaskStream(3)
+    stream.position = 7
+    html = stream._repr_html_()
+    assert stream.position == 7
+    assert "<td>3</td>" in html
+    assert "<td>7</td>" in html
+    assert "spawn key" not in html
+    assert (drawn(html) == stream.draw((16, 64), rate=0.5).to_array()).all()
+
+    child = stream.spawn(2)[1]
+    assert "<th>spawn key</th><td>(1,)</td>" in child._repr_html_()
+    assert "<th>children spawned</th><td>2</td>" in stream._repr_html_()
+
+
+def test_a_stream_without_draws_and_one_of_many_seeds():
+    stream = fastdrop.MaskStream([2, 5])
+    assert "<td>[2, 5]</td>" in stream._repr_html_()
+    stream.position = 1 << 56
+    assert "no draws are left" in stream._repr_html_()
 
 
 def test_a_network_is_a_table():
