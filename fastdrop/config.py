@@ -313,14 +313,14 @@ def _blas_in_use() -> dict[str, Any]:
 
 
 def _blas_text(blas: Mapping[str, Any]) -> dict[str, str]:
-    """The lines about NumPy's BLAS: what is in use, and how it was built."""
+    """The lines about NumPy's BLAS: version, kernels, threads and build."""
     known = [f"{blas['name']} {blas['version']}"]
     if blas["kernel"]:
         known.append(f"kernels in use: {blas['kernel']}")
     if blas["threads"]:
         known.append(f"threads: {blas['threads']}")
     if len(known) == 1:
-        known.append("threadpoolctl would tell its kernels and threads")
+        known.append("install threadpoolctl to see its kernels and threads")
     lines = {"NumPy's BLAS": ", ".join(known)}
     if blas["configuration"]:
         lines[""] = f"built as: {blas['configuration']}"

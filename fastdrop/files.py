@@ -118,7 +118,7 @@ def _seekable(file: Any) -> Any:
 
 
 def _stat(path: str) -> os.stat_result | None:
-    """Status of what a path leads to, through links; None where nothing is."""
+    """Status of the target of a path, through links; None if there is none."""
     try:
         return os.stat(path)
     except FileNotFoundError:
@@ -139,7 +139,7 @@ def _replacing(path: str, found: os.stat_result | None) -> Iterator[BinaryIO]:
         handle = os.open(temporary, flags, mode)  # the system takes off what the umask says
     except PermissionError as error:
         raise PermissionError(
-            error.errno, "No permission to make a file beside it, which takes its place", path
+            error.errno, "No permission to create a temporary file in its folder", path
         ) from None
     try:
         with os.fdopen(handle, "wb") as file:

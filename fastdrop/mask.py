@@ -1,4 +1,4 @@
-"""`Mask`: which elements are kept, one bit each, and by what the kept ones are multiplied."""
+"""`Mask`: one bit for each element, 1 for kept ones, and the factor on kept elements."""
 
 import math
 from collections.abc import Callable
@@ -191,7 +191,9 @@ class Mask(NoArithmetic):
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
-            raise ValueError("a mask is packed: an array of it is always a copy")
+            raise ValueError(
+                "a mask is packed, so that an array of it is always a copy: leave out copy=False"
+            )
         return self.to_array(bool if dtype is None else dtype)
 
     def __array_function__(
@@ -238,15 +240,15 @@ class Mask(NoArithmetic):
         return new_mask(bits, kept.shape, self._rows_per_mask, self._keep_prob, self._scale)
 
     def __or__(self, other: "Mask") -> "Mask":
-        """Keep what either of two masks of the same layout keeps; scale 1."""
+        """Keep the elements that either of two masks of the same layout keeps; scale 1."""
         return self._joined(numpy.bitwise_or, other)
 
     def __and__(self, other: "Mask") -> "Mask":
-        """Keep what both of two masks of the same layout keep; scale 1."""
+        """Keep the elements that both of two masks of the same layout keep; scale 1."""
         return self._joined(numpy.bitwise_and, other)
 
     def __xor__(self, other: "Mask") -> "Mask":
-        """Keep what exactly one of two masks of the same layout keeps; scale 1."""
+        """Keep the elements that exactly one of two masks of the same layout keeps; scale 1."""
         return self._joined(numpy.bitwise_xor, other)
 
     # Without these, `mask |= other` would find the refusals of the base.
@@ -263,7 +265,7 @@ class Mask(NoArithmetic):
         return new_mask(bits, self._shape, self._rows_per_mask, None, 1.0)
 
     def __invert__(self) -> "Mask":
-        """Keep exactly what this mask drops; scale 1."""
+        """Keep exactly the elements that this mask drops; scale 1."""
         bits = ~self._bits
         if self.size % 8:
             bits[-1] &= (1 << self.size % 8) - 1
@@ -356,7 +358,7 @@ def _broadcasts(own: Shape, shape: Shape) -> bool:
 
 
 def _unpickle(data: Any, shape: Any, rows_per_mask: Any, keep_prob: Any, scale: Any) -> Mask:
-    """Rebuild a pickled mask; what no mask can be is a TypeError or ValueError."""
+    """Rebuild a pickled mask; an impossible mask is a TypeError or ValueError."""
     if not isinstance(data, bytes):
         raise TypeError(f"the bits of a mask must be bytes, got {type(data).__name__}")
     shape = tuple(int(extent) for extent in shape)

@@ -57,7 +57,9 @@ class Noise(NoArithmetic):
     )
 
     def __init__(self):
-        raise TypeError("noise is made by gaussian_dropout and its like, not by Noise()")
+        raise TypeError(
+            "noise is made by gaussian_dropout, uniform_dropout and gaussian_noise, not by Noise()"
+        )
 
     kind = property(lambda self: KINDS[self._kind], doc='str: "normal" or "uniform".')
     shape = property(lambda self: self._shape, doc="tuple of int: the noise's own shape.")
@@ -115,7 +117,7 @@ class Noise(NoArithmetic):
 
     def __array__(self, dtype=None, copy=None):
         if copy is False:
-            raise ValueError("noise is made when it is asked for: an array of it is always a copy")
+            raise ValueError("noise has no array of its own: leave out copy=False")
         return self.to_array(numpy.float32 if dtype is None else dtype)
 
     def __bool__(self):

@@ -223,7 +223,7 @@ class MaskStream:
 
     @property
     def state(self) -> dict[str, Any]:
-        """dict: all that determines what the stream draws and spawns; can be set."""
+        """dict: seed sequence and position, which determine all draws and children; settable."""
         sequence = self._seed_sequence
         return {
             "entropy": sequence.entropy,

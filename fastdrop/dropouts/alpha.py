@@ -1,4 +1,4 @@
-"""Alpha dropout, for what SELU makes: mean and variance stay as they are."""
+"""Alpha dropout, for SELU networks: it preserves mean and variance."""
 
 import math
 

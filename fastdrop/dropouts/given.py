@@ -21,7 +21,7 @@ def check_given(mask, rate, keep_prob, rng):
         raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
     for name, value in (("rate", rate), ("keep_prob", keep_prob), ("rng", rng)):
         if value is not None:
-            raise TypeError(f"give a mask or {name}, not both: nothing is drawn where a mask is")
+            raise TypeError(f"give a mask or {name}, not both: with a mask nothing is drawn")
 
 
 def with_mask(x, mask, rate, keep_prob, rng, training, out):

@@ -304,7 +304,7 @@ def _check_mask(mask, shape, rng, training):
     if not isinstance(mask, Mask):
         raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
     if rng is not None:
-        raise TypeError("give a mask or rng, not both: nothing is drawn where a mask is")
+        raise TypeError("give a mask or rng, not both: with a mask nothing is drawn")
     if not training:
         raise TypeError("mask must be None with training=False: nothing is dropped then")
     if mask.shape != shape:

@@ -317,7 +317,7 @@ def check_given_noise(noise, others, training):
     """
     for name, value in others.items():
         if value is not None:
-            raise TypeError(f"give a noise or {name}, not both: nothing is drawn where noise is")
+            raise TypeError(f"give a noise or {name}, not both: with a noise nothing is drawn")
     if not training:
         raise TypeError("noise must be None with training=False: nothing is changed then")
 

@@ -14,8 +14,7 @@ __all__ = ["FastdropController", "register"]
 
 if not hasattr(threadpoolctl, "register"):
     raise ImportError(
-        "threadpoolctl must be 3.3 or newer to be told of fastdrop, got "
-        f"{threadpoolctl.__version__}"
+        f"threadpoolctl must be 3.3 or newer to control fastdrop, got {threadpoolctl.__version__}"
     )
 
 

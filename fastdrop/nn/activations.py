@@ -214,7 +214,7 @@ class LeakyReLU(Elementwise):
 
     @property
     def negative_slope(self):
-        """float: the factor on what is not positive."""
+        """float: the factor on negative values."""
         return self._slope
 
     @negative_slope.setter

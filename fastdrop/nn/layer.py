@@ -71,7 +71,7 @@ class Layer(Sealed):
 
     @read_only("the network that the layer is in gives the name")
     def name(self):
-        """str: what errors, parameters and states call the layer."""
+        """str: the name of the layer in errors, parameters and states."""
         return self._name
 
     def named(self, name):

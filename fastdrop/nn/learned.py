@@ -83,7 +83,7 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
 
     @property
     def rate(self):
-        """float: the rate as it is now."""
+        """float: the current rate."""
         made = self._made
         logit = self._initial_logit if made is None else float(made["logit"].value[0])
         return 1 / (1 + math.exp(-logit))
@@ -97,7 +97,7 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
 
     @property
     def temperature(self):
-        """float: the smaller, the nearer to 0 and 1 is what is kept."""
+        """float: the smaller it is, the nearer the factors are to 0 and 1."""
         return self._temperature
 
     @temperature.setter
@@ -303,7 +303,7 @@ class StandoutDropout(WeightedLayer, RandomLayer):
         return {name: numpy.array([value]) for name, value in self._numbers.items()}
 
     def settings(self):
-        """Return what the layer was made with, by name."""
+        """Return the arguments of the layer, by name."""
         chosen = {"activation": repr(self._activation), "learned": self._learned}
         return chosen if self._learned else chosen | self._numbers
 

@@ -139,7 +139,7 @@ class GaussianNoise(_NoiseLayer):
 
     @property
     def std(self):
-        """float: the standard deviation of what is added."""
+        """float: the standard deviation of the noise."""
         return self._std
 
     @std.setter

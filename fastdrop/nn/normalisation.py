@@ -33,7 +33,7 @@ class _Normalisation(WeightedLayer):
 
     @property
     def epsilon(self):
-        """float: what is added to the variance."""
+        """float: added to the variance."""
         return self._epsilon
 
     @epsilon.setter
@@ -44,7 +44,7 @@ class _Normalisation(WeightedLayer):
         self._epsilon = epsilon
 
     weight = weight_of("weight", "numpy.ndarray: the factors, shape (units,); 1 at first.")
-    bias = weight_of("bias", "numpy.ndarray: what is added, shape (units,); 0 at first.")
+    bias = weight_of("bias", "numpy.ndarray: shift of each unit, shape (units,); 0 at first.")
 
     def _initial(self, generator):
         return {"weight": numpy.ones(self._units), "bias": numpy.zeros(self._units)}

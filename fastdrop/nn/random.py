@@ -138,7 +138,7 @@ class RateLayer(RandomLayer):
 
     @read_only("assign a function of the draw to rate")
     def schedule(self):
-        """callable or None: what moves the rate."""
+        """callable or None: the schedule of the rate."""
         return self._schedule
 
     def follow_schedule(self, drawn=False):

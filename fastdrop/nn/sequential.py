@@ -324,7 +324,7 @@ def _names_of(layers):
 
 
 class Layers(tuple):
-    """The layers of a network, which cannot be changed: its optimiser would not know."""
+    """The layers of a network; read-only, since an optimiser holds their parameters."""
 
     __slots__ = ()
 

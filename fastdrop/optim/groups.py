@@ -99,7 +99,7 @@ def groups_of(params, optimiser):
             if name not in SETTINGS:
                 raise TypeError(
                     f"params must hold groups with the keys params, {', '.join(SETTINGS)}, got "
-                    f"{name!r}; what else differs takes another optimiser"
+                    f"{name!r}; for other settings make another optimiser"
                 )
             setattr(group, name, value)
         groups.append(group)

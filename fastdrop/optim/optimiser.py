@@ -67,10 +67,10 @@ class Optimiser(Sealed):
 
     @read_only("make a new optimiser")
     def parameters(self):
-        """tuple of Parameter: all that it moves."""
+        """tuple of Parameter: the parameters that it updates."""
         return tuple(parameter for _, parameter, _ in self._entries)
 
-    @read_only("make a new optimiser, or set what a group has")
+    @read_only("make a new optimiser, or set attributes of a group")
     def groups(self):
         """tuple of Group: the parameters with their settings."""
         return self._groups
@@ -99,7 +99,7 @@ class Optimiser(Sealed):
             raise
 
     def _changed(self, name, before):
-        """Adapt what is remembered to a setting that was `before`."""
+        """Adapt velocities and moments to a new value of a setting that was `before`."""
         if name == "average" and (before is None) != (self.average is None):
             self._not_averaged("average cannot be set")
             for (_, parameter, _), memory in zip(self._entries, self._memory, strict=True):

@@ -25,7 +25,7 @@ class SGD(Optimiser):
     learning_rate : float or callable
         A schedule takes the number of steps done, 0 at first, and returns the rate of the next.
     momentum : float
-        In [0, 1). 0 remembers nothing.
+        In [0, 1). 0: none.
     nesterov : bool
         Needs a momentum.
     weight_decay : float
@@ -86,9 +86,9 @@ class SGD(Optimiser):
     _sealed = True
     _SETTINGS = ("momentum", "nesterov", "dampening", *Optimiser._SETTINGS)
 
-    momentum = Setting(interval(0.0, 1.0), "float: in [0, 1); 0 remembers nothing.")
+    momentum = Setting(interval(0.0, 1.0), "float: in [0, 1); 0: none.")
     nesterov = Setting(flag, "bool: whether the momentum looks ahead.")
-    dampening = Setting(interval(0.0, 1.0), "float: in [0, 1); what the gradient lacks.")
+    dampening = Setting(interval(0.0, 1.0), "float: in [0, 1); the gradient counts 1 - dampening.")
 
     def __init__(
         self,

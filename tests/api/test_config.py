@@ -275,4 +275,4 @@ def test_show_config_without_threadpoolctl(capsys, monkeypatch):
     blas = fastdrop.show_config(mode="dicts")["numpy"]["blas"]
     assert (blas["kernel"], blas["threads"]) == (None, None)
     fastdrop.show_config()
-    assert "threadpoolctl would tell" in capsys.readouterr().out
+    assert "install threadpoolctl to see" in capsys.readouterr().out

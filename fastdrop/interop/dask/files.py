@@ -50,7 +50,9 @@ def from_memmap(array, chunks="auto"):
         raise TypeError(f"array must be a numpy.memmap, got {type(array).__name__}")
     # A part of a memmap tells the offset of the whole.
     if not isinstance(array.base, mmap.mmap) or not array.flags.forc:
-        raise ValueError("array must be a whole memory-mapped file; take parts of what is returned")
+        raise ValueError(
+            "array must be a whole memory-mapped file, got a part of one: take parts of the result"
+        )
     if array.mode == "c":
         raise ValueError('array must not have mode "c": its changes are not in the file')
     if array.filename is None:

@@ -57,7 +57,7 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
     Warns
     -----
     UserWarning
-        When the user interrupts it later: the model keeps what it has learnt.
+        When the user interrupts it later: the model keeps the weights trained so far.
 
     Notes
     -----
@@ -112,11 +112,13 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
 def _check_model(model, classes):
     """Refuse models that do not learn block by block, and classes for those that have none."""
     if getattr(model, "solver", None) == "lbfgs":
-        raise ValueError("solver='lbfgs' wants all data in memory: use 'adam' or 'sgd'")
+        raise ValueError("solver='lbfgs' needs all data in memory: use 'adam' or 'sgd'")
     if not hasattr(model, "partial_fit"):
         raise TypeError(f"model must have partial_fit, {type(model).__name__} has not")
     if getattr(model, "early_stopping", False):
-        raise ValueError("model must not have early_stopping=True, which partial_fit does not know")
+        raise ValueError(
+            "model must not have early_stopping=True, which partial_fit does not support"
+        )
     if classes is not None and not _is_classifier(model):
         raise TypeError(f"classes is for classifiers only, model is a {type(model).__name__}")
 
@@ -167,7 +169,7 @@ def _progress(verbose, blocks, dtype):
 
 
 def _train(model, arrays, orders, classes, progress, taught):
-    """Stream the blocks of all epochs through `partial_fit`, and set what a fit tells."""
+    """Stream the blocks of all epochs through `partial_fit`, and set the attributes of a fit."""
     begin = len(getattr(model, "loss_curve_", ()))
     losses, done = [], 0
     try:
@@ -197,7 +199,7 @@ def _train(model, arrays, orders, classes, progress, taught):
 
 
 def _tell(model, begin, losses):
-    """Set what a fit tells: of epochs, not of calls of `partial_fit`."""
+    """Set the attributes of a fit: of epochs, not of calls of `partial_fit`."""
     if hasattr(model, "loss_curve_"):
         model.loss_curve_[begin:] = losses
         if losses:

@@ -149,7 +149,7 @@ def _check_model(model):
     if model.scoring not in (None, "loss"):
         raise ValueError(
             f"scoring must be None or 'loss' on several ranks, got {model.scoring!r}: a scorer "
-            "wants all rows in one place"
+            "needs all rows in one place"
         )
 
 

@@ -94,7 +94,7 @@ def _swap(model, classes, new, verb):
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if type(model) in classes:
         raise TypeError(
-            f"model must contain what is to be {verb}, got a {type(model).__name__} itself"
+            f"model must contain the modules to be {verb}, got a {type(model).__name__} itself"
         )
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError("model must not be compiled by TorchScript: its modules cannot be swapped")

@@ -1,4 +1,4 @@
-"""Dropout under the transforms of `torch.func`: grad, vjp, jvp, vmap and what they make up."""
+"""Dropout under the transforms of `torch.func`: grad, vjp, jvp, vmap and their combinations."""
 
 import torch
 
@@ -95,7 +95,7 @@ def _dropout_of_samples(dropout, info, in_dims, x, p, shared_axes, rows, exact, 
         key = 0  # nothing is random
     elif info.randomness not in ("same", "different"):
         raise RuntimeError(
-            'vmap: dropout is random; say randomness="different" or randomness="same" to vmap'
+            'vmap: dropout is random; pass randomness="different" or randomness="same" to vmap'
         )
     if info.randomness == "same" and rows in (0, 1):
         axes = _shared_by_all(x, shared_axes, rows)
