@@ -37,11 +37,15 @@ class Buffers:
 
     def matrix(self, name, rows, columns, reserve=0):
         """A C-contiguous matrix of the buffers' dtype."""
+        memory, last = self._held.get(name, (None, None))
+        if last is not None and last.shape == (rows, columns):
+            return last
         size = rows * columns
-        held = self._held.get(name)
-        if held is None or held.size < size:
-            held = self._held[name] = aligned_empty((max(size, reserve),), self._dtype)
-        return held[:size].reshape(rows, columns)
+        if memory is None or memory.size < size:
+            memory = aligned_empty((max(size, reserve),), self._dtype)
+        last = memory[:size].reshape(rows, columns)
+        self._held[name] = memory, last
+        return last
 
     def scratch(self, name, shape, dtype):
         """A work array of any shape and dtype."""

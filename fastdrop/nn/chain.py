@@ -1,15 +1,101 @@
 """A list of layers read as blocks: which Dense, activations and dropout are computed as one."""
 
 import itertools
+import math
 
 from fastdrop.nn.fused import FUNCTIONS, FusedBlock
 from fastdrop.nn.layer import Layer, fused_as
+from fastdrop.nn.signal import Signal
 from fastdrop.nn.unfused import UnfusedLayer
+from fastdrop.operands import share_of_nonzeros
 
-__all__ = ["blocks_of", "check_layers", "check_units", "learning"]
+__all__ = ["Chain", "check_layers", "check_units"]
 
 
-def blocks_of(layers, dtype):
+class Chain:
+    """The blocks of a network one after the other, and the signals between them.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    dtype : numpy.dtype
+    skip_zeros : bool
+        Whether products may leave out zeros of the network's input.
+
+    Attributes
+    ----------
+    input, output : Signal or None
+        Of the last training forward; None where there was none that a backward pass may follow.
+    """
+
+    def __init__(self, layers, dtype, skip_zeros):
+        self._blocks = _blocks_of(layers, dtype)
+        without = itertools.takewhile(lambda block: not block.learns, self._blocks)
+        self._learning = self._blocks[len(list(without)) :]  # whom a backward pass is for
+        self._skip_zeros = skip_zeros
+        self.input = self.output = None
+
+    def forward(self, x, rows=None):
+        """Return the output in training, a fresh array.
+
+        Parameters
+        ----------
+        x : numpy.ndarray, shape (batch, ..., units)
+            Of the network's dtype, C-contiguous; read again by `backward`.
+        rows : tuple of int, optional
+            As for `Sequential.forward`.
+        """
+        self.output = None
+        signal = self.input = _signal_of(x)
+        if self._skip_zeros:
+            signal.skip_zeros, signal.nonzeros = True, share_of_nonzeros(signal.array)
+        last = self._blocks[-1]
+        for block in self._blocks:
+            signal = block.forward(signal, rows, block is last)
+        self.output = signal
+        y = signal.all_units()
+        if y is signal.array and not last.fresh:
+            y = y.copy()
+        return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
+
+    def backward(self, grad, input_gradient, ready):
+        """Set the gradients of the parameters; return the input's or None, as `Sequential` does.
+
+        Parameters
+        ----------
+        grad : numpy.ndarray, shape and dtype of the output
+            C-contiguous.
+        """
+        signal = self.output
+        grad = grad.reshape(signal.array.shape[0], signal.units)
+        kept = signal.kept_columns(grad)
+        if kept is grad and not self._blocks[-1].fresh:
+            kept = grad.copy()  # the block overwrites it
+        grad = kept
+        blocks = self._blocks if input_gradient else self._learning
+        for block in reversed(blocks):
+            grad = block.backward(grad, input_gradient or block is not blocks[0], ready)
+        return grad.reshape(self.input.shape).copy() if input_gradient else None
+
+    def infer(self, x):
+        """Return the output at test time, a fresh array; keep nothing."""
+        signal = _signal_of(x)
+        if self._blocks[0].overwrites:
+            signal.array = signal.array.copy()
+        for block in self._blocks:
+            signal = block.infer(signal)
+        y = signal.array
+        return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
+
+
+def _signal_of(x):
+    """The signal of a network's input."""
+    signal = Signal(x.shape[:-1], x.shape[-1])
+    signal.array = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return signal
+
+
+def _blocks_of(layers, dtype):
     """Return the blocks of a list of layers.
 
     Functions that commute with a positive factor and keep zeros (`ReLU`, `LeakyReLU`, `Identity`)
@@ -43,12 +129,6 @@ def blocks_of(layers, dtype):
 def _commutes(layer, kind):
     """Whether a layer may change places with the dropout before it."""
     return kind in FUNCTIONS and kind != "any units" and layer.homogeneous
-
-
-def learning(blocks):
-    """The blocks from the first one that may have parameters on: those a backward pass is for."""
-    without = itertools.takewhile(lambda block: not block.learns, blocks)
-    return blocks[len(list(without)) :]
 
 
 def _take_while(layers, wanted):

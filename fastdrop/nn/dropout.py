@@ -204,13 +204,6 @@ class Dropout(MaskedLayer):
             )
         return layout
 
-    def scale(self, shape, rows=None):
-        """The factor on what is kept in training, a float; `rows` as for `draw`."""
-        if self.exact_count and rows is not None:
-            shape = (rows[1], *shape[1:])  # what is counted may lie along the batch
-        scale = self.layout(shape).scale
-        return scale if self.scale_at == "train" else 1.0 if scale else 0.0
-
     def test_scale(self, shape):
         """The factor on everything at test time, a float."""
         return self.layout(shape).test_scale if self.scale_at == "test" else 1.0
@@ -231,35 +224,49 @@ class Dropout(MaskedLayer):
             What the mask says of the array, which is still to come.
         """
         layout = self.layout(shape)
-        stream = self.stream
-        batch_shape, units = shape[:-1], shape[-1]
+        signal = Signal(shape[:-1], shape[-1])
         if self._threshold == 1 << 64:
-            take_position(stream)
-            return Signal(batch_shape, units)
-        if rows is not None and not (layout.unit and self._rows_per_mask == "batch"):
-            kept, mask, any_kept = draw_window(stream, shape, rows, self._options())
-            count = -1 if kept is None else bit_count(kept)
-            return Signal(batch_shape, units, kept, count, mask, any_kept)
-        if not layout.direct:
-            mask = row_mask(stream.draw(shape, **self._options()), shape, "mask", "x")
-            return Signal(batch_shape, units, mask=mask, any_kept=any_kept_units(mask))
-        bits = numpy.empty(layout.nbytes, numpy.uint8)
-        if layout.kept is None:
-            own = layout.plan.shape
-            draw_with(
-                stream, kernels.draw_bernoulli, self._threshold, own, layout.starts, own, bits
-            )
+            take_position(self.stream)
+        elif rows is not None and not (layout.unit and self._rows_per_mask == "batch"):
+            self._draw_window(signal, shape, rows)
+        elif layout.direct:
+            self._draw_bits(signal, layout)
         else:
-            own = layout.row_shape
-            starts = layout.starts[: len(own)]
-            draw_with(stream, kernels.draw_exact_count, layout.kept, own, starts, own, bits)
-        if layout.unit:
-            count = bit_count(bits) if layout.kept is None else layout.kept
-            return Signal(batch_shape, units, bits, count, any_kept=bits)
+            mask = row_mask(self.stream.draw(shape, **self._options()), shape, "mask", "x")
+            signal.mask, signal.any_kept = mask, any_kept_units(mask)
+        if rows is not None and self._exact_count:  # what is counted may lie along the batch
+            layout = self.layout((rows[1], *shape[1:]))
+        signal.scale = layout.scale if self._scale_at == "train" or not layout.scale else 1.0
+        return signal
+
+    def _draw_window(self, signal, shape, rows):
+        kept, mask, any_kept = draw_window(self.stream, shape, rows, self._options())
+        if kept is not None:
+            signal.kept_units, signal.kept = kept, bit_count(kept)
+        signal.mask, signal.any_kept = mask, any_kept
+
+    def _draw_bits(self, signal, layout):
+        """Draw a mask whose bits are those of rows of a matrix."""
+        bits = numpy.empty(layout.nbytes, numpy.uint8)
         own = layout.plan.shape
-        rows = 1 if self._rows_per_mask == "batch" else min(self._rows_per_mask, max(shape[0], 1))
-        mask = RowMask(bits, rows, math.prod(own[:-1]), units, layout.scale, self._keep_prob)
-        return Signal(batch_shape, units, mask=mask, any_kept=any_kept_units(mask))
+        if layout.kept is None:
+            limit, starts = self._threshold, layout.starts
+            draw_with(self.stream, kernels.draw_bernoulli, limit, own, starts, own, bits)
+        else:
+            lines = layout.row_shape
+            starts = layout.starts[: len(lines)]
+            draw_with(
+                self.stream, kernels.draw_exact_count, layout.kept, lines, starts, lines, bits
+            )
+        if layout.unit:
+            signal.kept_units = signal.any_kept = bits
+            signal.kept = bit_count(bits) if layout.kept is None else layout.kept
+            return
+        batch = layout.shape[0]
+        rows = 1 if self._rows_per_mask == "batch" else min(self._rows_per_mask, max(batch, 1))
+        groups, width = math.prod(own[:-1]), signal.units
+        signal.mask = RowMask(bits, rows, groups, width, layout.scale, self._keep_prob)
+        signal.any_kept = any_kept_units(signal.mask)
 
     def _options(self):
         """Arguments of `MaskStream.draw`."""

@@ -87,26 +87,24 @@ class FusedBlock:
         -------
         Signal
         """
-        product, dropout, scale = self._product, self._dropout, 1.0
+        product, dropout = self._product, self._dropout
         units = product.units_out(signal)
         if dropout is None:
             out = Signal(signal.batch_shape, units)
         else:
-            shape = (*signal.batch_shape, units)
-            out = dropout.draw(shape, rows)
-            scale = dropout.scale(shape, rows)
+            out = dropout.draw((*signal.batch_shape, units), rows)
         y = product.forward(signal, out, last and self.fresh)
         if self.fresh:
             out.array = y
-            self._done = out, (), None, scale
+            self._done = out, (), None
             return out
         steps = self._through_functions(y, out.batch_shape)
         if steps:
             y = steps[-1][2]
         if not (product.learns or steps or self._relu):
             out.skip_zeros, out.nonzeros = signal.skip_zeros, signal.nonzeros
-        zeroing = (self._rectify if self._relu else self._drop)(y, out, scale)
-        self._done = out, steps, zeroing, scale
+        zeroing = self._rectify(y, out) if self._relu else self._drop(y, out)
+        self._done = out, steps, zeroing
         return out
 
     def _through_functions(self, x, batch_shape):
@@ -121,7 +119,7 @@ class FusedBlock:
             x = y
         return steps
 
-    def _rectify(self, y, out, scale):
+    def _rectify(self, y, out):
         """ReLU, mask and scale in one pass; what is not <= 0 passes, so that NaN does.
 
         Sets the array of `out`; returns the arguments of ``kernels.apply_mask`` by which the
@@ -133,14 +131,14 @@ class FusedBlock:
             y = output
         bits = None if out.mask is None else per_element(out.mask, y.shape[0])
         passing = numpy.empty(-(-y.size // 8), numpy.uint8)
-        count = kernels.rectify(y, bits, scale, passing)
+        count = kernels.rectify(y, bits, out.scale, passing)
         out.array = y
         out.skip_zeros, out.nonzeros = True, count / y.size if y.size else 0.0
         return passing, y.shape, 1
 
-    def _drop(self, y, out, scale):
+    def _drop(self, y, out):
         """Mask and scale; see `_rectify`. Returns None where no element is dropped."""
-        mask = out.mask
+        mask, scale = out.mask, out.scale
         out.array = y
         if mask is None and scale == 1:
             return None
@@ -170,11 +168,11 @@ class FusedBlock:
         numpy.ndarray or None
             Of the shape of the array that `forward` was given; None unless asked for.
         """
-        out, steps, zeroing, scale = self._done
+        out, steps, zeroing = self._done
         if zeroing is not None:
-            kernels.apply_mask(grad, *zeroing, scale, grad)
-        elif scale != 1:
-            numpy.multiply(grad, scale, out=grad)
+            kernels.apply_mask(grad, *zeroing, out.scale, grad)
+        elif out.scale != 1:
+            numpy.multiply(grad, out.scale, out=grad)
         for function, x, y in reversed(steps):
             function.multiply_derivative(grad, x, y, self._buffers.scratch)
             if ready is not None:
@@ -193,9 +191,8 @@ class FusedBlock:
             y = function.infer(y, out.batch_shape)
         if self._relu:
             numpy.maximum(y, 0, out=y)
-        if self._dropout is not None:
-            scale = self._dropout.test_scale(out.shape)
-            if scale != 1:
-                numpy.multiply(y, scale, out=y)
+        dropout = self._dropout
+        if dropout is not None and dropout.scale_at == "test":
+            numpy.multiply(y, dropout.test_scale(out.shape), out=y)
         out.array = y
         return out

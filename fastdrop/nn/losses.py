@@ -71,7 +71,7 @@ class Loss(Sealed):
                 f"{type(self).__name__}: the loss of step {self.step} is {value}; the learning "
                 "rate may be too large, or the data not finite"
             )
-        self.step += 1
+        self._step += 1
         return value, grad
 
     def evaluate(self, prediction, target, sample_weight=None):

@@ -30,6 +30,7 @@ class DenseProduct:
 
     def __init__(self, dense, buffers):
         self._dense = dense
+        self._units_in, self._units_out = dense.units_in, dense.units_out
         self._buffers = buffers
         self._input = self._weight = None
 
@@ -41,10 +42,9 @@ class DenseProduct:
         ValueError
             If the signal has other units than the Dense expects.
         """
-        dense = self._dense
-        if signal.units != dense.units_in:
-            dense.check_input(signal.shape)
-        return dense.units_out
+        if signal.units != self._units_in:
+            self._dense.check_input(signal.shape)
+        return self._units_out
 
     def forward(self, signal, out, fresh):
         """Return the array of the product, (rows, kept).

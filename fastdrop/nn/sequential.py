@@ -6,12 +6,10 @@ import numpy
 
 from fastdrop.arguments import as_array, contiguous
 from fastdrop.attributes import read_only
-from fastdrop.nn.chain import blocks_of, check_layers, check_units, learning
+from fastdrop.nn.chain import Chain, check_layers, check_units
 from fastdrop.nn.layer import Layer, fitting_gradient
-from fastdrop.nn.signal import Signal
 from fastdrop.nn.state import State
 from fastdrop.nn.windows import check_rows
-from fastdrop.operands import share_of_nonzeros
 from fastdrop.stream import as_stream, child_sequence
 
 __all__ = ["Sequential"]
@@ -83,16 +81,13 @@ class Sequential(Layer):
         self._drawing = [layer for layer in self.layers if layer.draws_masks]
         streams = as_stream(rng).spawn(max(len(self._drawing), 1))
         self._build(names, streams[0])
-        self._skip_zeros = bool(skip_zeros)
-        self._blocks = blocks_of(self.layers, self.dtype)
-        self._learning = learning(self._blocks)
+        self._chain = Chain(self.layers, self.dtype, bool(skip_zeros))
         self._named = [
             (parameter.name, parameter) for layer in self.layers for parameter in layer.parameters()
         ]
         self._state = State(names, self.layers, self._named)
         for layer, stream in zip(self._drawing, streams, strict=False):
             layer.offer_stream(stream)
-        self._input = self._output = None
 
     @read_only("make a new network, nn.Sequential([...]); its layers keep their weights")
     def layers(self):
@@ -177,46 +172,25 @@ class Sequential(Layer):
         """
         x = self._checked(x)
         rows = check_rows(rows, len(x))
-        signal = Signal(x.shape[:-1], x.shape[-1])
-        signal.array = x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
         if not training:
-            return self._infer(signal)
-        positions = [layer.stream.position for layer in self._drawing]
+            return self._chain.infer(x)
+        drawing = self._drawing
+        positions = [layer.stream.position for layer in drawing]
         try:
-            for layer in self._drawing:
-                layer.take_rows(rows)
+            for layer in drawing:
+                if rows is not None:
+                    layer.take_rows(rows)
                 layer.follow_schedule()
-            return self._train(signal, rows)
+            return self._chain.forward(x, rows)
         except BaseException:
             # Of a forward that failed half-way no draw counts: all layers repeat theirs.
-            for layer, position in zip(self._drawing, positions, strict=True):
+            for layer, position in zip(drawing, positions, strict=True):
                 layer.stream.position = position
             raise
         finally:
-            for layer in self._drawing:
-                layer.take_rows(None)
-
-    def _train(self, signal, rows):
-        self._output = None
-        self._input = signal
-        if self._skip_zeros:
-            signal.skip_zeros, signal.nonzeros = True, share_of_nonzeros(signal.array)
-        last = self._blocks[-1]
-        for block in self._blocks:
-            signal = block.forward(signal, rows, block is last)
-        self._output = signal
-        y = signal.all_units()
-        if y is signal.array and not last.fresh:
-            y = y.copy()
-        return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
-
-    def _infer(self, signal):
-        if self._blocks[0].overwrites:
-            signal.array = signal.array.copy()
-        for block in self._blocks:
-            signal = block.infer(signal)
-        y = signal.array
-        return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
+            if rows is not None:
+                for layer in drawing:
+                    layer.take_rows(None)
 
     def backward(self, grad, input_gradient=False, ready=None):
         """Set the gradients of all parameters.
@@ -243,18 +217,11 @@ class Sequential(Layer):
         ValueError
             If `grad` has another shape than the output.
         """
-        signal = self._output
-        if signal is None:
+        made = self._chain.output
+        if made is None:
             raise self._missing_forward()
-        given = fitting_gradient(grad, signal.shape, self.dtype, self.name)
-        given = given.reshape(-1, signal.units)
-        grad = signal.kept_columns(given)
-        if grad is given and not self._blocks[-1].fresh:
-            grad = given.copy()  # blocks overwrite it
-        blocks = self._blocks if input_gradient else self._learning
-        for block in reversed(blocks):
-            grad = block.backward(grad, input_gradient or block is not blocks[0], ready)
-        return grad.reshape(self._input.shape).copy() if input_gradient else None
+        grad = fitting_gradient(grad, made.shape, self.dtype, self.name)
+        return self._chain.backward(grad, input_gradient, ready)
 
     def state_dict(self):
         """Return all that training changes, and the layers' settings.
@@ -290,7 +257,7 @@ class Sequential(Layer):
             If the settings are others.
         """
         self._state.restore(state, strict)
-        self._output = None
+        self._chain.output = None
 
     def __repr__(self):
         lines = "".join(f"    {layer!r},\n" for layer in self.layers)

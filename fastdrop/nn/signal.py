@@ -21,15 +21,13 @@ class Signal:
 
     Parameters
     ----------
-    batch_shape, units, kept_units, mask, any_kept
-        See below.
-    kept : int, optional
-        Number of kept units, where `kept_units` is given.
+    batch_shape : tuple of int
+    units : int
 
     Attributes
     ----------
     array : numpy.ndarray, shape (rows, kept)
-        Set by whoever makes the signal.
+        Set by whoever makes the signal, as all that follows `kept` is where it is not as here.
     batch_shape : tuple of int
         The shape of the batch without the units; its product is `rows`.
     units : int
@@ -42,36 +40,25 @@ class Signal:
         The mask of an array whose rows differ. Not both of `kept_units` and `mask` are there.
     any_kept : numpy.ndarray of uint8 or None
         Packed bits of the units that any row of the batch keeps; None: all.
+    scale : float
+        The factor of dropout on kept elements.
     skip_zeros : bool
         Whether products may leave out zeros of the array.
     nonzeros : float
         The share of its elements that are not 0, where zeros may be left out.
     """
 
-    __slots__ = (
-        "any_kept", "array", "batch_shape", "kept", "kept_units", "mask", "nonzeros", "skip_zeros",
-        "units",
-    )  # fmt: skip
-
     array: "Array"
+    kept_units: "Array | None" = None
+    mask: "RowMask | None" = None
+    any_kept: "Array | None" = None
+    scale = 1.0
+    skip_zeros = False
+    nonzeros = 1.0
 
-    def __init__(
-        self,
-        batch_shape: "Shape",
-        units: int,
-        kept_units: "Array | None" = None,
-        kept: int = -1,
-        mask: "RowMask | None" = None,
-        any_kept: "Array | None" = None,
-    ) -> None:
+    def __init__(self, batch_shape: "Shape", units: int) -> None:
         self.batch_shape = batch_shape
-        self.units = units
-        self.kept_units = kept_units
-        self.kept = units if kept_units is None else kept
-        self.mask = mask
-        self.any_kept = any_kept
-        self.skip_zeros = False
-        self.nonzeros = 1.0
+        self.units = self.kept = units
 
     @property
     def shape(self) -> "Shape":
