@@ -235,11 +235,7 @@ def _blocks(space, x, rate, block_size, keep_prob, rng, mask, normalise, trainin
     if not training:
         return dropout(x, rate, keep_prob=keep_prob, training=False, out=out)
     x = float_array(x, "x")
-    if x.ndim != space + 2:
-        raise ValueError(f"x must have {space + 2} axes for dropblock{space}d, got {x.ndim}")
-    extent = x.shape[2:]
-    sizes = zip(block_sizes(block_size, space), extent, strict=True)
-    block = tuple(max(min(size, whole), 1) for size, whole in sizes)
+    block = fitting_block(block_size, space, x.shape)
     if mask is not None:
         if normalise != "example":
             return with_mask(x, mask, rate, keep_prob, rng, training, out)
@@ -257,18 +253,47 @@ def _blocks(space, x, rate, block_size, keep_prob, rng, mask, normalise, trainin
 
 def _drawn(stream, rate, shape, block, normalise):
     """The mask of an array: its blocks begin where a draw of the stream keeps."""
+    seeds = stream.draw(**seeds_of(shape, block, rate))
+    mask, kept = mask_of_seeds(seeds, shape, block)
+    if normalise != "batch":
+        return mask
+    return mask.with_scale(mask.size / kept if kept else 0.0)
+
+
+def seeds_of(shape, block, rate):
+    """Arguments of `MaskStream.draw` for the places where blocks begin in an array of a shape."""
     extent = shape[2:]
-    maps = shape[0] * shape[1]
     starts = tuple(max(whole - part + 1, 0) for whole, part in zip(extent, block, strict=True))
-    seeds = stream.draw((*shape[:2], *starts), keep_prob=seed_rate(rate, extent, block))
-    size = math.prod(shape)
-    bits = numpy.empty(-(-size // 8), numpy.uint8)
+    return {"shape": (*shape[:2], *starts), "keep_prob": seed_rate(rate, extent, block)}
+
+
+def mask_of_seeds(seeds, shape, block):
+    """The mask of an array whose blocks begin at `seeds`, and the number of elements it keeps.
+
+    Parameters
+    ----------
+    seeds : Mask
+    shape : tuple of int
+        Of the array.
+    block : tuple of int
+
+    Returns
+    -------
+    mask : Mask
+        Its scale is 1.
+    kept : int
+    """
+    extent = shape[2:]
+    bits = numpy.empty(-(-math.prod(shape) // 8), numpy.uint8)
     ones = (1,) * (3 - len(extent))
     kept = kernels.drop_blocks(
-        flat_bits(seeds, seeds.shape), maps, (*ones, *extent), (*ones, *block), bits
+        flat_bits(seeds, seeds.shape),
+        shape[0] * shape[1],
+        (*ones, *extent),
+        (*ones, *block),
+        bits,
     )
-    scale = 1.0 if normalise != "batch" else size / kept if kept else 0.0
-    return new_mask(bits, shape, 1, None, scale)
+    return new_mask(bits, shape, 1, None, 1.0), kept
 
 
 def _each_example(x, mask, y):
@@ -283,6 +308,20 @@ def _each_example(x, mask, y):
         shape = own.shape
         written(part, lambda to, a=(one, bits, shape, 1, scale): kernels.apply_mask(*a, to))
     return y
+
+
+def fitting_block(block_size, space, shape):
+    """A block's extent along each axis of a map, at most the map's, for an array of a shape.
+
+    Raises
+    ------
+    ValueError
+        If the array has no examples, channels and `space` axes.
+    """
+    if len(shape) != space + 2:
+        raise ValueError(f"x must have {space + 2} axes for dropblock{space}d, got {len(shape)}")
+    sizes = zip(block_sizes(block_size, space), shape[2:], strict=True)
+    return tuple(max(min(size, whole), 1) for size, whole in sizes)
 
 
 def block_sizes(block_size, space):

@@ -196,10 +196,26 @@ def standout(x, a, *, alpha=1.0, beta=0.0, rng=None, mask=None, training=True):
         with numpy.errstate(invalid="ignore"):
             return OutputAndMask(((x * keep).astype(x.dtype, copy=False), None))
     else:
-        noise = _drawn(rng, x.shape)
-        kept = ~(noise.to_array(keep.dtype) >= 2 * keep - 1)  # where that is NaN, it shows
+        kept = _kept(_drawn(rng, x.shape), keep)
         mask = Mask.from_array(kept)
     return OutputAndMask((numpy.where(kept, x, x.dtype.type(0)), mask))
+
+
+def standout_mask(noise, a, *, alpha, beta):
+    """The mask that `standout` draws, of the uniform noise of the same draw.
+
+    Parameters
+    ----------
+    noise : Noise
+        Of the shape of `a`, with scale 1.
+    a, alpha, beta
+        As for `standout`.
+
+    Returns
+    -------
+    Mask
+    """
+    return Mask.from_array(_kept(noise, _standout(a, a, alpha, beta)[1]))
 
 
 def standout_backward(grad_y, x, a, mask, *, alpha=1.0, beta=0.0):
@@ -247,6 +263,11 @@ def standout_backward(grad_y, x, a, mask, *, alpha=1.0, beta=0.0):
     grad_a = (slope * keep.dtype.type(alpha)).astype(x.dtype, copy=False)
     sums = (slope * a).sum(dtype=numpy.float64), slope.sum(dtype=numpy.float64)
     return grad_x, grad_a, *map(float, sums)
+
+
+def _kept(noise, keep):
+    """Which elements a uniform noise in (-1, 1) keeps, each with its probability."""
+    return ~(noise.to_array(keep.dtype) >= 2 * keep - 1)  # where that is NaN, it shows
 
 
 def _checked(rate, temperature):

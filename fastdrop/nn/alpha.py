@@ -39,3 +39,6 @@ class FeatureAlphaDropout(FunctionLayer):
 
     def __init__(self, rate=None, *, keep_prob=None, rng=None):
         super().__init__(rate, keep_prob, rng)
+
+    def _sharing(self, shape):
+        return {"shared_axes": tuple(range(2, len(shape)))}

@@ -5,6 +5,7 @@ import numpy
 from fastdrop.dropouts import softmax_dropout, softmax_dropout_backward
 from fastdrop.nn.layer import as_floats, fitting_gradient
 from fastdrop.nn.random import RateLayer
+from fastdrop.nn.windows import draw_rows
 
 __all__ = ["SoftmaxDropout"]
 
@@ -60,14 +61,14 @@ class SoftmaxDropout(RateLayer):
         x = as_floats(x, self.name)
         if training:
             self.follow_schedule()
-        y, mask, probabilities = softmax_dropout(
-            x,
-            keep_prob=self.keep_prob,
-            rng=self.stream,
-            attend=attend,
-            causal=self._causal,
-            training=training,
-        )
+        options = {"attend": attend, "causal": self._causal, "training": training}
+        if training and self._rows is not None:
+            mask = draw_rows(self.stream, x.shape, self._rows, keep_prob=self.keep_prob)
+            y, mask, probabilities = softmax_dropout(x, mask=mask, **options)
+        else:
+            y, mask, probabilities = softmax_dropout(
+                x, keep_prob=self.keep_prob, rng=self.stream, **options
+            )
         if training:
             # what is handed out may be changed by its owner
             own = probabilities.copy() if probabilities is y else probabilities

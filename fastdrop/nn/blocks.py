@@ -1,10 +1,22 @@
 """Layers of DropBlock."""
 
+import math
+
 from fastdrop.dropouts import dropblock1d, dropblock2d, dropblock3d, dropblock_backward
-from fastdrop.dropouts.blocks import NORMALISED, block_sizes
+from fastdrop.dropouts.blocks import (
+    NORMALISED,
+    block_sizes,
+    fitting_block,
+    mask_of_seeds,
+    seeds_of,
+)
 from fastdrop.nn.random import FunctionLayer, one_of
+from fastdrop.nn.windows import draw_rows
 
 __all__ = ["DropBlock1d", "DropBlock2d", "DropBlock3d"]
+
+# Rows of a batch whose blocks are counted at a time.
+AT_A_TIME = 32
 
 
 class _DropBlock(FunctionLayer):
@@ -25,6 +37,25 @@ class _DropBlock(FunctionLayer):
         size = self._options["block_size"]
         size = list(size) if isinstance(size, tuple) else size
         return super().settings() | {"block_size": size}
+
+    def _part(self, shape):
+        number, total = self.stream.position, self._rows[1]
+        mask, _ = self._blocks_of(shape, self._rows)
+        if self._options["normalise"] != "batch":
+            return mask
+        # The factor is that of the whole batch; its other rows' blocks are only counted.
+        kept = 0
+        for first in range(0, total, AT_A_TIME):
+            rows = min(AT_A_TIME, total - first)
+            kept += self._blocks_of((rows, *shape[1:]), (first, total), number)[1]
+        return mask.with_scale(total * math.prod(shape[1:]) / kept if kept else 0.0)
+
+    def _blocks_of(self, shape, rows, at=None):
+        """The mask of some rows of a batch, with scale 1, and how many elements it keeps."""
+        block = fitting_block(self._options["block_size"], self._space, shape)
+        drawn = seeds_of(shape, block, 1.0 - self.keep_prob)
+        seeds = draw_rows(self.stream, rows=rows, at=at, **drawn)
+        return mask_of_seeds(seeds, shape, block)
 
     def _gradient(self, grad, mask):
         return dropblock_backward(grad, mask, normalise=self._options["normalise"])

@@ -1,7 +1,7 @@
 """Layers that drop whole channels: Dropout1d, Dropout2d, Dropout3d."""
 
 from fastdrop.dropouts import dropout1d, dropout2d, dropout3d
-from fastdrop.dropouts.channels import FORMATS
+from fastdrop.dropouts.channels import FORMATS, channel_axes
 from fastdrop.nn.random import FunctionLayer, one_of
 
 __all__ = ["Dropout1d", "Dropout2d", "Dropout3d"]
@@ -9,6 +9,8 @@ __all__ = ["Dropout1d", "Dropout2d", "Dropout3d"]
 
 class _ChannelDropout(FunctionLayer):
     """What the three have in common."""
+
+    _space = 0
 
     def __init__(
         self,
@@ -26,6 +28,10 @@ class _ChannelDropout(FunctionLayer):
             "exact_count": bool(exact_count),
             "scale_at": one_of(scale_at, ("train", "test"), "scale_at"),
         }
+
+    def _sharing(self, shape):
+        axes = channel_axes(self._space, len(shape), self._options["data_format"])
+        return {"shared_axes": axes, "exact_count": self._options["exact_count"]}
 
 
 class Dropout1d(_ChannelDropout):
@@ -59,6 +65,7 @@ class Dropout1d(_ChannelDropout):
     """
 
     _sealed = True
+    _space = 1
     _function = staticmethod(dropout1d)
 
 
@@ -66,6 +73,7 @@ class Dropout2d(_ChannelDropout):
     """Drop whole channels of arrays of shape (N, C, H, W); see `Dropout1d`."""
 
     _sealed = True
+    _space = 2
     _function = staticmethod(dropout2d)
 
 
@@ -73,4 +81,5 @@ class Dropout3d(_ChannelDropout):
     """Drop whole channels of arrays of shape (N, C, D, H, W); see `Dropout1d`."""
 
     _sealed = True
+    _space = 3
     _function = staticmethod(dropout3d)

@@ -39,3 +39,7 @@ class StochasticDepth(FunctionLayer):
             "mode": one_of(mode, MODES, "mode"),
             "scale_at": one_of(scale_at, ("train", "test"), "scale_at"),
         }
+
+    def _sharing(self, shape):
+        first = 0 if self._options["mode"] == "batch" else 1
+        return {"shared_axes": tuple(range(first, len(shape)))}

@@ -6,11 +6,11 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, mask_plan, noise_axes, threshold
-from fastdrop.functional import dropout
+from fastdrop.functional import apply_mask, dropout
 from fastdrop.nn.masks import any_kept_units, bit_count
-from fastdrop.nn.random import MaskedLayer
+from fastdrop.nn.random import MaskedLayer, trained
 from fastdrop.nn.signal import Signal
-from fastdrop.nn.windows import draw_window
+from fastdrop.nn.windows import draw_rows, draw_units
 from fastdrop.operands import RowMask, row_mask
 from fastdrop.stream import draw_with, take_position
 
@@ -110,7 +110,6 @@ class Dropout(MaskedLayer):
 
     _sealed = True
     fused_as = "dropout"
-    _draws_rows = True
 
     def __init__(
         self,
@@ -240,7 +239,7 @@ class Dropout(MaskedLayer):
         return signal
 
     def _draw_window(self, signal, shape, rows):
-        kept, mask, any_kept = draw_window(self.stream, shape, rows, self._options())
+        kept, mask, any_kept = draw_units(self.stream, shape, rows, self._options())
         if kept is not None:
             signal.kept_units, signal.kept = kept, bit_count(kept)
         signal.mask, signal.any_kept = mask, any_kept
@@ -280,6 +279,11 @@ class Dropout(MaskedLayer):
     def _drop(self, x, training, out):
         if self._noise_shape is not None:
             noise_axes(self._noise_shape, x.shape)
+        if training and self._rows is not None:  # a derived class with passes of its own
+            mask = draw_rows(self.stream, x.shape, self._rows, **self._options())
+            mask = trained(mask, self._scale_at)
+            apply_mask(x, mask, out=out)
+            return mask
         _, mask = dropout(
             x,
             keep_prob=self.keep_prob,

@@ -68,7 +68,6 @@ class Embedding(WeightedLayer, RateLayer):
     """
 
     _sealed = True
-    _draws_rows = True  # its masks are of words
     _kept = None
 
     def __init__(self, words, units, *, word_dropout=0.0, rng=None):

@@ -12,11 +12,13 @@ from fastdrop.dropouts import (
     standout,
     standout_backward,
 )
+from fastdrop.dropouts.learned import standout_mask
 from fastdrop.nn.activations import Elementwise, ReLU
 from fastdrop.nn.dense import Dense, set_gradient
 from fastdrop.nn.layer import as_floats, fitting_gradient
 from fastdrop.nn.random import RandomLayer
 from fastdrop.nn.weighted import WeightedLayer
+from fastdrop.nn.windows import draw_noise
 
 __all__ = ["ConcreteDropout", "StandoutDropout"]
 
@@ -131,7 +133,10 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
             return x.copy()
         self.parameters()
         rate, temperature = self.rate, self._temperature
-        y, noise = concrete_dropout(x, rate, temperature=temperature, rng=self.stream)
+        drawn = {"rng": self.stream}
+        if self._rows is not None:
+            drawn = {"noise": draw_noise(self.stream, "uniform", x.shape, 1.0, False, self._rows)}
+        y, noise = concrete_dropout(x, rate, temperature=temperature, **drawn)
         self._kept = x.copy(), rate, noise, temperature
         return y
 
@@ -325,7 +330,11 @@ class StandoutDropout(WeightedLayer, RandomLayer):
         active = self._activation.forward(a, training)
         if not training:
             return standout(active, a, **numbers, training=False)[0]
-        y, mask = standout(active, a, **numbers, rng=self.stream)
+        drawn = {"rng": self.stream}
+        if self._rows is not None:
+            noise = draw_noise(self.stream, "uniform", a.shape, 1.0, False, self._rows)
+            drawn = {"mask": standout_mask(noise, a, **numbers)}
+        y, mask = standout(active, a, **numbers, **drawn)
         self._kept = active, a.copy(), mask, numbers
         return y
 

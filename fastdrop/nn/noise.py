@@ -11,8 +11,7 @@ from fastdrop.dropouts import (
     uniform_dropout,
 )
 from fastdrop.nn.random import DrawnLayer, RateLayer
-from fastdrop.noise import new_noise
-from fastdrop.stream import draw_with
+from fastdrop.nn.windows import draw_noise
 
 __all__ = ["GaussianDropout", "GaussianNoise", "UniformDropout"]
 
@@ -20,19 +19,12 @@ __all__ = ["GaussianDropout", "GaussianNoise", "UniformDropout"]
 class _NoiseLayer(DrawnLayer):
     """What the three have in common: the backward pass makes the noise again."""
 
-    _draws_rows = True
-
     def _gradient(self, grad, noise):
         return noise_backward(grad, noise)
 
     def _part(self, x, out, kind, scale, additive):
         """Apply the noise of the rows at hand of a larger batch."""
-        first, rows = self._rows
-
-        def drawn(key0, key1, number):
-            return new_noise((key0, key1), number, kind, x.shape, scale, additive, first, rows)
-
-        noise = draw_with(self.stream, drawn)
+        noise = draw_noise(self.stream, kind, x.shape, scale, additive, self._rows)
         apply_noise(x, noise, out=out)
         return noise
 

@@ -6,6 +6,7 @@ from fastdrop.arguments import is_one_of, keep_probability, threshold
 from fastdrop.attributes import read_only
 from fastdrop.functional import dropout_backward
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
+from fastdrop.nn.windows import draw_rows
 from fastdrop.schedules import described, evaluated
 from fastdrop.stream import MaskStream, as_stream
 
@@ -16,6 +17,7 @@ __all__ = [
     "RandomLayer",
     "RateLayer",
     "one_of",
+    "trained",
 ]
 
 
@@ -33,9 +35,7 @@ class RandomLayer(Layer):
     draws_masks = True
     _stream = None
     _stream_is_own = False
-    # Rows (first, total) of a larger batch that a forward pass is of, and whether the layer knows.
-    _rows = None
-    _draws_rows = False
+    _rows = None  # (first, total): of which rows of which larger batch a forward pass is
 
     def __init__(self, rng=None):
         super().__init__()
@@ -60,16 +60,11 @@ class RandomLayer(Layer):
     def take_rows(self, rows):
         """Hear from a `Sequential` which rows of a larger batch the next training forward has.
 
-        Raises
-        ------
-        NotImplementedError
-            If the layer would draw the same for the first rows of every part.
+        Parameters
+        ----------
+        rows : tuple of int or None
+            (first, total), for `fastdrop.nn.windows`; None: the batch itself.
         """
-        if rows is not None and not self._draws_rows:
-            raise NotImplementedError(
-                f"{self.name}: a {type(self).__name__} does not draw for a part of a larger batch, "
-                "rows=(first, total); Dropout and the layers of noise do"
-            )
         self._rows = rows
 
     def follow_schedule(self, drawn=False):
@@ -241,7 +236,7 @@ class FunctionLayer(MaskedLayer):
     """Base of layers that call one function of the family, with options that cannot be changed.
 
     A class derived from it sets ``_function`` and makes ``_options``, the function's arguments by
-    name.
+    name, and says in ``_sharing`` how the function draws.
     """
 
     _function = None
@@ -252,12 +247,29 @@ class FunctionLayer(MaskedLayer):
         return super().settings() | self._options
 
     def _drop(self, x, training, out):
-        options = self._options | {"rng": self.stream, "training": training, "out": out}
-        return type(self)._function(x, keep_prob=self.keep_prob, **options)[1]
+        options = self._options | {"training": training, "out": out}
+        if training and self._rows is not None:
+            return type(self)._function(x, mask=self._part(x.shape), **options)[1]
+        return type(self)._function(x, keep_prob=self.keep_prob, rng=self.stream, **options)[1]
+
+    def _part(self, shape):
+        """Draw the mask of the rows at hand of a larger batch."""
+        options = self._sharing(shape) | {"keep_prob": self.keep_prob}
+        mask = draw_rows(self.stream, shape, self._rows, **options)
+        return trained(mask, self._options.get("scale_at", "train"))
+
+    def _sharing(self, shape):
+        """Arguments of `MaskStream.draw` with which the function draws for an array of a shape."""
+        return {}
 
     def __repr__(self):
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())
         return f"{type(self).__name__}({self._chosen_rate()}{options})"
+
+
+def trained(mask, scale_at):
+    """The mask with the factor on kept elements in training."""
+    return mask if scale_at == "train" or not mask.scale else mask.with_scale(1.0)
 
 
 def one_of(value, words, name):

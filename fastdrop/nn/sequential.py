@@ -167,8 +167,6 @@ class Sequential(Layer):
         ------
         TypeError, ValueError
             If `x` is not what the first layer expects, or the batch has no such `rows`.
-        NotImplementedError
-            With `rows`, if a layer cannot draw its part of the batch's masks.
         """
         x = self._checked(x)
         rows = check_rows(rows, len(x))

@@ -1,13 +1,13 @@
 """The layer of dropout over time."""
 
-from fastdrop.arguments import integer, is_one_of
+from fastdrop.arguments import integer
 from fastdrop.dropouts import variational_dropout
-from fastdrop.nn.random import MaskedLayer
+from fastdrop.nn.random import FunctionLayer, one_of
 
 __all__ = ["VariationalDropout"]
 
 
-class VariationalDropout(MaskedLayer):
+class VariationalDropout(FunctionLayer):
     """Drop units of sequences, the same ones at all steps; see `fastdrop.variational_dropout`.
 
     Parameters
@@ -35,6 +35,7 @@ class VariationalDropout(MaskedLayer):
     """
 
     _sealed = True
+    _function = staticmethod(variational_dropout)
 
     def __init__(
         self,
@@ -47,29 +48,14 @@ class VariationalDropout(MaskedLayer):
         rng=None,
     ):
         super().__init__(rate, keep_prob, rng)
-        if not is_one_of(scale_at, ("train", "test")):
-            raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
         self._options = {
             "time_axis": integer(time_axis, "time_axis"),
             "exact_count": bool(exact_count),
-            "scale_at": scale_at,
+            "scale_at": one_of(scale_at, ("train", "test"), "scale_at"),
         }
 
-    def settings(self):
-        """Return the arguments by name."""
-        return super().settings() | self._options
-
-    def _drop(self, x, training, out):
-        _, mask = variational_dropout(
-            x,
-            keep_prob=self.keep_prob,
-            rng=self.stream,
-            training=training,
-            out=out,
-            **self._options,
-        )
-        return mask
-
-    def __repr__(self):
-        options = "".join(f", {name}={value!r}" for name, value in self._options.items())
-        return f"VariationalDropout({self._chosen_rate()}{options})"
+    def _sharing(self, shape):
+        return {
+            "shared_axes": self._options["time_axis"],
+            "exact_count": self._options["exact_count"],
+        }

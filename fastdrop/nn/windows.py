@@ -7,9 +7,11 @@ import numpy
 from fastdrop.arguments import integer, mask_plan
 from fastdrop.mask import Mask
 from fastdrop.nn.masks import any_kept_units
+from fastdrop.noise import new_noise
 from fastdrop.operands import row_mask
+from fastdrop.stream import draw_with
 
-__all__ = ["check_rows", "draw_window"]
+__all__ = ["check_rows", "draw_noise", "draw_rows", "draw_units"]
 
 # Mask rows of the first look at what the rest of a batch keeps; each further look takes twice as
 # many.
@@ -44,19 +46,46 @@ def check_rows(rows, batch):
     return None if batch == total else (first, total)
 
 
-def draw_window(stream, shape, rows, options):
+def draw_rows(stream, shape, rows, **options):
     """Draw the part of a batch's mask that belongs to some of its rows.
 
     Parameters
     ----------
     stream : MaskStream
         Advances by one draw, as for the whole batch.
-    shape : tuple of int, (batch, ..., units)
+    shape : tuple of int, (batch, ...)
         Of the rows at hand.
     rows : tuple of int
         (first, total): which rows of which batch.
-    options : dict
+    **options
         Of `MaskStream.draw`: ``keep_prob``, ``rows_per_mask``, ``shared_axes``, ``exact_count``.
+
+    Returns
+    -------
+    Mask
+        Of the rows at hand, with the scale of the batch's mask.
+    """
+    first, total = rows
+    rows_per_mask = options.get("rows_per_mask", 1)
+    batch = (total, *shape[1:])
+    own = mask_plan(batch, options.get("shared_axes", ()), rows_per_mask).shape
+    start, stop, skipped = _groups(first, shape[0], own[0], rows_per_mask)
+    mask = stream.draw(batch, window=_window(start, stop, own), **options)
+    if not skipped:
+        return mask
+    kept = numpy.repeat(mask.to_array(), rows_per_mask, axis=0)[skipped : skipped + shape[0]]
+    return Mask.from_array(kept, mask.keep_prob).with_scale(mask.scale)
+
+
+def draw_units(stream, shape, rows, options):
+    """Draw the part of a batch's mask that belongs to some of its rows, for a fused block.
+
+    Parameters
+    ----------
+    stream, shape, rows
+        As for `draw_rows`; the last axis is that of the units.
+    options : dict
+        As for `draw_rows`.
 
     Returns
     -------
@@ -68,25 +97,43 @@ def draw_window(stream, shape, rows, options):
         Packed bits of the units that any row of the whole batch keeps; None: all. The same for all
         parts of a batch.
     """
-    first, total = rows
-    batch = (total, *shape[1:])
+    batch = (rows[1], *shape[1:])
     own = mask_plan(batch, options["shared_axes"], options["rows_per_mask"]).shape
     number = stream.position
     if own[-1] == shape[-1] and math.prod(own[:-1]) == 1:
         units = stream.draw(batch, **options).bits.copy()
         return units, None, units
-    start, stop, skipped = _groups(first, shape[0], own[0], options["rows_per_mask"])
-    rest = tuple(slice(0, extent) for extent in own[1:])
-    mask = stream.draw(batch, window=(slice(start, stop), *rest), **options)
-    if skipped:
-        kept = numpy.repeat(mask.to_array(), options["rows_per_mask"], axis=0)
-        kept = kept[skipped : skipped + shape[0]]
-        mask = Mask.from_array(kept, mask.keep_prob).with_scale(mask.scale)
-    mask = row_mask(mask, shape, "mask", "x")
+    mask = row_mask(draw_rows(stream, shape, rows, **options), shape, "mask", "x")
     any_kept = any_kept_units(mask)
     if any_kept is not None:
         any_kept = _kept_by_batch(stream, number, batch, own, options)
     return None, mask, any_kept
+
+
+def draw_noise(stream, kind, shape, scale, additive, rows):
+    """Draw the part of a batch's noise that belongs to some of its rows.
+
+    Parameters
+    ----------
+    stream, shape, rows
+        As for `draw_rows`.
+    kind, scale, additive
+        As for `fastdrop.noise.new_noise`.
+
+    Returns
+    -------
+    Noise
+    """
+
+    def drawn(key0, key1, number):
+        return new_noise((key0, key1), number, kind, shape, scale, additive, *rows)
+
+    return draw_with(stream, drawn)
+
+
+def _window(start, stop, own):
+    """The window of some rows of a mask of shape `own`."""
+    return (slice(start, stop), *(slice(0, extent) for extent in own[1:]))
 
 
 def _groups(first, count, groups, rows_per_mask):
@@ -109,10 +156,9 @@ def _kept_by_batch(stream, number, batch, own, options):
     """
     kept = numpy.zeros(batch[-1], bool)
     start, step = 0, FIRST_LOOK
-    rest = tuple(slice(0, extent) for extent in own[1:])
     while start < own[0] and not kept.all():
         stop = min(start + step, own[0])
-        mask = stream.draw(batch, window=(slice(start, stop), *rest), at=number, **options)
+        mask = stream.draw(batch, window=_window(start, stop, own), at=number, **options)
         kept |= mask.to_array().any(axis=tuple(range(len(own) - 1)))
         start, step = stop, 2 * step
     return None if kept.all() else numpy.packbits(kept, bitorder="little")

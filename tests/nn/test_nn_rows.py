@@ -177,26 +177,64 @@ def test_gradients_are_announced_when_they_are_there():
         numpy.testing.assert_allclose(seen[parameter.name], grad, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: nn.GaussianDropout(0.3),
-        lambda: nn.UniformDropout(0.3),
-        lambda: nn.GaussianNoise(0.5),
-    ],
-)
-def test_layers_of_noise_draw_their_part_of_a_batch(make):
-    x = values((10, 3, 5), dtype=numpy.float32)
+class OwnForward(nn.Dropout):
+    """No part of a fused block."""
+
+    def forward(self, x, training=False):
+        return super().forward(x, training)
+
+
+class OwnElementwise(nn.Elementwise):
+    def function(self, x):
+        return x * x
+
+    def derivative(self, x, y):
+        return 2 * x
+
+
+KINDS = {
+    "gaussian": ((10, 3, 5), lambda: nn.GaussianDropout(0.3)),
+    "uniform": ((10, 3, 5), lambda: nn.UniformDropout(0.3)),
+    "noise": ((10, 3, 5), lambda: nn.GaussianNoise(0.5)),
+    "alpha": ((10, 3, 5), lambda: nn.AlphaDropout(0.4)),
+    "feature-alpha": ((10, 7, 5), lambda: nn.FeatureAlphaDropout(0.4)),
+    "channels-1": ((10, 7, 5), lambda: nn.Dropout1d(0.4)),
+    "channels-1-flat": ((10, 5), lambda: nn.Dropout1d(0.4)),
+    "channels-2": ((10, 7, 3, 2), lambda: nn.Dropout2d(0.4, exact_count=True)),
+    "channels-3": ((10, 2, 2, 2, 7), lambda: nn.Dropout3d(0.4, data_format="channels_last")),
+    "channels-at-test": ((10, 7, 5), lambda: nn.Dropout1d(0.4, scale_at="test")),
+    "blocks-1": ((10, 3, 12), lambda: nn.DropBlock1d(0.3, 3)),
+    "blocks-2": ((10, 2, 7, 6), lambda: nn.DropBlock2d(0.3, 3, normalise="example")),
+    "blocks-3": ((10, 2, 4, 3, 5), lambda: nn.DropBlock3d(0.3, 2, normalise="none")),
+    "depth": ((10, 3), lambda: nn.StochasticDepth(0.5)),
+    "depth-of-a-batch": ((10, 3), lambda: nn.StochasticDepth(0.5, "batch")),
+    "variational": ((10, 4, 7), lambda: nn.VariationalDropout(0.5, exact_count=True)),
+    "variational-first": ((10, 4, 7), lambda: nn.VariationalDropout(0.5, time_axis=0)),
+    "attention": ((10, 4, 4), lambda: nn.SoftmaxDropout(0.4, causal=True)),
+    "concrete": ((10, 3, 5), lambda: nn.ConcreteDropout(0.3)),
+    "standout": ((10, 5), lambda: nn.StandoutDropout(0.5, 0.2)),
+    "standout-own": ((10, 5), lambda: nn.StandoutDropout(activation=OwnElementwise())),
+    "unfused": ((10, 3, 5), lambda: OwnForward(0.4)),
+    "unfused-groups": ((10, 3, 5), lambda: OwnForward(0.4, rows_per_mask=4, exact_count=True)),
+    "unfused-at-test": ((10, 5), lambda: OwnForward(0.4, rows_per_mask="batch", scale_at="test")),
+}
+
+
+@pytest.mark.parametrize("cuts", [(0, 4, 10), (0, 1, 1, 7, 10)], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_unfused_layers_draw_their_part_of_a_batch(kind, cuts):
+    shape, make = KINDS[kind]
+    x = values(shape, dtype=numpy.float32)
     whole, parts = (nn.Sequential([make()], rng=4) for _ in range(2))
     layer = parts.layers[0]
-    for _ in range(2):
+    for draw in range(2):
         expected = whole.forward(x, training=True)
         grad = whole.backward(x, input_gradient=True)
-        position = layer.stream.position
-        for first, last in ((0, 4), (4, 10)):
-            layer.stream.position = position
-            part = parts.forward(x[first:last], training=True, rows=(first, 10))
+        for first, last in itertools.pairwise(cuts):
+            layer.stream.position = draw
+            part = parts.forward(x[first:last], training=True, rows=(first, cuts[-1]))
             numpy.testing.assert_array_equal(part, expected[first:last])
+            assert layer.stream.position == draw + 1
             numpy.testing.assert_array_equal(
                 parts.backward(x[first:last], input_gradient=True), grad[first:last]
             )
@@ -206,10 +244,33 @@ def test_layers_of_noise_draw_their_part_of_a_batch(make):
     numpy.testing.assert_array_equal(alone, whole.forward(x, training=True))
 
 
-def test_layers_that_cannot_draw_for_a_part_say_so():
-    net = nn.Sequential([nn.Dropout1d(0.5)], rng=4)
-    x = values((4, 3, 5), dtype=numpy.float32)
-    with pytest.raises(NotImplementedError, match="dropout1d0: a Dropout1d does not draw"):
-        net.forward(x, training=True, rows=(0, 8))
-    assert net.layers[0].stream.position == 0
-    net.forward(x, training=True, rows=(0, 4))
+def test_all_kinds_are_there():
+    """A new kind of layer that draws has to say how it draws for a part of a batch."""
+    tested = {type(make()) for _, make in KINDS.values()}
+    kinds = {kind for kind in vars(nn).values() if isinstance(kind, type)}
+    drawing = {kind for kind in kinds if getattr(kind, "draws_masks", False) is True}
+    # Of Dropout see above; an Embedding drops words; no network holds a BiasDropoutResidual.
+    assert drawing - tested == {nn.Dropout, nn.Embedding, nn.BiasDropoutResidual}
+
+
+@pytest.mark.parametrize("total", [33, 100])
+def test_blocks_are_scaled_by_all_that_a_large_batch_keeps(total):
+    x = numpy.ones((total, 2, 9), numpy.float32)
+    whole, part = (nn.Sequential([nn.DropBlock1d(0.4, 2)], rng=1) for _ in range(2))
+    y = whole.forward(x, training=True)
+    assert abs(y.mean() - 1) < 1e-6
+    given = part.forward(x[20:27], training=True, rows=(20, total))
+    numpy.testing.assert_array_equal(given, y[20:27])
+
+
+@pytest.mark.parametrize("kind", ["channels-2", "blocks-2", "alpha", "attention"])
+def test_a_part_that_does_not_fit_takes_no_draw(kind):
+    layer = KINDS[kind][1]()
+    net = nn.Sequential([layer], rng=4)
+    layer._set_keep_prob(0.5)
+    wrong = numpy.ones((4, 3), numpy.float32)
+    if kind in ("alpha", "attention"):
+        wrong = numpy.full((4, 3), "x")
+    with pytest.raises((ValueError, TypeError), match="x must"):
+        net.forward(wrong, training=True, rows=(0, 8))
+    assert layer.stream.position == 0
