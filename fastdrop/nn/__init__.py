@@ -9,14 +9,15 @@
 `Sequential` gives the data's way; every layer works by itself as well.
 """
 
-from fastdrop.nn.activations import Elementwise, Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from fastdrop.nn.activations import GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.attention import SoftmaxDropout
-from fastdrop.nn.blocks import DropBlock1d, DropBlock2d, DropBlock3d
 from fastdrop.nn.channels import Dropout1d, Dropout2d, Dropout3d
 from fastdrop.nn.dense import Dense
 from fastdrop.nn.depth import StochasticDepth
+from fastdrop.nn.dropblock import DropBlock1d, DropBlock2d, DropBlock3d
 from fastdrop.nn.dropout import Dropout
+from fastdrop.nn.elementwise import Elementwise
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.layer import Layer
 from fastdrop.nn.learned import ConcreteDropout, StandoutDropout
@@ -31,7 +32,7 @@ from fastdrop.nn.noise import GaussianDropout, GaussianNoise, UniformDropout
 from fastdrop.nn.normalisation import BatchNorm1d, LayerNorm
 from fastdrop.nn.residual import BiasDropoutResidual
 from fastdrop.nn.sequential import Sequential
-from fastdrop.nn.smooth import GELU, SiLU, Softmax
+from fastdrop.nn.softmax import Softmax
 from fastdrop.nn.variational import VariationalDropout
 from fastdrop.parameters import Parameter
 

@@ -1,152 +1,19 @@
-"""Activation functions: each element by itself."""
+"""Activation functions."""
 
+import functools
 import math
 
 import numpy
 
-from fastdrop.arguments import real_number
-from fastdrop.nn.layer import Layer, as_floats, fitting_gradient, fresh
+from fastdrop.arguments import is_one_of, real_number
+from fastdrop.nn.elementwise import Elementwise
 
-__all__ = ["Elementwise", "Identity", "LeakyReLU", "ReLU", "Sigmoid", "Tanh"]
+__all__ = ["GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
 
-
-class Elementwise(Layer):
-    """Base of the activation functions: each element by itself.
-
-    One of your own derives from it and defines `function` and `derivative`. A `Sequential` computes
-    it with the Dense before it, on what the masks keep only. What is to be as fast as the ones here
-    defines `apply` and `multiply_derivative` instead, which work in place.
-
-    Attributes
-    ----------
-    from_output : bool
-        Whether the derivative can be told from the output alone; the input is then not kept, and
-        None is handed over in its place. False unless a class says otherwise.
-    homogeneous : bool
-        Whether ``f(s * x) == s * f(x)`` for every ``s >= 0``. Such a function may change places
-        with a dropout. False unless a class says otherwise.
-
-    Examples
-    --------
-    >>> import numpy
-    >>> from fastdrop import nn
-    >>> class Swish(nn.Elementwise):
-    ...     def function(self, x):
-    ...         return x / (1 + numpy.exp(-x))
-    ...     def derivative(self, x, y):
-    ...         gate = 1 / (1 + numpy.exp(-x))
-    ...         return y + gate * (1 - y)
-    >>> net = nn.Sequential([nn.Dense(2, 3), Swish(), nn.Dropout(0.5), nn.Dense(3, 1)], rng=0)
-    >>> net.forward(numpy.ones((4, 2)), training=True).shape
-    (4, 1)
-    """
-
-    _sealed = True
-    fused_as = "elementwise"
-    from_output = False
-    homogeneous = False
-    _input = _output = _applied = None
-
-    def function(self, x):
-        """Return the function of every element of x, an array of its shape.
-
-        Parameters
-        ----------
-        x : numpy.ndarray of float32 or float64
-            Not to be changed.
-        """
-        raise NotImplementedError(f"{self.name} defines no function")
-
-    def derivative(self, x, y):
-        """Return the derivative at x, where the function is y; an array of their shape.
-
-        Parameters
-        ----------
-        x, y : numpy.ndarray of float32 or float64
-            Not to be changed. `x` is None where `from_output` is true.
-        """
-        raise NotImplementedError(f"{self.name} defines no derivative")
-
-    def apply(self, x, out, scratch):
-        """Write the function of x to out.
-
-        Parameters
-        ----------
-        x, out : numpy.ndarray
-            Two arrays, or where `from_output` is true perhaps one.
-        scratch : callable
-            ``scratch(name, shape, dtype)`` gives a work array.
-        """
-        y = numpy.asarray(self.function(x))
-        if y.shape != x.shape:
-            raise ValueError(
-                f"{self.name}: function must return the shape of x, expected {x.shape}, got "
-                f"{y.shape}"
-            )
-        numpy.copyto(out, y, casting="same_kind")
-
-    def multiply_derivative(self, grad, x, y, scratch):
-        """Multiply grad by the derivative, in place.
-
-        Parameters
-        ----------
-        grad : numpy.ndarray
-        x, y : numpy.ndarray
-            As for `derivative`.
-        scratch : callable
-            As for `apply`.
-        """
-        slope = numpy.asarray(self.derivative(x, y))
-        if slope.shape != grad.shape:
-            raise ValueError(
-                f"{self.name}: derivative must return the shape of y, expected {grad.shape}, got "
-                f"{slope.shape}"
-            )
-        numpy.multiply(grad, slope, out=grad)
-
-    def forward(self, x, training=False):
-        """Return the activations.
-
-        Parameters
-        ----------
-        x : array_like of float16, float32 or float64, any shape
-        training : bool, optional
-            Keep what `backward` needs.
-
-        Returns
-        -------
-        numpy.ndarray, shape and dtype of `x`; of float16, float32
-        """
-        x = as_floats(x, self.name)
-        y = numpy.empty(x.shape, x.dtype)
-        self.apply(x, y, fresh)
-        if training:
-            self._input = None if self.from_output else x.copy()
-            self._output = y.copy()
-            self._applied = self.as_applied()
-        return y
-
-    def backward(self, grad, input_gradient=True):
-        """Return the gradient with respect to the input, or None if it is not asked for.
-
-        Raises
-        ------
-        RuntimeError
-            Without a training forward before it.
-        ValueError
-            If `grad` has another shape than the output.
-        """
-        if self._output is None:
-            raise self._missing_forward()
-        grad = fitting_gradient(grad, self._output.shape, self._output.dtype, self.name)
-        if not input_gradient:
-            return None
-        grad = grad.copy()
-        self._applied.multiply_derivative(grad, self._input, self._output, fresh)
-        return grad
-
-    def __repr__(self):
-        return f"{type(self).__name__}()"
+ROOT_TWO_OVER_PI = math.sqrt(2 / math.pi)
+CUBIC = 0.044715
+# Chebyshev coefficients of erfc(x) * exp(x**2) that each dtype needs.
+DEGREES = {"f": 13, "d": 29}
 
 
 class ReLU(Elementwise):
@@ -310,10 +177,7 @@ class Sigmoid(Elementwise):
 
     def apply(self, x, out, scratch):
         """Write the logistic function of x to out."""
-        numpy.multiply(x, 0.5, out=out)
-        numpy.tanh(out, out=out)
-        numpy.multiply(out, 0.5, out=out)
-        numpy.add(out, 0.5, out=out)
+        _logistic(x, out)
 
     def multiply_derivative(self, grad, x, y, scratch):
         """Multiply grad by ``y * (1 - y)``."""
@@ -354,3 +218,145 @@ class Identity(Elementwise):
 
     def multiply_derivative(self, grad, x, y, scratch):
         """Leave grad as it is."""
+
+
+class SiLU(Elementwise):
+    """``x * sigmoid(x)`` [1]_, also known as swish.
+
+    References
+    ----------
+    .. [1] S. Elfwing, E. Uchibe, K. Doya, "Sigmoid-weighted linear units for neural network
+       function approximation in reinforcement learning", Neural Networks 107 (2018), section 2.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> nn.SiLU().forward(numpy.array([[-1.0, 0.0, 1.0]])).round(4)
+    array([[-0.2689,  0.    ,  0.7311]])
+    """
+
+    _sealed = True
+    fused_as = "elementwise"
+
+    def apply(self, x, out, scratch):
+        """Write ``x * sigmoid(x)`` to out."""
+        _logistic(x, out)
+        with numpy.errstate(invalid="ignore"):  # of -inf * 0
+            numpy.multiply(out, x, out=out)
+
+    def multiply_derivative(self, grad, x, y, scratch):
+        """Multiply grad by ``s + y * (1 - s)``, s the logistic function of x."""
+        gate = scratch("slope", x.shape, x.dtype)
+        rest = scratch("rest", x.shape, x.dtype)
+        _logistic(x, gate)
+        numpy.subtract(1, gate, out=rest)
+        with numpy.errstate(invalid="ignore"):
+            numpy.multiply(rest, y, out=rest)
+        numpy.add(gate, rest, out=gate)
+        numpy.multiply(grad, gate, out=grad)
+
+
+class GELU(Elementwise):
+    """``x * Phi(x)``, Phi the distribution function of standard normal numbers [1]_.
+
+    Parameters
+    ----------
+    approximate : "none" or "tanh", optional
+        "tanh": ``0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3)))``, which differs by
+        at most 5e-4, and is faster.
+
+    References
+    ----------
+    .. [1] D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", arXiv 1606.08415 (2016),
+       section 2.
+
+    Examples
+    --------
+    >>> import numpy
+    >>> from fastdrop import nn
+    >>> x = numpy.array([[-1.0, 0.0, 1.0]])
+    >>> nn.GELU().forward(x).round(4)
+    array([[-0.1587,  0.    ,  0.8413]])
+    >>> nn.GELU(approximate="tanh").forward(x).round(4)
+    array([[-0.1588,  0.    ,  0.8412]])
+    """
+
+    _sealed = True
+    fused_as = "elementwise"
+
+    def __init__(self, approximate="none"):
+        super().__init__()
+        if not is_one_of(approximate, ("none", "tanh")):
+            raise ValueError(f'approximate must be "none" or "tanh", got {approximate!r}')
+        self._approximate = approximate
+
+    def settings(self):
+        """Return the approximation, by name."""
+        return {"approximate": self._approximate}
+
+    def apply(self, x, out, scratch):
+        """Write ``x * Phi(x)`` to out."""
+        with numpy.errstate(invalid="ignore", over="ignore"):
+            numpy.multiply(x, self._gate(x)[0], out=out)
+
+    def multiply_derivative(self, grad, x, y, scratch):
+        """Multiply grad by ``Phi(x) + x * Phi'(x)``."""
+        with numpy.errstate(invalid="ignore", over="ignore"):
+            gate, slope = self._gate(x, derivative=True)
+            numpy.multiply(grad, gate + x * slope, out=grad)
+
+    def _gate(self, x, derivative=False):
+        """Phi, or what stands for it, and its derivative if it is wanted."""
+        if self._approximate == "none":
+            gate = _distribution(x)
+            slope = numpy.exp(-0.5 * x * x) * x.dtype.type(1 / math.sqrt(2 * math.pi))
+            return gate, slope if derivative else None
+        inner = numpy.tanh(x * (ROOT_TWO_OVER_PI * (1 + CUBIC * x * x)))
+        gate = 0.5 + 0.5 * inner
+        if not derivative:
+            return gate, None
+        steep = ROOT_TWO_OVER_PI * (1 + 3 * CUBIC * x * x)
+        rest = 1 - inner * inner
+        return gate, numpy.where(rest > 0, 0.5 * rest * steep, 0)
+
+    def __repr__(self):
+        return f"GELU({self._approximate!r})"
+
+
+def _logistic(x, out):
+    """The logistic function, by the hyperbolic tangent, which overflows nowhere."""
+    numpy.multiply(x, 0.5, out=out)
+    numpy.tanh(out, out=out)
+    numpy.multiply(out, 0.5, out=out)
+    numpy.add(out, 0.5, out=out)
+
+
+def _distribution(x):
+    """Phi(x) of an array, as accurate as its dtype: NumPy has no error function.
+
+    ``erfc(z) * exp(z**2)`` is a smooth function of ``2 / (2 + z)`` from 0 to 1, of which a
+    Chebyshev series needs few terms.
+    """
+    z = numpy.abs(x) * x.dtype.type(math.sqrt(0.5))
+    smallest, coefficients = _scaled_erfc(x.dtype.char)
+    t = 2 / (2 + numpy.minimum(z, 2 / smallest - 2))
+    s = (2 * t - (1 + smallest)) / (1 - smallest)
+    doubled, last, before = 2 * s, numpy.zeros_like(s), numpy.zeros_like(s)
+    for c in coefficients[:0:-1]:
+        last, before = doubled * last - before + c, last
+    tail = 0.5 * numpy.exp(-z * z) * (s * last - before + coefficients[0])
+    return numpy.where(x > 0, 1 - tail, tail)
+
+
+@functools.cache
+def _scaled_erfc(char):
+    """The smallest argument of the series, and its coefficients."""
+    smallest = 2 / (2 + 26.0)  # where erfc ends in float64
+    n = DEGREES[char]
+    angles = math.pi * (numpy.arange(n) + 0.5) / n
+    t = (numpy.cos(angles) * (1 - smallest) + (1 + smallest)) / 2
+    f = numpy.array([math.erfc(2 / v - 2) * math.exp((2 / v - 2) ** 2) for v in t.tolist()])
+    c = numpy.array([2 / n * (f * numpy.cos(k * angles)).sum() for k in range(n)])
+    c[0] /= 2
+    return numpy.dtype(char).type(smallest), c.astype(char)

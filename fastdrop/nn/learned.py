@@ -13,8 +13,9 @@ from fastdrop.dropouts import (
     standout_backward,
 )
 from fastdrop.dropouts.learned import standout_mask
-from fastdrop.nn.activations import Elementwise, ReLU
+from fastdrop.nn.activations import ReLU
 from fastdrop.nn.dense import Dense, set_gradient
+from fastdrop.nn.elementwise import Elementwise
 from fastdrop.nn.layer import as_floats, fitting_gradient
 from fastdrop.nn.random import RandomLayer
 from fastdrop.nn.weighted import WeightedLayer
