@@ -15,12 +15,21 @@ METHODS = ("auto", "compact", "skip", "dense")
 
 
 def masked_matmul(
-    x, w, *, mask_in=None, mask_out=None, bias=None, skip_zeros=False, method="auto", out=None
+    x,
+    w,
+    *,
+    mask_in=None,
+    mask_out=None,
+    mask_weight=None,
+    bias=None,
+    skip_zeros=False,
+    method="auto",
+    out=None,
 ):
-    """Multiply by weights, leaving out what masks drop on either side.
+    """Multiply by weights, leaving out what masks drop on either side, or of the weights.
 
-    Computes ``s_out * m_out ∘ ((s_in * m_in ∘ x) @ w + bias)``, where m and s are the masks' bits
-    and scales. What `mask_in` drops is not read, what `mask_out` drops is exactly +0.0.
+    Computes ``s_out * m_out ∘ ((s_in * m_in ∘ x) @ (s_w * m_w ∘ w) + bias)``, where m and s are the
+    masks' bits and scales. What `mask_in` drops is not read, what `mask_out` drops is exactly +0.0.
 
     Parameters
     ----------
@@ -31,6 +40,9 @@ def masked_matmul(
         Of x: of its full shape, broadcasting, or with rows per mask.
     mask_out : Mask, optional
         Of the result, likewise.
+    mask_weight : Mask, optional
+        Of w [2]_, which is masked while it is packed for the caches: no masked copy is made of a
+        C-ordered w.
     bias : array_like, dtype of `x`, shape (units_out,), optional
     skip_zeros : bool, optional
         Leave out zeros of x that no mask made, too (behind a ReLU, half of them). Zero times
@@ -40,7 +52,7 @@ def masked_matmul(
         the caches (masks shared by the same groups of rows); "skip" multiplies the stored elements
         of x only; "dense" multiplies everything. "auto" takes the one that a cost model, which
         knows shapes, masks and densities, prefers: the same call takes the same method in every
-        run.
+        run. With `mask_weight` it is "auto" or "dense", which multiplies a masked copy of w.
     out : numpy.ndarray, dtype of `x`, shape (..., units_out), optional
         Where the result goes; must not overlap the other arguments.
 
@@ -69,6 +81,8 @@ def masked_matmul(
     ----------
     .. [1] B. Graham, J. Reizenstein, L. Robinson, "Efficient batchwise dropout training using
        submatrices", arXiv 1502.02478 (2015), section 2.
+    .. [2] L. Wan, M. Zeiler, S. Zhang, Y. LeCun, R. Fergus, "Regularization of neural networks
+       using DropConnect", ICML 2013, section 3.
 
     Examples
     --------
@@ -84,7 +98,8 @@ def masked_matmul(
         result = numpy.empty((x.shape[0], w.shape[1]), x.dtype) if out is None else out
         mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
         mask_out = row_mask(mask_out, result.shape, "mask_out", "y")
-        _multiply(x, w, result, mask_in, mask_out, None, skip_zeros, method)
+        mask_weight = row_mask(mask_weight, w.shape, "mask_weight", "w")
+        _multiply(x, w, result, (mask_in, mask_weight, mask_out), None, skip_zeros, method)
         return result
     given = x, w, bias = as_array(x, "x"), as_array(w, "w"), _bias(bias)
     x = as_rows(x, "x")
@@ -94,32 +109,49 @@ def masked_matmul(
         bias = _fitting_bias(bias, w)
     mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
     mask_out = row_mask(mask_out, shape, "mask_out", "y")
+    masks = mask_in, row_mask(mask_weight, w.shape, "mask_weight", "w"), mask_out
     result = numpy.empty(shape, x.dtype) if out is None else _result(out, shape, x.dtype, *given)
     flat = _matrix(result)
     flat = rows_contiguous(flat) if flat.dtype.isnative else numpy.empty(flat.shape, x.dtype)
-    _multiply(_matrix(x), w, flat, mask_in, mask_out, bias, skip_zeros, method)
+    _multiply(_matrix(x), w, flat, masks, bias, skip_zeros, method)
     if not numpy.may_share_memory(flat, result):
         result[...] = flat.reshape(shape)
     return result
 
 
-def _multiply(x, w, out, mask_in, mask_out, bias, skip_zeros, method):
-    """``out = mask_out ∘ ((mask_in ∘ x) @ w + bias)`` of matrices and masks of their rows."""
+def _multiply(x, w, out, masks, bias, skip_zeros, method, transposed=False):
+    """``out = mask_c ∘ ((mask_a ∘ x) @ (mask_b ∘ w) + bias)`` of matrices and masks of their rows.
+
+    With `transposed` the mask of w is one of its transpose's rows.
+    """
+    mask_a, mask_b, mask_c = masks
     product = kernels.Product(
-        x, w, out, mask_a=mask_in, mask_c=mask_out, bias=bias, skip_zeros=bool(skip_zeros),
-        method=_method(method),
+        x, w, out, mask_a=mask_a, mask_b=mask_b, mask_c=mask_c, bias=bias,
+        skip_zeros=bool(skip_zeros), columns_of_b=transposed and mask_b is not None,
+        method=_method(method, mask_b),
     )  # fmt: skip
     kernels.matmul(product)
 
 
-def _method(method):
+def _method(method, mask_weight=None):
     if not is_one_of(method, METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if mask_weight is not None and method not in ("auto", "dense"):
+        raise ValueError(f"method must be auto or dense with mask_weight, got {method!r}")
     return method
 
 
 def masked_matmul_backward(
-    grad_y, x, w, *, mask_in=None, mask_out=None, skip_zeros=False, method="auto", out=None
+    grad_y,
+    x,
+    w,
+    *,
+    mask_in=None,
+    mask_out=None,
+    mask_weight=None,
+    skip_zeros=False,
+    method="auto",
+    out=None,
 ):
     """Return the gradients of `masked_matmul`.
 
@@ -127,7 +159,7 @@ def masked_matmul_backward(
     ----------
     grad_y : array_like, dtype of `x`, shape (..., units_out)
         Gradient with respect to the result.
-    x, w, mask_in, mask_out, skip_zeros, method
+    x, w, mask_in, mask_out, mask_weight, skip_zeros, method
         As in the forward call. `skip_zeros` holds for zeros of `grad_y` as well.
     out : tuple of three numpy.ndarray or None, optional
         Where the gradients go; C-contiguous, none may overlap an operand. Arrays of the size of the
@@ -138,6 +170,7 @@ def masked_matmul_backward(
     grad_x : numpy.ndarray, shape of `x`
         Exactly +0.0 where `mask_in` drops.
     grad_w : numpy.ndarray, shape of `w`
+        Exactly +0.0 where `mask_weight` drops.
     grad_bias : numpy.ndarray, shape (units_out,)
 
     Raises
@@ -161,7 +194,8 @@ def masked_matmul_backward(
     given = x, w, grad_y = as_array(x, "x"), as_array(w, "w"), as_array(grad_y, "grad_y")
     x = as_rows(x, "x")
     w = as_weights(w, x)
-    method = _method(method)
+    mask_weight = row_mask(mask_weight, w.shape, "mask_weight", "w")
+    method = _method(method, mask_weight)
     grad_y = as_rows(grad_y, "grad_y", w.shape[1])
     if grad_y.dtype != x.dtype:
         raise TypeError(f"grad_y must have dtype {x.dtype}, that of x, got {grad_y.dtype}")
@@ -176,15 +210,17 @@ def masked_matmul_backward(
     grad_x, grad_w, grad_bias = _gradients(out, shapes, x.dtype, given)
     # First: the product that follows finds grad in the cache.
     kernels.masked_sums(grad, mask_out, grad_bias)
-    _multiply(grad, w.T, _matrix(grad_x), mask_out, mask_in, None, skip_zeros, method)
-    _sum_of_rows(rows, grad, grad_w, mask_in, mask_out, skip_zeros, method)
+    masks = mask_out, mask_weight, mask_in
+    _multiply(grad, w.T, _matrix(grad_x), masks, None, skip_zeros, method, transposed=True)
+    _sum_of_rows(rows, grad, grad_w, (mask_in, mask_out, mask_weight), skip_zeros, method)
     return grad_x, grad_w, grad_bias
 
 
-def _sum_of_rows(x, grad, out, mask_in, mask_out, skip_zeros, method):
-    """``out = (mask_in ∘ x).T @ (mask_out ∘ grad)`` of matrices and masks of their rows."""
+def _sum_of_rows(x, grad, out, masks, skip_zeros, method):
+    """``out = mask_c ∘ ((mask_a ∘ x).T @ (mask_b ∘ grad))`` of matrices and masks of their rows."""
+    mask_a, mask_b, mask_c = masks
     product = kernels.Product(
-        x.T, grad, out, mask_a=mask_in, mask_b=mask_out, skip_zeros=bool(skip_zeros),
+        x.T, grad, out, mask_a=mask_a, mask_b=mask_b, mask_c=mask_c, skip_zeros=bool(skip_zeros),
         sum_rows=True, method=method,
     )  # fmt: skip
     kernels.matmul(product)
@@ -207,7 +243,7 @@ def weight_gradient(x, grad_y, mask_in, mask_out, out):
     """
     mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
     mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
-    _sum_of_rows(x, grad_y, out, mask_in, mask_out, False, "auto")
+    _sum_of_rows(x, grad_y, out, (mask_in, mask_out, None), False, "auto")
 
 
 def bias_gradient(grad_y, mask_out, out):

@@ -170,6 +170,19 @@ def softmax_gradient(grad, x, result):
     return fastdrop.softmax_dropout_backward(grad, result[2], result[1])
 
 
+INPUTS = numpy.random.default_rng(4).standard_normal((16, 16))
+
+
+def inputs(w):
+    """Rows that are multiplied by weights: a square matrix, so that the result is like w."""
+    return INPUTS[: w.shape[0], : w.shape[0]].astype(w.dtype)
+
+
+def connected(w, rate=None, **options):
+    """`fastdrop.dropconnect` of inputs that are always the same, as a function of the weights."""
+    return fastdrop.dropconnect(inputs(w), w, rate, **options)
+
+
 def zoned(x, rate=None, **options):
     """`fastdrop.zoneout` of a previous state that is 0.5 everywhere."""
     return fastdrop.zoneout(x, numpy.full_like(x, 0.5), rate, **options)
@@ -316,6 +329,20 @@ KINDS = [
         variance=lambda x, rate: spread(softmax(x), rate),
         evaluated=softmax,
         tolerance=16,
+    ),
+    Kind(
+        "dropconnect",
+        connected,
+        (5, 37),
+        (5, 37),
+        None,
+        lambda w, kept, mask: inputs(w) @ numpy.where(kept, w * mask.scale, 0),
+        lambda grad, w, result: fastdrop.dropconnect_backward(grad, inputs(w), w, result[1])[1],
+        mean=lambda w, rate: inputs(w) @ w,
+        variance=lambda w, rate: inputs(w) ** 2 @ spread(w, rate),
+        evaluated=lambda w, rate: inputs(w) @ w,
+        empty=((0, 3), (3, 0)),
+        tolerance=64,
     ),
     Kind(
         "variational_dropout",

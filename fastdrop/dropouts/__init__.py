@@ -12,6 +12,12 @@ from fastdrop.dropouts.attention import softmax_dropout, softmax_dropout_backwar
 from fastdrop.dropouts.blocks import dropblock1d, dropblock2d, dropblock3d, dropblock_backward
 from fastdrop.dropouts.channels import dropout1d, dropout2d, dropout3d
 from fastdrop.dropouts.depth import stochastic_depth
+from fastdrop.dropouts.dropconnect import (
+    dropconnect,
+    dropconnect_backward,
+    dropconnect_inference,
+    dropconnect_moments,
+)
 from fastdrop.dropouts.learned import (
     concrete_dropout,
     concrete_dropout_backward,
@@ -40,6 +46,10 @@ __all__ = [
     "dropblock2d",
     "dropblock3d",
     "dropblock_backward",
+    "dropconnect",
+    "dropconnect_backward",
+    "dropconnect_inference",
+    "dropconnect_moments",
     "dropout1d",
     "dropout2d",
     "dropout3d",

@@ -182,14 +182,7 @@ def matmul(product):
     kept_c = p.kept(p.mask_c, (m, n))
     stored = kept_a & (p.a != 0) if p.skip_zeros else kept_a
     count = {"skip": int(stored.sum()) * n, "compact": _of_groups(p, kept_a, kept_b, kept_c)}
-    if p.fused:
-        sums = p.a @ p.b
-    elif kept_b.all():
-        sums = sums_of_stored(p.a, stored, p.b)
-    else:
-        sums = numpy.zeros((m, n), p.a.dtype)
-        for of_a, of_b, column, row in zip(stored.T, kept_b, p.a.T, p.b, strict=True):
-            sums[numpy.ix_(of_a, of_b)] += numpy.multiply.outer(column[of_a], row[of_b])
+    sums = p.a @ p.b if p.fused else sums_of_stored(p.a, stored, p.b, kept_b)
     result = sums * p.scale(p.mask_a, p.mask_b, p.mask_c)
     if p.bias is not None:
         result += p.bias * p.scale(p.mask_c)
@@ -303,8 +296,13 @@ def kept_elements(bits, shape, rows_per_mask, name="bits"):
     return mask[numpy.arange(shape[0]) // rows_per_mask]
 
 
-def sums_of_stored(x, stored, w):
-    """Return ``x @ w``, each row's sums running over its stored elements alone."""
+def sums_of_stored(x, stored, w, kept=None):
+    """Return ``x @ w``, sums running over stored elements of x and kept ones of w (None: all)."""
+    if kept is not None and not kept.all():
+        result = numpy.zeros((x.shape[0], w.shape[1]), dtype=x.dtype)
+        for of_x, of_w, column, row in zip(stored.T, kept, x.T, w, strict=True):
+            result[numpy.ix_(of_x, of_w)] += numpy.multiply.outer(column[of_x], row[of_w])
+        return result
     if stored.all():
         return x @ w
     result = numpy.zeros((x.shape[0], w.shape[1]), dtype=x.dtype)

@@ -16,6 +16,7 @@ def masked_matmul(
     *,
     mask_in=None,
     mask_out=None,
+    mask_weight=None,
     bias=None,
     skip_zeros=False,
     method="auto",
@@ -24,7 +25,8 @@ def masked_matmul(
 ):
     """Say what `fastdrop.masked_matmul` computes: ``s_out m_out ∘ ((s_in m_in ∘ x) @ w + bias)``.
 
-    Row by row, the sums run over what `mask_in` keeps. The arguments are the public function's;
+    With `mask_weight`, ``s_w m_w ∘ w`` stands in the place of w. Row by row, the sums run over what
+    masks keep. The arguments are those of the public function;
     `method` changes nothing here, and neither does `skip_zeros` where `w` is finite.
 
     Parameters
@@ -51,7 +53,9 @@ def masked_matmul(
     kept_in, scale_in = _written_out(mask_in, x.shape)
     kept_out, scale_out = _written_out(mask_out, result_shape)
     stored = kept_in & (x != 0) if skip_zeros else kept_in
-    sums = sums_of_stored(_scaled(_matrix(x), scale_in, dtype), _matrix(stored), w.astype(dtype))
+    kept_w, scale_w = _written_out(mask_weight, w.shape)
+    a, w = _scaled(_matrix(x), scale_in, dtype), _scaled(w, scale_w, dtype)
+    sums = sums_of_stored(a, _matrix(stored), w, kept_w)
     if bias is not None:
         sums += bias.astype(dtype)
     sums = numpy.where(_matrix(kept_out), _scaled(sums, scale_out, dtype), dtype.type(0))
@@ -64,13 +68,24 @@ def masked_matmul(
 
 @numpy.errstate(all="ignore")
 def masked_matmul_backward(
-    grad_y, x, w, *, mask_in=None, mask_out=None, skip_zeros=False, method="auto", dtype=None
+    grad_y,
+    x,
+    w,
+    *,
+    mask_in=None,
+    mask_out=None,
+    mask_weight=None,
+    skip_zeros=False,
+    method="auto",
+    dtype=None,
 ):
     """Say what `fastdrop.masked_matmul_backward` computes.
 
     With ``g = s_out m_out ∘ grad_y`` and ``a = s_in m_in ∘ x``, the gradients are
     ``s_in m_in ∘ (g @ w.T)``, ``a.T @ g`` and the sum of the rows of ``g``; each sum runs over
-    what the masks keep. The arguments are those of the public function and of `masked_matmul`.
+    what the masks keep. With `mask_weight`, ``s_w m_w ∘ w`` stands in the place of w, and
+    ``s_w m_w ∘ (a.T @ g)`` is its gradient. The arguments are those of the public function and of
+    `masked_matmul`.
 
     Returns
     -------
@@ -94,12 +109,15 @@ def masked_matmul_backward(
     a = _scaled(_matrix(x), scale_in, dtype)
     g = _scaled(_matrix(grad_y), scale_out, dtype)
 
-    grad_x = _scaled(sums_of_stored(g, stored_out, w.astype(dtype).T), scale_in, dtype)
+    kept_w, scale_w = _written_out(mask_weight, w.shape)
+    sums = sums_of_stored(g, stored_out, _scaled(w, scale_w, dtype).T, kept_w.T)
+    grad_x = _scaled(sums, scale_in, dtype)
     grad_x = numpy.where(kept_in, grad_x, dtype.type(0)).reshape(x.shape)
     grad_w = numpy.zeros(w.shape, dtype)
     for unit, samples in enumerate(stored_in.T):
         products = a[samples, unit, numpy.newaxis] * g[samples]
         grad_w[unit] = numpy.where(stored_out[samples], products, 0).sum(axis=0)
+    grad_w = numpy.where(kept_w, _scaled(grad_w, scale_w, dtype), dtype.type(0))
     grad_bias = numpy.where(stored_out, g, dtype.type(0)).sum(axis=0)
     return grad_x, grad_w, grad_bias
 

@@ -246,5 +246,6 @@ def test_the_table_names_every_kind_of_fastdrop():
     tested = {kind.name.partition(",")[0] for kind in KINDS}
     # What has no mask has contracts of its own, and so has what learns its rates.
     noise = {"apply_noise", *test_noise.KINDS, "concrete_dropout", "standout"}
+    noise |= {"dropconnect_moments", "dropconnect_inference"}
     names = {name for name in fastdrop.dropouts.__all__ if not name.endswith("_backward")}
     assert names <= tested | noise

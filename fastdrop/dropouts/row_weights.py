@@ -1,0 +1,67 @@
+"""Products of rows that have a mask of the weights each, or a few rows together."""
+
+import math
+
+import numpy
+
+from fastdrop._backend import kernels
+from fastdrop.arguments import contiguous
+from fastdrop.operands import RowMask
+
+__all__ = ["gradients_of_groups", "products_of_groups"]
+
+
+def _groups(x, w, mask):
+    """Rows of x that share a mask of w, and the mask: slices of axis 0, row masks."""
+    every = mask.rows_per_mask if isinstance(mask.rows_per_mask, int) else max(x.shape[0], 1)
+    for group in range(mask.shape[0]):
+        bits = _part(mask.bits, group * w.size, w.size)
+        rows = slice(group * every, min((group + 1) * every, x.shape[0]))
+        yield rows, RowMask(bits, 1, *w.shape, mask.scale, mask.keep_prob)
+
+
+def _matrix(x):
+    """x with its leading axes joined; a view, where it is contiguous."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _part(bits, first, count):
+    """`count` packed bits from bit `first` on, packed."""
+    begin, skipped = divmod(first, 8)
+    if skipped == 0:
+        return bits[begin : begin + -(-count // 8)]
+    some = numpy.unpackbits(bits[begin:], count=skipped + count, bitorder="little")
+    return numpy.packbits(some[skipped:], bitorder="little")
+
+
+def products_of_groups(x, w, mask, bias):
+    """The product of each group of rows and its weights, plus a bias.
+
+    Parameters
+    ----------
+    x : numpy.ndarray of float32 or float64, shape (rows, ..., units_in)
+    w : numpy.ndarray, dtype of `x`, shape (units_in, units_out)
+    mask : Mask, shape (groups, units_in, units_out)
+        With its rows per mask.
+    bias : numpy.ndarray, C-contiguous, shape (units_out,), or None
+    """
+    w = contiguous(w, w.dtype)
+    y = numpy.empty((*x.shape[:-1], w.shape[1]), x.dtype)
+    for rows, kept in _groups(x, w, mask):
+        product = kernels.Product(_matrix(x[rows]), w, _matrix(y[rows]), mask_b=kept, bias=bias)
+        kernels.matmul(product)
+    return y
+
+
+def gradients_of_groups(grad_y, x, w, mask):
+    """The gradients of x, w and the bias, of the same products."""
+    w = contiguous(w, w.dtype)
+    grad_x, grad_w = numpy.empty(x.shape, x.dtype), numpy.zeros(w.shape, w.dtype)
+    own = numpy.empty_like(grad_w)
+    for rows, kept in _groups(x, w, mask):
+        inputs, grad, part = (_matrix(array[rows]) for array in (x, grad_y, grad_x))
+        kernels.matmul(kernels.Product(grad, w.T, part, mask_b=kept, columns_of_b=True))
+        kernels.matmul(kernels.Product(inputs.T, grad, own, mask_c=kept, sum_rows=True))
+        with numpy.errstate(all="ignore"):
+            grad_w += own
+    return grad_x, grad_w, grad_y.sum(axis=tuple(range(grad_y.ndim - 1)))
