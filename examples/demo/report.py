@@ -1,4 +1,4 @@
-"""What the demo says of its runs: the table, what its words mean, and what it shows."""
+"""Text of the demo: the table, its legend and its conclusion."""
 
 import shutil
 import textwrap
@@ -54,7 +54,7 @@ def table(groups):
 
 
 def legend(groups, rows_per_mask, batch):
-    """Say what the words of the table mean, and what its seconds are.
+    """Explain the words and the seconds of the table.
 
     Parameters
     ----------
@@ -73,16 +73,16 @@ def legend(groups, rows_per_mask, batch):
     ]
     if any(len(rows) > 1 for rows in groups.values()):
         meanings.append("+-: the standard deviation over the seeds")
-    lines = ["; ".join([*meanings, "gap: training accuracy less test accuracy"]) + "."]
+    lines = ["; ".join([*meanings, "gap: training accuracy minus test accuracy"]) + "."]
     seconds = "Seconds are those of training, on one thread"
     if {"no dropout", "batchwise"} <= groups.keys():
         share = _seconds(groups["batchwise"]) / _seconds(groups["no dropout"])
         why = (
-            "what a mask drops for all of its examples is not computed"
+            "units that a mask drops for the whole batch are not computed"
             if share < 1
-            else "a network as small as this one has little that is worth leaving out"
+            else "this network is too small to gain from leaving out units"
         )
-        seconds += f": batchwise took {share:.2f} of those without dropout, since {why}"
+        seconds += f": batchwise took {share:.2f} of the time without dropout, since {why}"
     return "\n".join([*lines, f"{seconds}."])
 
 
@@ -91,7 +91,7 @@ def _seconds(rows):
 
 
 def conclusion(runs, training_examples, test_examples):
-    """Two sentences on what the table shows, from the seeds that have both rows.
+    """Two sentences that conclude from the table, over the seeds that have both rows.
 
     Dropout is that with a mask for each example.
     """
@@ -106,23 +106,23 @@ def conclusion(runs, training_examples, test_examples):
         for part in ("training", "test")
     ]
     first = (
-        f"Without dropout the network knows {means[0]:.1f} % of its {training_examples} training "
-        f"digits but only {means[1]:.1f} % of the {test_examples} it never saw; with a mask for "
-        f"each example, {means[2]:.1f} % and {means[3]:.1f} %."
+        f"Without dropout the network classifies {means[0]:.1f} % of its {training_examples} "
+        f"training digits correctly, and {means[1]:.1f} % of the {test_examples} test digits; with "
+        f"a mask for each example, {means[2]:.1f} % and {means[3]:.1f} %."
     )
     better = sum(dropped[seed].test > plain[seed].test for seed in seeds)
-    where = f"was the better one in {better} of {len(seeds)} runs"
+    where = f"it was better in {better} of {len(seeds)} runs"
     if len(seeds) == 1:
-        where = "of one run: --seeds 5 shows how much luck there is in it"
+        where = "in one run: --seeds 5 shows how much runs differ"
     if means[3] > means[1]:
         fewer = 100 * (means[3] - means[1]) / (100 - means[1])
         second = (
-            f"So dropout took away {fewer:.0f} % of the mistakes on new digits ({where}): no unit "
-            "could rely on the others being there."
+            f"Dropout avoided {fewer:.0f} % of the errors on test digits ({where}): units that may "
+            "be dropped cannot rely on each other."
         )
     else:
         second = (
-            "So here dropout did not help on new digits: with these settings there is too little "
-            "to overfit, or too little time; try more --hidden, more --epochs or a lower --rate."
+            "Here dropout did not help on test digits: with these settings the network overfits "
+            "too little, or trains too briefly; try more --hidden, more --epochs or a lower --rate."
         )
     return f"{first}\n{second}"

@@ -1,9 +1,9 @@
-"""What dropout does, on real data: ``python -m fastdrop demo``.
+"""Dropout on real data: ``python -m fastdrop demo``.
 
 A multilayer perceptron learns to read handwritten digits from few examples: without dropout, and
 with masks of every kind: one for each example, one for each group of examples, one for each batch.
 All begin with the same weights and see the same examples in the same order. In the end a
-scikit-learn estimator with dropout says which digit it is least sure about.
+scikit-learn estimator with dropout shows its least sure prediction.
 
 The network, ReLU units and dropout of the inputs and of both hidden layers, follows Srivastava et
 al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR 15 (2014), section
@@ -33,7 +33,7 @@ TRAINING_EXAMPLES = 300
 BATCH = 30
 LEARNING_RATE = 0.03
 MOMENTUM = 0.9
-# Pixels are less redundant than hidden units: they bear a smaller rate.
+# Pixels are less redundant than hidden units and need a smaller rate.
 INPUT_SHARE = 0.2
 GROUP = 10
 # Kind of mask: rows per mask, factor on the learning rate.
@@ -47,7 +47,7 @@ KINDS = {
 
 @dataclass
 class Run:
-    """One trained network: its settings and what came of it."""
+    """One trained network: its settings and results."""
 
     kind: str
     rate: float
@@ -59,7 +59,7 @@ class Run:
 
     @property
     def label(self):
-        """What the table calls it."""
+        """Its name in the table."""
         return self.kind if self.kind == "no dropout" else f"{self.kind} {self.rate:g}"
 
 
@@ -256,7 +256,7 @@ def one_thread(threadpoolctl):
 
 
 def uncertain_prediction(images, labels, options):
-    """Fit an estimator with a mask for each example, as the table's row has them; what it says."""
+    """Fit an estimator with a mask for each example, as in the table; return its text."""
     order = numpy.random.default_rng(options.seed).permutation(len(labels))
     training, test = order[:TRAINING_EXAMPLES], order[TRAINING_EXAMPLES:]
     model = uncertainty.fit(
@@ -276,7 +276,7 @@ def uncertain_prediction(images, labels, options):
 
 
 def run_demo(options):
-    """Train all networks, print the table and what it says, and an uncertain prediction.
+    """Train all networks, print the table, its conclusion and an uncertain prediction.
 
     Parameters
     ----------

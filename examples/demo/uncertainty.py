@@ -1,4 +1,4 @@
-"""The end of the demo: a scikit-learn estimator with dropout, and the digit it is least sure about.
+"""The end of the demo: a scikit-learn estimator with dropout, and its least sure prediction.
 
 Uncertainty is that of Monte Carlo dropout: Gal and Ghahramani, "Dropout as a Bayesian
 approximation: representing model uncertainty in deep learning", ICML 2016, section 4.
@@ -38,7 +38,7 @@ def fit(images, labels, **parameters):
 
 
 def report(model, images, labels, random_state):
-    """Say how well an estimator reads digits, and show the one it is least sure about.
+    """Report how well an estimator reads digits, and show its least sure prediction.
 
     Parameters
     ----------
@@ -62,11 +62,12 @@ def report(model, images, labels, random_state):
     unsure, sure = numpy.split(wrong[order], [-(-len(order) // 10)])
     worst = order[0]
     said = (
-        f"MLPClassifier(dropout={model.dropout:g}), a scikit-learn estimator, was asked "
+        f"MLPClassifier(dropout={model.dropout:g}), a scikit-learn estimator, predicted "
         f"{SAMPLES} times, with other units dropped each time.\n"
-        f"Of the tenth of the digits that it is least sure about {100 * unsure.mean():.0f} % are "
-        f"wrong, of the others {100 * sure.mean():.0f} %. Least sure about this {labels[worst]} "
-        f"(probabilities with their standard deviation over the {SAMPLES} answers):"
+        f"Of the tenth of the digits with the least sure predictions {100 * unsure.mean():.0f} % "
+        f"are wrong, of the others {100 * sure.mean():.0f} %. It is least sure of this "
+        f"{labels[worst]} (probabilities with their standard deviation over the {SAMPLES} "
+        f"predictions):"
     )
     lines = [
         *wrapped(said).splitlines(),
