@@ -2,6 +2,7 @@
 
 import base64
 import functools
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -127,3 +128,16 @@ def test_the_checks_see_what_is_wrong(tmp_path, browser):
     excess, wide = browser.execute_script(STICKING_OUT, PHONE[0])
     assert excess > 0 or wide
     assert browser.execute_script(MISSING) == [(tmp_path / "gone.png").as_uri()]
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["autograd", "clip", "convolut", "cuda", "dropconnect", "embed", "gpu", "lstm", "window"],
+)
+def test_the_search_finds(html, word):
+    """The index holds stems: "embed" for embedding, "window" for Windows."""
+    text = (html / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[text.index("(") + 1 : text.rindex(")")])
+    pages = index["terms"].get(word, [])
+    pages = [index["docnames"][page] for page in ([pages] if isinstance(pages, int) else pages)]
+    assert any(page.startswith("guide/") for page in pages)

@@ -60,19 +60,14 @@ class Layer(Sealed):
 
     fused_as = None
     draws_masks = False
+    _name = None  # until a network gives one
     # Whose training forward was the last one, where the layer keeps what its backward pass needs.
     _forward_of = None
-
-    def __new__(cls, *args, **kwargs):
-        """Give it its first name, so that no class has to remember to call `Layer.__init__`."""
-        layer = super().__new__(cls)
-        layer._name = cls.__name__.lower()
-        return layer
 
     @read_only("the network that the layer is in gives the name")
     def name(self):
         """str: the name of the layer in errors, parameters and states."""
-        return self._name
+        return self._name or type(self).__name__.lower()
 
     def named(self, name):
         """Take a name; a `Sequential` calls it."""
