@@ -9,7 +9,13 @@ from fastdrop.arguments import as_array, contiguous, is_one_of
 from fastdrop.functional import check_output, overlap
 from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
 
-__all__ = ["bias_gradient", "masked_matmul", "masked_matmul_backward", "weight_gradient"]
+__all__ = [
+    "bias_gradient",
+    "masked_matmul",
+    "masked_matmul_backward",
+    "parameter_gradients",
+    "weight_gradient",
+]
 
 METHODS = ("auto", "compact", "skip", "dense")
 
@@ -250,6 +256,16 @@ def bias_gradient(grad_y, mask_out, out):
     """The gradient of the bias alone; arguments as for `weight_gradient`, `out` (units_out,)."""
     mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
     kernels.masked_sums(grad_y, mask_out, out)
+
+
+def parameter_gradients(grad_y, x, w, mask_weight):
+    """The gradients of masked weights and of the bias, of arguments that need no check."""
+    rows, grad = _matrix(x), _matrix(grad_y)
+    grad_w, grad_bias = numpy.empty(w.shape, w.dtype), numpy.empty(w.shape[1], w.dtype)
+    mask = row_mask(mask_weight, w.shape, "mask_weight", "w")
+    kernels.masked_sums(grad, None, grad_bias)
+    _sum_of_rows(rows, grad, grad_w, (None, None, mask), False, "auto")
+    return grad_w, grad_bias
 
 
 def _gradients(out, shapes, dtype, operands):

@@ -7,7 +7,7 @@ from fastdrop.dropouts.given import check_given
 from fastdrop.dropouts.row_weights import gradients_of_groups, products_of_groups
 from fastdrop.functional import check_output, float_array
 from fastdrop.mask import Mask
-from fastdrop.matmul import masked_matmul, masked_matmul_backward
+from fastdrop.matmul import masked_matmul, masked_matmul_backward, parameter_gradients
 from fastdrop.noise import new_noise
 from fastdrop.pair import OutputAndMask
 from fastdrop.stream import as_stream, draw_with
@@ -129,7 +129,7 @@ def dropconnect(
     return OutputAndMask((_to(out, _product(x, w, mask, bias), x.dtype), mask))
 
 
-def dropconnect_backward(grad_y, x, w, mask):
+def dropconnect_backward(grad_y, x, w, mask, *, input_gradient=True):
     """Return the gradients of `dropconnect`.
 
     Parameters
@@ -140,10 +140,12 @@ def dropconnect_backward(grad_y, x, w, mask):
         As in the forward pass.
     mask : Mask or None
         What the forward pass returned. None: nothing was dropped.
+    input_gradient : bool, optional
+        Whether that of x is computed, too.
 
     Returns
     -------
-    grad_x : numpy.ndarray, shape of `x`
+    grad_x : numpy.ndarray, shape of `x`, or None
     grad_w : numpy.ndarray, shape of `w`
         Exactly +0.0 where the mask, or that of every row, drops.
     grad_bias : numpy.ndarray, shape (units_out,)
@@ -181,12 +183,14 @@ def dropconnect_backward(grad_y, x, w, mask):
         _check_fits(mask, x, w)
     dtype = x.dtype
     x, w, grad_y = (_working(array) for array in (x, w, grad_y))
-    if mask is None or mask.ndim == 2:
+    if mask is not None and mask.ndim == 3:
+        gradients = gradients_of_groups(grad_y, x, w, mask, input_gradient)
+    elif input_gradient:
         gradients = masked_matmul_backward(grad_y, x, w, mask_weight=mask)
     else:
-        gradients = gradients_of_groups(grad_y, x, w, mask)
+        gradients = None, *parameter_gradients(grad_y, x, w, mask)
     with numpy.errstate(over="ignore"):
-        return tuple(gradient.astype(dtype, copy=False) for gradient in gradients)
+        return tuple(None if one is None else one.astype(dtype, copy=False) for one in gradients)
 
 
 def dropconnect_moments(x, w, rate=None, *, keep_prob=None, bias=None, scale_at="train"):

@@ -53,14 +53,17 @@ def products_of_groups(x, w, mask, bias):
     return y
 
 
-def gradients_of_groups(grad_y, x, w, mask):
-    """The gradients of x, w and the bias, of the same products."""
+def gradients_of_groups(grad_y, x, w, mask, input_gradient):
+    """The gradients of x (None, if it is not asked for), w and the bias, of these products."""
     w = contiguous(w, w.dtype)
-    grad_x, grad_w = numpy.empty(x.shape, x.dtype), numpy.zeros(w.shape, w.dtype)
+    grad_x = numpy.empty(x.shape, x.dtype) if input_gradient else None
+    grad_w = numpy.zeros(w.shape, w.dtype)
     own = numpy.empty_like(grad_w)
     for rows, kept in _groups(x, w, mask):
-        inputs, grad, part = (_matrix(array[rows]) for array in (x, grad_y, grad_x))
-        kernels.matmul(kernels.Product(grad, w.T, part, mask_b=kept, columns_of_b=True))
+        inputs, grad = _matrix(x[rows]), _matrix(grad_y[rows])
+        if input_gradient:
+            part = _matrix(grad_x[rows])
+            kernels.matmul(kernels.Product(grad, w.T, part, mask_b=kept, columns_of_b=True))
         kernels.matmul(kernels.Product(inputs.T, grad, own, mask_c=kept, sum_rows=True))
         with numpy.errstate(all="ignore"):
             grad_w += own

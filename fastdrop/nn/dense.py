@@ -9,7 +9,9 @@ import numpy
 from fastdrop.aligned import aligned_zeros
 from fastdrop.arguments import as_array, integer, is_one_of
 from fastdrop.attributes import read_only
-from fastdrop.nn.layer import Layer, fitting_gradient
+from fastdrop.dropouts import dropconnect_backward
+from fastdrop.nn.connect import DropConnect, DroppingWeights
+from fastdrop.nn.layer import fitting_gradient
 from fastdrop.parameters import Parameter
 
 __all__ = ["Dense"]
@@ -30,7 +32,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-class Dense(Layer):
+class Dense(DroppingWeights):
     """``x @ weight + bias``.
 
     Parameters
@@ -42,12 +44,29 @@ class Dense(Layer):
         assigned afterwards. Biases begin at 0.
     bias : bool, optional
         Whether there is one.
+    drop_connect : float or callable, optional
+        Rate at which single weights are dropped in training (DropConnect, see
+        `fastdrop.dropconnect`); kept ones are divided by ``1 - rate``. At test time all weights
+        take part. A schedule is called with the number of the draw. Such a layer is no part of a
+        fused block: dropout before and after it saves no work in its products.
+    rows_per_mask : "batch" or int, optional
+        Of `drop_connect`: whether all rows of a batch share one mask of the weights, or how many
+        do. 1, the paper's way, is for small layers.
+    rng : optional
+        Of `drop_connect`, as for `fastdrop.dropout`. By default the network decides.
 
     Attributes
     ----------
     units_in, units_out : int
     initializer : str
         Read-only, as the units are: a new layer has others.
+    drop_connect : float or None
+        Can be set where it is not None; of a schedule, the rate of the last draw.
+    rows_per_mask : "batch", int or None
+        Read-only.
+    stream : MaskStream
+        Where the masks of weights come from: training forward number t uses its draw number t.
+        Only where there is a `drop_connect`.
     weight : numpy.ndarray, shape (units_in, units_out)
         Assigning copies into it.
     bias : numpy.ndarray, shape (units_out,), or None
@@ -88,9 +107,18 @@ class Dense(Layer):
     """
 
     _sealed = True
-    fused_as = "dense"
 
-    def __init__(self, units_in, units_out, initializer="he", bias=True):
+    def __init__(
+        self,
+        units_in,
+        units_out,
+        initializer="he",
+        bias=True,
+        *,
+        drop_connect=None,
+        rows_per_mask="batch",
+        rng=None,
+    ):
         super().__init__()
         self._units_in = integer(units_in, "units_in")
         self._units_out = integer(units_out, "units_out")
@@ -107,6 +135,10 @@ class Dense(Layer):
         self._has_bias = bool(bias)
         self._weight = self._bias = self._input = None
         self._assigned = {}
+        if drop_connect is not None:
+            self._connect = DropConnect(drop_connect, rows_per_mask, rng)
+        elif rng is not None or rows_per_mask != "batch":
+            raise TypeError("rng and rows_per_mask are of drop_connect, got drop_connect=None")
 
     @read_only("make a new layer")
     def units_in(self):
@@ -122,6 +154,11 @@ class Dense(Layer):
     def initializer(self):
         """str: how the weights are drawn."""
         return self._initializer
+
+    @property
+    def fused_as(self):
+        """str or None: a part of fused blocks, unless its weights are dropped."""
+        return "dense" if self._connect is None else None
 
     def build(self, dtype, generator):
         """Make the parameters, unless they were made before; what was assigned stays.
@@ -259,6 +296,9 @@ class Dense(Layer):
         self.check_input(x.shape)
         if training:
             self._input = x
+            if self._connect is not None:
+                bias = None if self._bias is None else self._bias.value
+                return self._connect.product(x, weight, bias)
         y = numpy.matmul(x, weight)
         if self._bias is not None:
             y += self._bias.value
@@ -283,6 +323,14 @@ class Dense(Layer):
         if x is None:
             raise self._missing_forward()
         grad = fitting_gradient(grad, (*x.shape[:-1], self.units_out), x.dtype, self.name)
+        if self._connect is not None:
+            grad_x, grad_weight, grad_bias = dropconnect_backward(
+                grad, x, self._weight.value, self._connect.mask, input_gradient=input_gradient
+            )
+            set_gradient(self._weight, grad_weight)
+            if self._bias is not None:
+                set_gradient(self._bias, grad_bias)
+            return grad_x
         rows = grad.reshape(-1, self.units_out)
         set_gradient(self._weight, numpy.matmul(x.reshape(-1, self.units_in).T, rows))
         if self._bias is not None:
@@ -291,7 +339,8 @@ class Dense(Layer):
 
     def __repr__(self):
         bias = "" if self._has_bias else ", bias=False"
-        return f"Dense({self.units_in}, {self.units_out}, {self.initializer!r}{bias})"
+        connect = "" if self._connect is None else repr(self._connect)
+        return f"Dense({self.units_in}, {self.units_out}, {self.initializer!r}{bias}{connect})"
 
 
 def set_gradient(parameter, grad, rows=None, columns=None, compact=False):

@@ -1,0 +1,124 @@
+"""A Dense whose weights are dropped: their rate, their stream, their last mask."""
+
+from fastdrop.arguments import mask_plan
+from fastdrop.attributes import read_only
+from fastdrop.dropouts import dropconnect
+from fastdrop.nn.layer import Layer
+from fastdrop.nn.random import RateLayer
+
+__all__ = ["DropConnect", "DroppingWeights"]
+
+
+class DropConnect(RateLayer):
+    """The masks of a layer's weights.
+
+    Parameters
+    ----------
+    rate : float or callable
+        As for `RateLayer`.
+    rows_per_mask : "batch" or int
+        As for `fastdrop.dropconnect`.
+    rng : optional
+        As for `fastdrop.dropout`.
+
+    Attributes
+    ----------
+    mask : Mask or None
+        Of the last training forward.
+    """
+
+    def __init__(self, rate, rows_per_mask, rng):
+        super().__init__(rate, rng=rng)
+        self.rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
+        self.mask = None
+
+    def product(self, x, weight, bias):
+        """The product of a training forward."""
+        self.follow_schedule()
+        y, self.mask = dropconnect(
+            x, weight, keep_prob=self.keep_prob, bias=bias, rng=self.stream,
+            rows_per_mask=self.rows_per_mask,
+        )  # fmt: skip
+        return y
+
+    def settings(self):
+        """Return what was chosen, by name."""
+        return {"drop_connect": self.chosen(), "rows_per_mask": self.rows_per_mask}
+
+    def chosen(self):
+        """The rate, or a schedule in words."""
+        return self.rate if self.schedule is None else self._chosen_keep_prob()
+
+    def __repr__(self):
+        every = "" if self.rows_per_mask == "batch" else f", rows_per_mask={self.rows_per_mask}"
+        return f", drop_connect={self._chosen_rate()}{every}"
+
+
+class DroppingWeights(Layer):
+    """Base of a layer that may have a `DropConnect`: what that shows to users and networks."""
+
+    _connect = None
+
+    @property
+    def draws_masks(self):
+        """bool: whether weights are dropped."""
+        return self._connect is not None
+
+    @property
+    def drop_connect(self):
+        """float or None: rate at which weights are dropped; of a schedule, in the last draw."""
+        return None if self._connect is None else self._connect.rate
+
+    @drop_connect.setter
+    def drop_connect(self, rate):
+        if self._connect is None or rate is None:
+            raise AttributeError(
+                f"drop_connect of {self.name} is {self.drop_connect} and cannot be set to "
+                f"{rate!r}: make a new layer, and assign its weight and bias"
+            )
+        self._connect.rate = rate
+
+    @read_only("make a new layer")
+    def rows_per_mask(self):
+        """int, "batch" or None: rows that share a mask of the weights."""
+        return None if self._connect is None else self._connect.rows_per_mask
+
+    @property
+    def stream(self):
+        """MaskStream: where the masks of weights come from."""
+        return self._drawing().stream
+
+    @stream.setter
+    def stream(self, stream):
+        self._drawing().stream = stream
+
+    def _drawing(self):
+        if self._connect is None:
+            raise AttributeError(f"{self.name} draws no masks: its drop_connect is None")
+        return self._connect
+
+    def offer_stream(self, stream):
+        """Take a stream, unless the layer has been given one before."""
+        self._connect.offer_stream(stream)
+
+    def take_rows(self, rows):
+        """Hear which rows of a larger batch come next; see `Sequential.forward`.
+
+        Raises
+        ------
+        NotImplementedError
+            If single rows have masks of their own.
+        """
+        if rows is not None and self._connect.rows_per_mask != "batch":
+            raise NotImplementedError(
+                f"{self.name}: drop_connect draws for a part of a larger batch, "
+                'rows=(first, total), only with rows_per_mask="batch"'
+            )
+
+    def follow_schedule(self, drawn=False):
+        """Take the rate of the draw to come, of a schedule."""
+        self._connect.follow_schedule(drawn)
+
+    def settings(self):
+        """Return the rate of `drop_connect` and its rows per mask, if there is one."""
+        return {} if self._connect is None else self._connect.settings()
