@@ -239,7 +239,7 @@ def show_config(mode: None = None) -> None: ...
 @overload
 def show_config(mode: Literal["dicts"]) -> dict[str, dict[str, Any]]: ...
 def show_config(mode: str | None = None) -> dict[str, dict[str, Any]] | None:
-    """Print what this installation can do and what it uses, or return it.
+    """Print the features of this installation and those in use, or return them.
 
     Parameters
     ----------

@@ -62,8 +62,8 @@ def dropout(
     shared_axes : int or tuple of int, optional
         Axes along which one mask is shared (Flax: broadcast_dims).
     noise_shape : tuple of int or None, optional
-        The same in Keras' words, in the place of `shared_axes`: the shape of the mask, 1 for an
-        axis along which it is shared, None or the axis' length for another.
+        As in Keras, instead of `shared_axes`: the shape of the mask, 1 for an axis along which it
+        is shared, None or the length of the axis otherwise.
     rows_per_mask : int or "batch", optional
         How many consecutive rows (axis 0) share one mask row; "batch": one set of units for all.
     exact_count : bool, optional
@@ -82,7 +82,7 @@ def dropout(
     y : numpy.ndarray, shape and dtype of `x`, in the machine's byte order
         Dropped elements are exactly +0.0, whatever they were (NaN and infinity too).
     mask : Mask or None
-        What `dropout_backward` needs; one bit per element. A pair that is not unpacked
+        The mask for `dropout_backward`, one bit per element. A pair that is not unpacked
         (``h = dropout(...)``) is a tuple whose arithmetic is a TypeError.
 
     Raises
@@ -226,7 +226,7 @@ def dropout_backward(
 def apply_mask(
     x: ArrayLike, mask: Mask, *, scale: float | None = None, out: Array | None = None
 ) -> Array:
-    """Keep what a mask keeps, multiplied by its scale; everything else becomes +0.0.
+    """Apply a mask: kept elements times its scale, dropped ones +0.0.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Parameter:
     grad : numpy.ndarray or None
         The gradient of the last backward pass, of the dtype of `value`; None before the first. Of
         the shape of `value`, or where `compact` is true of shape (active rows, active columns):
-        what is not active has no gradient, and what a full array holds there is not read.
+        weights that are not active have no gradient, and a full array is not read there.
     rows, columns : tuple of (numpy.ndarray of uint8, int), or None
         The active units along the first and the last axis of `value`: packed bits, as in
         `fastdrop.Mask.bits`, and the number of the first one's bit. None: all of them. Weights of

@@ -1,7 +1,7 @@
 """`MaskStream`: masks as a pure function of (seed, draw, element index).
 
 The stream is specified in ``docs/design/mask-stream.md`` (version 1); it never depends on threads,
-instruction sets, array layouts or what was drawn before.
+instruction sets, array layouts or earlier draws.
 """
 
 import math

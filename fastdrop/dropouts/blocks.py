@@ -71,7 +71,7 @@ def dropblock2d(
     training=True,
     out=None,
 ):
-    """Drop square blocks of neighbouring places of images, and rescale the rest.
+    """Drop square blocks of neighbouring positions of images, and scale the rest.
 
     Blocks begin at random places, each of those where a block lies inside of the map with the
     probability that makes the expected share of dropped places about `rate` [1]_, and every channel

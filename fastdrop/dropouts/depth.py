@@ -21,7 +21,7 @@ def stochastic_depth(
     scale_at="train",
     out=None,
 ):
-    """Keep or drop what a branch of a network made, as a whole, and scale what is kept.
+    """Keep or drop the output of a network's branch as a whole, and scale kept outputs.
 
     ``y[n] = m[n] * x[n] / keep_prob`` [1]_; the residual connection beside the branch is the
     caller's: ``h = h + stochastic_depth(branch(h), 0.1, rng=stream)[0]``.
@@ -41,15 +41,15 @@ def stochastic_depth(
     training : bool, optional
         False: nothing is drawn; see `dropout`.
     scale_at : "train" or "test", optional
-        "train", as torchvision does: what is kept is divided by ``keep_prob``. "test", as in the
-        paper: everything is multiplied by ``keep_prob`` outside of training.
+        "train", as torchvision does: kept values are divided by ``keep_prob``. "test", as in the
+        paper: all values are multiplied by ``keep_prob`` outside of training.
     out : numpy.ndarray, optional
         Where the result goes; `x` itself, or an array that does not overlap it.
 
     Returns
     -------
     y : numpy.ndarray, shape and dtype of `x`
-        What is dropped is exactly +0.0.
+        Dropped values are exactly +0.0.
     mask : Mask or None
         For `dropout_backward`.
 

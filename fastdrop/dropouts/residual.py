@@ -26,8 +26,8 @@ def bias_dropout_residual(
 ):
     """Return ``residual + dropout(x + bias)``, computed in one pass.
 
-    So ends a sublayer of a transformer: `x` is the product without its bias, `residual` what the
-    sublayer was given [1]_. NumPy takes three passes for that, and a mask.
+    This is the end of a transformer's sublayer: `x` is the product without its bias, `residual` the
+    input of the sublayer [1]_. NumPy takes three passes for it, and a mask.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ def variational_dropout(
     """Drop units of sequences, the same ones at all steps of a sequence [1]_.
 
     ``y[n, t, i] = m[n, i] * x[n, t, i] / keep_prob``, with one bit ``m[n, i]`` for each unit of
-    each sequence. Masks that change from step to step would wipe out what a recurrent network
-    remembers.
+    each sequence. Masks that change from step to step would erase the memory of a recurrent
+    network.
 
     Parameters
     ----------

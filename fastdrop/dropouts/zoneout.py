@@ -27,8 +27,8 @@ def zoneout(
     """Let units of a recurrent network keep their previous state at random [1]_.
 
     ``h = m * new + (1 - m) * previous``, each m 0 with probability `rate`; outside of training
-    ``h = keep_prob * new + rate * previous``, the expectation. Unlike dropped ones, units that are
-    zoned out pass on what they know, and gradients.
+    ``h = keep_prob * new + rate * previous``, the expectation. Unlike dropped units, zoned out
+    units pass on their state, and gradients.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Layers, losses, and networks whose training step skips what dropout drops.
+"""Layers, losses, and networks whose training step leaves out dropped units.
 
 >>> import numpy
 >>> from fastdrop import nn
@@ -6,7 +6,7 @@
 >>> net.forward(numpy.ones((3, 4))).shape
 (3, 2)
 
-`Sequential` gives the data's way; every layer works by itself as well.
+A `Sequential` chains layers; every layer also works by itself.
 """
 
 from fastdrop.nn.activations import GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh

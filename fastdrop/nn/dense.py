@@ -82,9 +82,9 @@ class Dense(DroppingWeights):
 
     Notes
     -----
-    The first `Sequential` decides the dtype and draws what was not assigned before; a layer of its
-    own is float32, with weights from the operating system's entropy. Once they are there, the
-    parameters stay: in another network of the same dtype the layer has the same ones.
+    The first `Sequential` decides the dtype and draws weights that were not assigned before; a
+    layer outside of networks is float32, with weights from the operating system's entropy. The
+    parameters then stay: in another network of the same dtype the layer has the same ones.
 
     References
     ----------

@@ -8,7 +8,7 @@ __all__ = ["StochasticDepth"]
 
 
 class StochasticDepth(FunctionLayer):
-    """Keep or drop whole examples of what a branch made; see `fastdrop.stochastic_depth`.
+    """Keep or drop whole examples of a branch's output; see `fastdrop.stochastic_depth`.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ class Dropout(MaskedLayer):
     noise_shape : tuple of int or None, optional
         The same in Keras' words, as for `fastdrop.dropout`, in the place of `shared_axes`.
     scale_at : "train" or "test", optional
-        Multiply what is kept by ``1 / keep_prob`` in training, or everything by ``keep_prob`` at
+        Multiply kept values by ``1 / keep_prob`` in training, or all values by ``keep_prob`` at
         test time.
     rng : optional
         As for `fastdrop.dropout`: where the masks come from. By default the network decides.

@@ -11,8 +11,8 @@ class Elementwise(Layer):
     """Base of the activation functions: each element by itself.
 
     One of your own derives from it and defines `function` and `derivative`. A `Sequential` computes
-    it with the Dense before it, on what the masks keep only. What is to be as fast as the ones here
-    defines `apply` and `multiply_derivative` instead, which work in place.
+    it with the Dense before it, on kept units only. `apply` and `multiply_derivative`, which work
+    in place, may be defined instead, and are faster.
 
     Attributes
     ----------

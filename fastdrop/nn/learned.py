@@ -210,7 +210,7 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
 
 
 class StandoutDropout(WeightedLayer, RandomLayer):
-    """An activation function with dropout of it, by what it is given; see `fastdrop.standout` [1]_.
+    """An activation function with dropout that depends on its input; see `fastdrop.standout` [1]_.
 
     ``y = m * f(a)``, m kept with probability ``sigmoid(alpha * a + beta)``: it stands in the place
     of the activation function f behind a Dense, with whose weights it ties those of its

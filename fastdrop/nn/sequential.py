@@ -19,7 +19,7 @@ WEIGHTS_CHILD = 2**32 - 1
 
 
 class Sequential(Layer):
-    """Layers one after the other, trained without touching what dropout drops.
+    """Layers one after the other, whose training step leaves out dropped units.
 
     `Sequential` computes a Dense, the activation functions behind it and the dropout behind those
     as one block: it draws the mask first, and the dropped units leave the products of this Dense

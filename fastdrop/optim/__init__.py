@@ -1,9 +1,9 @@
-"""Optimisers that follow the masks: what was dropped in a step is not touched by it.
+"""Optimisers that follow the masks: a step does not change dropped weights.
 
-Each step is one pass over the weights that took part in the forward and backward pass, read, moved
-and written once, together with what the optimiser remembers of them. A dropped unit's weights,
-velocities, moments and counts keep their bits; no momentum moves it on, no decay shrinks it. For
-masks of single rows or groups of rows, a unit took part when any row of the batch kept it.
+Each step is one pass over the weights between kept units, which reads, updates and writes them
+once, together with their velocities, moments and counts. Those of a dropped unit keep their bits;
+neither momentum nor weight decay changes them. With masks for rows or groups of rows, a unit is
+kept when any row of the batch keeps it.
 
 References
 ----------

@@ -23,14 +23,14 @@ class Adam(Optimiser):
 
     A weight's moments stand still while it is inactive, so the corrections c1 and c2 go by the
     number k of updates it had, ``1 - beta**k``, not by the number of steps: after a first update at
-    a late step, m and v are ``(1 - beta1) * g`` and ``(1 - beta2) * g**2``. Divided by what the
-    step's number says, nearly 1 both, they would make a step of ``(1 - beta1) / sqrt(1 - beta2)`` =
-    3.2 learning rates; divided by their own corrections, they make a step of one.
+    a late step, m and v are ``(1 - beta1) * g`` and ``(1 - beta2) * g**2``. Divided by the
+    corrections of the step's number, both nearly 1, they would make a step of
+    ``(1 - beta1) / sqrt(1 - beta2)`` = 3.2 learning rates; by their own corrections, of one.
 
     No count is kept for every weight, but one for every row and column of a parameter. Where only
     rows or only columns are masked, and for biases, k is exactly theirs. Where both are, k is taken
-    as ``n * m / t``, for units that were active in n and m of t updates: what independent masks
-    give on average. The first update of a unit, however late, is always corrected exactly.
+    as ``n * m / t``, for units that were active in n and m of t updates, the expectation for
+    independent masks. The first update of a unit, however late, is always corrected exactly.
 
     Parameters
     ----------

@@ -209,7 +209,7 @@ class Optimiser(Sealed):
             raise RuntimeError(f"{what}: not within averaged(), where the weights are averages")
 
     def state_dict(self):
-        """Return what `step` changes beside the weights: all that resuming bit for bit needs.
+        """Return the state of the optimiser, from which a run resumes bit for bit.
 
         Returns
         -------
@@ -244,8 +244,8 @@ class Optimiser(Sealed):
         Raises
         ------
         ValueError
-            If it is of another class, other settings or other parameters: by name, what it has and
-            what is expected. Nothing is changed then.
+            If it is of another class, other settings or other parameters: the message names the
+            difference, and nothing is changed.
         """
         expected = self.state_dict()
         kind = str(state.get("optimiser"))

@@ -12,7 +12,7 @@ __all__ = ["SGD"]
 
 
 class SGD(Optimiser):
-    """Stochastic gradient descent, with momentum if wanted [2]_.
+    """Stochastic gradient descent, with optional momentum [2]_.
 
     With g the gradient plus ``weight_decay * w``: ``u = momentum * u + g``, and
     ``w -= learning_rate * u``; with `nesterov`, ``w -= learning_rate * (g + momentum * u)``.
@@ -20,7 +20,7 @@ class SGD(Optimiser):
     Parameters
     ----------
     params : object with ``parameters()``, or iterable of Parameter or dict
-        A network, a layer, or what they have; or groups of them, dicts with ``"params"`` and
+        A network, a layer or their parameters; or groups of them, dicts with ``"params"`` and
         settings of their own: ``"learning_rate"``, ``"weight_decay"``, ``"max_norm"``.
     learning_rate : float or callable
         A schedule takes the number of steps done, 0 at first, and returns the rate of the next.

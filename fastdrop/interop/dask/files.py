@@ -28,7 +28,7 @@ def from_memmap(array, chunks="auto"):
     Returns
     -------
     dask.array.Array, shape and dtype of `array`
-        It reads what the file holds when it is computed.
+        It reads the file when it is computed.
 
     Raises
     ------

@@ -142,7 +142,7 @@ def dropout_backward(grad_y, mask, *, scale=None):
 
 
 def apply_mask(x, mask, *, scale=None):
-    """Keep what a mask keeps, multiplied by its scale, lazily; everything else becomes +0.0.
+    """Apply a mask lazily: kept elements times its scale, dropped ones +0.0.
 
     Parameters
     ----------

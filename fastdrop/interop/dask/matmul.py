@@ -12,7 +12,7 @@ __all__ = ["masked_matmul"]
 
 
 def masked_matmul(x, w, *, mask_in=None, mask_out=None, bias=None, skip_zeros=False, method="auto"):
-    """Multiply rows of a dask array by weights, leaving out what masks drop on either side, lazily.
+    """Multiply rows of a dask array by weights, without dropped elements, lazily.
 
     Parameters
     ----------

@@ -13,12 +13,12 @@ __all__ = ["predict", "predict_proba", "predict_samples"]
 
 
 def predict(model, X, *, return_std=False, n_samples=100, random_state=None, tau=None):
-    """Return what a fitted model predicts for each row of a dask array, lazily.
+    """Return the predictions of a fitted model for each row of a dask array, lazily.
 
     Parameters
     ----------
     model : MLPClassifier or MLPRegressor
-        Copied now: what it learns later changes no prediction.
+        Copied now: later training changes no prediction.
     X : dask.array.Array, shape (n_samples, n_features)
         With known chunk sizes. Cut rows are joined.
     return_std : bool, optional

@@ -15,14 +15,14 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
     """Fit an estimator to dask arrays, one block of rows after the other.
 
     Every block goes through the model's `partial_fit`, which shuffles the rows inside and trains
-    in batches, while the next block is computed by dask's scheduler: two blocks are in memory, and
-    what computing one takes.
+    in batches, while dask's scheduler computes the next block: two blocks are in memory, and the
+    arrays from which dask computes one.
 
     Parameters
     ----------
     model : MLPClassifier or MLPRegressor
-        Or another estimator that has `partial_fit`. What it learnt before is forgotten, unless it
-        has ``warm_start=True``.
+        Or another estimator that has `partial_fit`. It starts with new weights, unless it has
+        ``warm_start=True``.
     X : dask.array.Array, shape (n_samples, n_features)
         In chunks of rows, with known sizes; a chunk should hold many batches. Cut rows are joined.
     y : dask.array.Array or array_like, shape (n_samples,) or (n_samples, n_outputs)
@@ -31,7 +31,7 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
     classes : array_like, shape (n_classes,), optional
         All classes, of a classifier only. Without it, y is read once before to find them.
     epochs : int, optional
-        How often everything is seen; the model's `max_iter` and `tol` do nothing.
+        Passes over the data; the model's `max_iter` and `tol` do nothing.
     shuffle_blocks : bool, optional
         Take the blocks in another order in every epoch, one chosen by the model's `random_state`;
         False: as they are stored. With ``model.shuffle=False`` nothing is shuffled at all.
@@ -61,8 +61,8 @@ def fit(model, X, y, *, sample_weight=None, classes=None, epochs=1, shuffle_bloc
 
     Notes
     -----
-    After an error or an interrupt the model has what it learnt from the blocks before; an epoch
-    that was not finished counts in `t_`, but not in `n_iter_` and `loss_curve_`. If nothing was
+    After an error or an interrupt the model keeps the training on earlier blocks; an epoch that was
+    not finished counts in `t_`, but not in `n_iter_` and `loss_curve_`. If nothing was
     learnt, the model is as it was before the call, fitted if it was fitted.
 
     The same `random_state`, data and chunks give the same model bit for bit, with any scheduler and

@@ -49,7 +49,7 @@ class DataParallel:
         This process, and how many there are.
     bytes_sent : int
         Bytes that this rank has handed to MPI's collective operations since the communicator was
-        first used: gradients and all that is exchanged beside them.
+        first used: gradients and all other messages.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class DataParallel:
     no longer than the timeout. Ctrl-C lets the step end; then all ranks raise KeyboardInterrupt.
 
     Give every rank its share of the machine's processors by ``FASTDROP_NUM_THREADS`` and
-    ``OPENBLAS_NUM_THREADS``, or what NumPy's BLAS obeys.
+    ``OPENBLAS_NUM_THREADS``, or the variable of another BLAS.
 
     References
     ----------

@@ -50,7 +50,7 @@ def dropout(
     exact_count : bool, optional
         Zero the same number of elements in every row of the last axis: of n elements
         ``floor((1 - p) * n + 0.5 + 1e-6)`` stay.
-    rng : None, torch.Generator, MaskStream, int, or what else `fastdrop.dropout` takes, optional
+    rng : None, torch.Generator, MaskStream, int, or another `rng` of `fastdrop.dropout`, optional
         None: torch's default CPU generator, from which each call takes one 64-bit number, so
         that ``torch.manual_seed`` repeats the masks. A MaskStream gives reproducible masks
         independent of everything else. An int gives the same mask in every call.
@@ -101,7 +101,7 @@ def dropout(
 def alpha_dropout(
     input, p=0.5, training=False, inplace=False, *, rows_per_mask=1, exact_count=False, rng=None
 ):
-    """Alpha dropout [1]_: keeps mean and variance of what SELU makes; else as `dropout`.
+    """Alpha dropout [1]_: keeps mean and variance of SELU's outputs; otherwise as `dropout`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A linear layer with ReLU and dropout whose products leave out what is dropped."""
+"""A linear layer with ReLU and dropout whose products leave out dropped units."""
 
 import math
 import weakref
@@ -28,7 +28,7 @@ _ACTIVATIONS = ("relu", None)
 
 
 class LinearDropout(StreamInState, torch.nn.Linear):
-    """`torch.nn.Linear`, ReLU and dropout in one layer that computes only what is kept.
+    """`torch.nn.Linear`, ReLU and dropout in one layer that computes kept units only.
 
     Where rows share a mask, dropped units cost nothing, forward and backward: their products are
     left out. A layer of this class that gets the result as it is, as in a ``Sequential``, leaves
@@ -42,7 +42,7 @@ class LinearDropout(StreamInState, torch.nn.Linear):
     rate : float
         Probability that a unit is dropped in training, in [0, 1].
     activation : "relu" or None, optional
-        What comes between the product and the dropout.
+        The activation function between the product and the dropout.
     bias : bool, optional
     rows_per_mask : int or "batch", optional
         How many consecutive rows (all axes but the last taken together) share one set of units.

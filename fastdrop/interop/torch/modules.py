@@ -106,7 +106,7 @@ class Dropout3d(_Dropout, torch.nn.Dropout3d):
 
 
 class AlphaDropout(_Dropout, torch.nn.AlphaDropout):
-    """Alpha dropout, for what SELU makes; arguments as for `Dropout`.
+    """Alpha dropout, for SELU networks; arguments as for `Dropout`.
 
     As torch's module does, it ignores `inplace`.
     """
