@@ -301,6 +301,7 @@ def _slower(machines):
         [where, how(machine), f"{command}, {machine.label}"]
         for where, how, command in rows
         for machine in machines
+        if "–" not in how(machine)  # nobody has measured it there
     ]
     return markdown(["where", "how much", "measured by, on"], made)
 
