@@ -56,14 +56,14 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Decides weights, validation split and order as in scikit-learn, and seeds the masks, which
         change none of these. A generator or stream is advanced.
     tol : float, optional
-        What loss or validation score have to improve by, within `n_iter_no_change` epochs. With
-        dropout and without early stopping, what counts is the loss of training rows without masks,
-        averaged over that many epochs and 300 steps at least, see the page on estimators.
+        The least improvement of loss or validation score within `n_iter_no_change` epochs. With
+        dropout and without early stopping the loss is that of training rows without masks, averaged over
+        that many epochs and at least 300 steps; see the guide to the estimators.
     verbose : bool or int, optional
         1: a progress bar with dtype, loss and validation score; lines, one for each epoch, where
         stderr is no terminal or tqdm is not installed. 2: both.
     warm_start : bool, optional
-        Let `fit` go on from the weights there are.
+        `fit` continues from the present weights.
     momentum : float, optional
         Of "sgd".
     nesterovs_momentum : bool, optional
@@ -83,7 +83,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     rows_per_mask : int or "batch", optional
         How many consecutive examples of a batch share a mask. 1 [1]_ is the default. Groups are
         faster: with four of them or more in a batch, and half the `learning_rate_init` that suits
-        1, the test error stays within 0.6 points. "batch" [2]_ is the fastest, and wants less.
+        1, the test error stays within 0.6 points. "batch" [2]_ is the fastest, and needs less.
     exact_count : bool, optional
         Keep the same number of units in every mask, not only on average.
     max_norm : float, optional
@@ -107,7 +107,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Mean loss of the last epoch, and of the best; None for the best with early stopping.
     loss_curve_ : list of float
     validation_scores_ : list of float or None
-        Accuracy, or what `scoring` says, after each epoch, with early stopping.
+        Accuracy, or the score of `scoring`, after each epoch, with early stopping.
     best_validation_score_ : float or None
     n_iter_, t_ : int
         Epochs of the last fit; examples seen.

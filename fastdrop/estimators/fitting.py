@@ -52,13 +52,13 @@ class Fitting:
         Parameters
         ----------
         X : array_like or sparse matrix, shape (n_samples, n_features)
-            Sparse data becomes dense one batch at a time. The dtype decides what is computed in:
-            float32 takes 1/5 to 3/4 of the time of float64.
+            Sparse data becomes dense one batch at a time. A fit computes in the dtype of X; float32
+            is faster than float64.
         y : array_like, shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array_like, shape (n_samples,), optional
         X_val, y_val : optional
-            As X and y: what early stopping takes scores of, instead of `validation_fraction` of X,
-            all of which is trained on then.
+            As X and y: early stopping scores these rows, instead of `validation_fraction` of X, and
+            the fit trains on all of X.
         sample_weight_val : array_like, optional
             The weights of these examples.
 

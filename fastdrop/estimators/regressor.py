@@ -48,7 +48,7 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     n_layers_, n_outputs_, n_features_in_, feature_names_in_
         As those of `MLPClassifier`.
     validation_scores_ : list of float or None
-        Coefficient of determination, or what `scoring` says, after each epoch, with early stopping.
+        R², or the score of `scoring`, after each epoch, with early stopping.
     out_activation_ : {"identity", "exp"}
     tau_ : float
         Precision of the noise, with ``tau="fit"``: that under which 100 samples of the network make

@@ -140,7 +140,7 @@ class TrendRule:
         if said:
             warn_caller(
                 f"the fit with rows_per_mask={masks!r} ends far from its training data: {said}. A "
-                "batch that shares one mask wants a smaller learning_rate_init, or several masks, "
+                "batch that shares one mask needs a smaller learning_rate_init, or several masks, "
                 f"such as rows_per_mask={max(batch // 8, 1)}"
             )
 

@@ -58,8 +58,8 @@ class Uncertainty:
         Returns
         -------
         numpy.ndarray, shape (n_samples, ...)
-            Of each sample what `predict_proba` of the classifier or `predict` of the regressor
-            returns. Their mean is the prediction, their spread the uncertainty of the model.
+            For each sample the result of `predict_proba` of the classifier or of `predict` of the
+            regressor. Their mean is the prediction, their spread the uncertainty of the model.
 
         Warns
         -----

@@ -262,7 +262,7 @@ class Sequential(Layer):
         return f"Sequential([\n{lines}], dtype={self.dtype})"
 
     def _repr_html_(self):
-        """What a notebook shows: a table of the layers."""
+        """Notebooks show a table of the layers."""
         from fastdrop.display import network_html  # notebooks only
 
         return network_html(self)
