@@ -57,8 +57,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         change none of these. A generator or stream is advanced.
     tol : float, optional
         The least improvement of loss or validation score within `n_iter_no_change` epochs. With
-        dropout and without early stopping the loss is that of training rows without masks, averaged over
-        that many epochs and at least 300 steps; see the guide to the estimators.
+        dropout and without early stopping the loss is that of training rows without masks, averaged
+        over that many epochs and at least 300 steps; see the guide to the estimators.
     verbose : bool or int, optional
         1: a progress bar with dtype, loss and validation score; lines, one for each epoch, where
         stderr is no terminal or tqdm is not installed. 2: both.
