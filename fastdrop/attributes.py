@@ -1,9 +1,20 @@
 """Attributes of objects that live on: none is set without a check, and none without an effect."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 __all__ = ["Sealed", "read_only"]
+
+
+_Value = TypeVar("_Value")
+
+if TYPE_CHECKING:
+
+    class ReadOnly(Generic[_Value]):
+        """A property that cannot be set, to a checker of types."""
+
+        def __get__(self, obj: Any, owner: Any = None) -> _Value: ...
+        def __set__(self, obj: Any, value: Any) -> NoReturn: ...
 
 
 class Sealed:
@@ -37,7 +48,7 @@ class Sealed:
         super().__setattr__(name, value)
 
 
-def read_only(instead: str) -> Callable[[Callable[[Any], Any]], property]:
+def read_only(instead: str) -> "Callable[[Callable[[Any], _Value]], ReadOnly[_Value]]":
     """Decorate a method as a property that cannot be set, and say what to do instead.
 
     Parameters
@@ -55,12 +66,12 @@ def read_only(instead: str) -> Callable[[Callable[[Any], Any]], property]:
     AttributeError: spokes of Wheel cannot be set: make a new wheel
     """
 
-    def decorate(get: Callable[[Any], Any]) -> property:
+    def decorate(get: Callable[[Any], _Value]) -> "ReadOnly[_Value]":
         def refuse(self: object, value: object) -> None:
             raise AttributeError(
                 f"{get.__name__} of {type(self).__name__} cannot be set: {instead}"
             )
 
-        return property(get, refuse)
+        return cast("ReadOnly[_Value]", property(get, refuse))
 
     return decorate

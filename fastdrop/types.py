@@ -12,13 +12,29 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["Array", "Axes", "RowsPerMask", "Seed", "Shape", "ShapeLike"]
+__all__ = [
+    "Array",
+    "Axes",
+    "DataFormat",
+    "Method",
+    "Normalised",
+    "RowsPerMask",
+    "ScaleAt",
+    "Seed",
+    "Shape",
+    "ShapeLike",
+]
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
 ShapeLike: TypeAlias = int | Sequence[int]
 Axes: TypeAlias = int | Sequence[int]
 RowsPerMask: TypeAlias = int | Literal["batch"]
+ScaleAt: TypeAlias = Literal["train", "test"]
+DataFormat: TypeAlias = Literal["channels_first", "channels_last"]
+Normalised: TypeAlias = Literal["batch", "example", "none"]
+# How a masked product is computed.
+Method: TypeAlias = Literal["auto", "compact", "skip", "dense"]
 # What makes a new stream; a function's `rng` takes a MaskStream as well. Text, since numpy.random
 # takes longer to import than this whole package.
 Seed: TypeAlias = (

@@ -2,11 +2,14 @@
 
 import functools
 import math
+from typing import Any, Literal
 
 import numpy
 
 from fastdrop.arguments import is_one_of, real_number
 from fastdrop.nn.elementwise import Elementwise
+from fastdrop.nn.types import Scratch
+from fastdrop.types import Array
 
 __all__ = ["GELU", "Identity", "LeakyReLU", "ReLU", "SiLU", "Sigmoid", "Tanh"]
 
@@ -39,11 +42,11 @@ class ReLU(Elementwise):
     fused_as = "relu"
     from_output = homogeneous = True
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write ``max(x, 0)`` to out."""
         numpy.maximum(x, 0, out=out)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Set grad to 0 where y is not positive."""
         off = scratch("off", y.shape, numpy.bool_)
         numpy.less_equal(y, 0, out=off)
@@ -75,45 +78,45 @@ class LeakyReLU(Elementwise):
     fused_as = "elementwise"
     from_output = homogeneous = True
 
-    def __init__(self, negative_slope=0.01):
+    def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
         self.negative_slope = negative_slope
 
     @property
-    def negative_slope(self):
+    def negative_slope(self) -> float:
         """float: the factor on negative values."""
         return self._slope
 
     @negative_slope.setter
-    def negative_slope(self, slope):
+    def negative_slope(self, slope: float) -> None:
         slope = real_number(slope, "negative_slope")
         if not 0 <= slope < math.inf:
             raise ValueError(f"negative_slope must be at least 0 and finite, got {slope}")
         self._slope = slope
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the slope, by name."""
         return {"negative_slope": self._slope}
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write x or the slope times x to out."""
         slope = self._slope
         lowered = scratch("lowered", x.shape, x.dtype)
         numpy.multiply(x, slope, out=lowered)
         (numpy.maximum if slope <= 1 else numpy.minimum)(x, lowered, out=out)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Multiply grad by the slope where y is not positive."""
         # The slope is not negative: the output has the sign of the input, or is 0 with it.
         low = scratch("off", y.shape, numpy.bool_)
         numpy.less_equal(y, 0, out=low)
         numpy.multiply(grad, self._slope, out=grad, where=low)
 
-    def as_applied(self):
+    def as_applied(self) -> "LeakyReLU":
         """Return a layer with the slope of now, which another one set later does not change."""
         return LeakyReLU(self._slope)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LeakyReLU({self._slope})"
 
 
@@ -142,11 +145,11 @@ class Tanh(Elementwise):
     fused_as = "elementwise"
     from_output = True
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write ``tanh(x)`` to out."""
         numpy.tanh(x, out=out)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Multiply grad by ``1 - y**2``."""
         slope = scratch("slope", y.shape, y.dtype)
         numpy.multiply(y, y, out=slope)
@@ -175,11 +178,11 @@ class Sigmoid(Elementwise):
     fused_as = "elementwise"
     from_output = True
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write the logistic function of x to out."""
         _logistic(x, out)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Multiply grad by ``y * (1 - y)``."""
         slope = scratch("slope", y.shape, y.dtype)
         numpy.subtract(1, y, out=slope)
@@ -211,12 +214,12 @@ class Identity(Elementwise):
     fused_as = "identity"
     from_output = homogeneous = True
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Copy x to out."""
         if out is not x:
             numpy.copyto(out, x)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Leave grad as it is."""
 
 
@@ -239,13 +242,13 @@ class SiLU(Elementwise):
     _sealed = True
     fused_as = "elementwise"
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write ``x * sigmoid(x)`` to out."""
         _logistic(x, out)
         with numpy.errstate(invalid="ignore"):  # of -inf * 0
             numpy.multiply(out, x, out=out)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Multiply grad by ``s + y * (1 - s)``, s the logistic function of x."""
         gate = scratch("slope", x.shape, x.dtype)
         rest = scratch("rest", x.shape, x.dtype)
@@ -285,28 +288,28 @@ class GELU(Elementwise):
     _sealed = True
     fused_as = "elementwise"
 
-    def __init__(self, approximate="none"):
+    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
         super().__init__()
         if not is_one_of(approximate, ("none", "tanh")):
             raise ValueError(f'approximate must be "none" or "tanh", got {approximate!r}')
         self._approximate = approximate
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the approximation, by name."""
         return {"approximate": self._approximate}
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write ``x * Phi(x)`` to out."""
         with numpy.errstate(invalid="ignore", over="ignore"):
             numpy.multiply(x, self._gate(x)[0], out=out)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Multiply grad by ``Phi(x) + x * Phi'(x)``."""
         with numpy.errstate(invalid="ignore", over="ignore"):
             gate, slope = self._gate(x, derivative=True)
             numpy.multiply(grad, gate + x * slope, out=grad)
 
-    def _gate(self, x, derivative=False):
+    def _gate(self, x: Array, derivative: bool = False) -> tuple[Array, Any]:
         """Phi, or what stands for it, and its derivative if it is wanted."""
         if self._approximate == "none":
             gate = _distribution(x)
@@ -320,11 +323,11 @@ class GELU(Elementwise):
         rest = 1 - inner * inner
         return gate, numpy.where(rest > 0, 0.5 * rest * steep, 0)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"GELU({self._approximate!r})"
 
 
-def _logistic(x, out):
+def _logistic(x: Array, out: Array) -> None:
     """The logistic function, by the hyperbolic tangent, which overflows nowhere."""
     numpy.multiply(x, 0.5, out=out)
     numpy.tanh(out, out=out)
@@ -332,7 +335,7 @@ def _logistic(x, out):
     numpy.add(out, 0.5, out=out)
 
 
-def _distribution(x):
+def _distribution(x: Array) -> Array:
     """Phi(x) of an array, as accurate as its dtype: NumPy has no error function.
 
     ``erfc(z) * exp(z**2)`` is a smooth function of ``2 / (2 + z)`` from 0 to 1, of which a
@@ -346,11 +349,12 @@ def _distribution(x):
     for c in coefficients[:0:-1]:
         last, before = doubled * last - before + c, last
     tail = 0.5 * numpy.exp(-z * z) * (s * last - before + coefficients[0])
-    return numpy.where(x > 0, 1 - tail, tail)
+    phi: Array = numpy.where(x > 0, 1 - tail, tail)
+    return phi
 
 
 @functools.cache
-def _scaled_erfc(char):
+def _scaled_erfc(char: str) -> tuple[Any, Array]:
     """The smallest argument of the series, and its coefficients."""
     smallest = 2 / (2 + 26.0)  # where erfc ends in float64
     n = DEGREES[char]

@@ -1,7 +1,12 @@
 """Layers of alpha dropout, for networks of SELU units."""
 
+from typing import Any
+
 from fastdrop.dropouts import alpha_dropout, feature_alpha_dropout
 from fastdrop.nn.random import FunctionLayer
+from fastdrop.nn.types import Rate
+from fastdrop.stream import RandomSource
+from fastdrop.types import Shape
 
 __all__ = ["AlphaDropout", "FeatureAlphaDropout"]
 
@@ -27,7 +32,9 @@ class AlphaDropout(FunctionLayer):
     _sealed = True
     _function = staticmethod(alpha_dropout)
 
-    def __init__(self, rate=None, *, keep_prob=None, rng=None):
+    def __init__(
+        self, rate: Rate | None = None, *, keep_prob: float | None = None, rng: RandomSource = None
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
 
 
@@ -37,8 +44,10 @@ class FeatureAlphaDropout(FunctionLayer):
     _sealed = True
     _function = staticmethod(feature_alpha_dropout)
 
-    def __init__(self, rate=None, *, keep_prob=None, rng=None):
+    def __init__(
+        self, rate: Rate | None = None, *, keep_prob: float | None = None, rng: RandomSource = None
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
 
-    def _sharing(self, shape):
+    def _sharing(self, shape: Shape) -> dict[str, Any]:
         return {"shared_axes": tuple(range(2, len(shape)))}

@@ -1,11 +1,17 @@
 """The layer of softmax and dropout in one."""
 
+from typing import Any
+
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.dropouts import softmax_dropout, softmax_dropout_backward
 from fastdrop.nn.layer import as_floats, fitting_gradient
 from fastdrop.nn.random import RateLayer
+from fastdrop.nn.types import Rate
 from fastdrop.nn.windows import draw_rows
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array
 
 __all__ = ["SoftmaxDropout"]
 
@@ -35,15 +41,24 @@ class SoftmaxDropout(RateLayer):
     _sealed = True
     _kept = None
 
-    def __init__(self, rate=None, *, keep_prob=None, causal=False, rng=None):
+    def __init__(
+        self,
+        rate: Rate | None = None,
+        *,
+        keep_prob: float | None = None,
+        causal: bool = False,
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
         self._causal = bool(causal)
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the arguments by name."""
         return super().settings() | {"causal": self._causal}
 
-    def forward(self, x, training=False, attend=None):
+    def forward(
+        self, x: ArrayLike, training: bool = False, attend: ArrayLike | None = None
+    ) -> Array:
         """Return the weights of attention.
 
         Parameters
@@ -61,21 +76,20 @@ class SoftmaxDropout(RateLayer):
         x = as_floats(x, self.name)
         if training:
             self.follow_schedule()
-        options = {"attend": attend, "causal": self._causal, "training": training}
+        options: dict[str, Any] = {"attend": attend, "causal": self._causal, "training": training}
         if training and self._rows is not None:
             mask = draw_rows(self.stream, x.shape, self._rows, keep_prob=self.keep_prob)
-            y, mask, probabilities = softmax_dropout(x, mask=mask, **options)
+            options["mask"] = mask
         else:
-            y, mask, probabilities = softmax_dropout(
-                x, keep_prob=self.keep_prob, rng=self.stream, **options
-            )
+            options |= {"keep_prob": self.keep_prob, "rng": self.stream}
+        y, drawn, probabilities = softmax_dropout(x, **options)
         if training:
             # what is handed out may be changed by its owner
             own = probabilities.copy() if probabilities is y else probabilities
-            self._kept = (mask, own)
+            self._kept = (drawn, own)
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Return the gradient with respect to the scores, or None if it is not asked for."""
         if self._kept is None:
             raise self._missing_forward()
@@ -85,5 +99,5 @@ class SoftmaxDropout(RateLayer):
             return None
         return softmax_dropout_backward(grad, probabilities, mask, out=numpy.empty_like(grad))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"SoftmaxDropout({self._chosen_rate()}, causal={self._causal})"

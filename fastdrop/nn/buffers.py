@@ -1,8 +1,11 @@
 """Work arrays that a network keeps from step to step."""
 
 import math
+from typing import Any
 
 from fastdrop.aligned import aligned_empty
+from fastdrop.nn.types import Dtype
+from fastdrop.types import Array, Shape
 
 __all__ = ["Buffers"]
 
@@ -30,24 +33,27 @@ class Buffers:
 
     __slots__ = ("_dtype", "_held", "_others")
 
-    def __init__(self, dtype):
+    def __init__(self, dtype: Dtype) -> None:
         self._dtype = dtype
-        self._held = {}
-        self._others = {}
+        # For each name the memory, and the matrix that it was last.
+        self._held: dict[str, tuple[Array, Array]] = {}
+        self._others: dict[tuple[str, Any], Array] = {}
 
-    def matrix(self, name, rows, columns, reserve=0):
+    def matrix(self, name: str, rows: int, columns: int, reserve: int = 0) -> Array:
         """A C-contiguous matrix of the buffers' dtype."""
-        memory, last = self._held.get(name, (None, None))
-        if last is not None and last.shape == (rows, columns):
-            return last
+        held = self._held.get(name)
+        if held is not None and held[1].shape == (rows, columns):
+            return held[1]
         size = rows * columns
-        if memory is None or memory.size < size:
+        if held is not None and held[0].size >= size:
+            memory = held[0]
+        else:
             memory = aligned_empty((max(size, reserve),), self._dtype)
-        last = memory[:size].reshape(rows, columns)
-        self._held[name] = memory, last
-        return last
+        matrix = memory[:size].reshape(rows, columns)
+        self._held[name] = memory, matrix
+        return matrix
 
-    def scratch(self, name, shape, dtype):
+    def scratch(self, name: str, shape: Shape, dtype: Any) -> Array:
         """A work array of any shape and dtype."""
         size = math.prod(shape)
         held = self._others.get((name, dtype))

@@ -2,12 +2,21 @@
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
+from fastdrop.nn.dense import Dense
 from fastdrop.nn.fused import FUNCTIONS, FusedBlock
 from fastdrop.nn.layer import Layer, fused_as
 from fastdrop.nn.signal import Signal
+from fastdrop.nn.types import Dtype, Ready, Rows
 from fastdrop.nn.unfused import UnfusedLayer
 from fastdrop.operands import share_of_nonzeros
+from fastdrop.types import Array
+
+Block: TypeAlias = FusedBlock | UnfusedLayer
+# A layer, and what it is to a fused block.
+_Read: TypeAlias = tuple[Any, str | None]
 
 __all__ = ["Chain", "check_layers", "check_units"]
 
@@ -24,18 +33,20 @@ class Chain:
 
     Attributes
     ----------
-    input, output : Signal or None
+    output : Signal or None
         Of the last training forward; None where there was none that a backward pass may follow.
     """
 
-    def __init__(self, layers, dtype, skip_zeros):
+    _input: Signal
+
+    def __init__(self, layers: Sequence[Layer], dtype: Dtype, skip_zeros: bool) -> None:
         self._blocks = _blocks_of(layers, dtype)
         without = itertools.takewhile(lambda block: not block.learns, self._blocks)
         self._learning = self._blocks[len(list(without)) :]  # whom a backward pass is for
         self._skip_zeros = skip_zeros
-        self.input = self.output = None
+        self.output: Signal | None = None
 
-    def forward(self, x, rows=None):
+    def forward(self, x: Array, rows: Rows | None = None) -> Array:
         """Return the output in training, a fresh array.
 
         Parameters
@@ -46,7 +57,7 @@ class Chain:
             As for `Sequential.forward`.
         """
         self.output = None
-        signal = self.input = _signal_of(x)
+        signal = self._input = _signal_of(x)
         if self._skip_zeros:
             signal.skip_zeros, signal.nonzeros = True, share_of_nonzeros(signal.array)
         last = self._blocks[-1]
@@ -58,26 +69,30 @@ class Chain:
             y = y.copy()
         return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
 
-    def backward(self, grad, input_gradient, ready):
+    def backward(
+        self, output: Signal, grad: Array, input_gradient: bool, ready: Ready | None
+    ) -> Array | None:
         """Set the gradients of the parameters; return the input's or None, as `Sequential` does.
 
         Parameters
         ----------
+        output : Signal
+            That of the last training forward.
         grad : numpy.ndarray, shape and dtype of the output
             C-contiguous.
+        input_gradient, ready
+            As for `Sequential.backward`.
         """
-        signal = self.output
-        grad = grad.reshape(signal.array.shape[0], signal.units)
-        kept = signal.kept_columns(grad)
-        if kept is grad and not self._blocks[-1].fresh:
-            kept = grad.copy()  # the block overwrites it
-        grad = kept
+        grad = grad.reshape(output.array.shape[0], output.units)
+        given: Any = output.kept_columns(grad)
+        if given is grad and not self._blocks[-1].fresh:
+            given = grad.copy()  # the block overwrites it
         blocks = self._blocks if input_gradient else self._learning
         for block in reversed(blocks):
-            grad = block.backward(grad, input_gradient or block is not blocks[0], ready)
-        return grad.reshape(self.input.shape).copy() if input_gradient else None
+            given = block.backward(given, input_gradient or block is not blocks[0], ready)
+        return given.reshape(self._input.shape).copy() if input_gradient else None
 
-    def infer(self, x):
+    def infer(self, x: Array) -> Array:
         """Return the output at test time, a fresh array; keep nothing."""
         signal = _signal_of(x)
         if self._blocks[0].overwrites:
@@ -88,14 +103,14 @@ class Chain:
         return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
 
 
-def _signal_of(x):
+def _signal_of(x: Array) -> Signal:
     """The signal of a network's input."""
     signal = Signal(x.shape[:-1], x.shape[-1])
     signal.array = x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     return signal
 
 
-def _blocks_of(layers, dtype):
+def _blocks_of(layers: Sequence[Layer], dtype: Dtype) -> list[Block]:
     """Return the blocks of a list of layers.
 
     Functions that commute with a positive factor and keep zeros (`ReLU`, `LeakyReLU`, `Identity`)
@@ -110,8 +125,8 @@ def _blocks_of(layers, dtype):
     -------
     list of FusedBlock and UnfusedLayer
     """
-    blocks = []
-    rest = [(layer, fused_as(layer)) for layer in layers]
+    blocks: list[Block] = []
+    rest: list[_Read] = [(layer, fused_as(layer)) for layer in layers]
     while rest:
         kind = rest[0][1]
         if kind is None:
@@ -126,19 +141,19 @@ def _blocks_of(layers, dtype):
     return blocks
 
 
-def _commutes(layer, kind):
+def _commutes(layer: Any, kind: str | None) -> bool:
     """Whether a layer may change places with the dropout before it."""
     return kind in FUNCTIONS and kind != "any units" and layer.homogeneous
 
 
-def _take_while(layers, wanted):
-    taken = []
+def _take_while(layers: list[_Read], wanted: Callable[[Any, str | None], bool]) -> list[_Read]:
+    taken: list[_Read] = []
     while layers and wanted(*layers[0]):
         taken.append(layers.pop(0))
     return taken
 
 
-def check_units(layers):
+def check_units(layers: Sequence[Any]) -> Dense | None:
     """Check that every layer gets what the one before makes; return the first Dense, if it decides
     the width of the network's input, else None.
 
@@ -147,7 +162,9 @@ def check_units(layers):
     ValueError
         Naming the layer, what it would get and what it expects.
     """
-    width, first, unknown = None, None, False
+    width: int | None = None
+    first: Dense | None = None
+    unknown = False
     for layer in layers:
         kind = fused_as(layer)
         if kind == "dense":
@@ -164,7 +181,7 @@ def check_units(layers):
     return first
 
 
-def check_layers(layers):
+def check_layers(layers: Sequence[Any]) -> None:
     """Check that these are layers, each there once.
 
     Raises

@@ -1,8 +1,13 @@
 """Layers that drop whole channels: Dropout1d, Dropout2d, Dropout3d."""
 
+from typing import Any
+
 from fastdrop.dropouts import dropout1d, dropout2d, dropout3d
 from fastdrop.dropouts.channels import FORMATS, channel_axes
 from fastdrop.nn.random import FunctionLayer, one_of
+from fastdrop.nn.types import Rate
+from fastdrop.stream import RandomSource
+from fastdrop.types import DataFormat, ScaleAt, Shape
 
 __all__ = ["Dropout1d", "Dropout2d", "Dropout3d"]
 
@@ -14,14 +19,14 @@ class _ChannelDropout(FunctionLayer):
 
     def __init__(
         self,
-        rate=None,
+        rate: Rate | None = None,
         *,
-        keep_prob=None,
-        data_format="channels_first",
-        exact_count=False,
-        scale_at="train",
-        rng=None,
-    ):
+        keep_prob: float | None = None,
+        data_format: DataFormat = "channels_first",
+        exact_count: bool = False,
+        scale_at: ScaleAt = "train",
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
         self._options = {
             "data_format": one_of(data_format, FORMATS, "data_format"),
@@ -29,7 +34,7 @@ class _ChannelDropout(FunctionLayer):
             "scale_at": one_of(scale_at, ("train", "test"), "scale_at"),
         }
 
-    def _sharing(self, shape):
+    def _sharing(self, shape: Shape) -> dict[str, Any]:
         axes = channel_axes(self._space, len(shape), self._options["data_format"])
         return {"shared_axes": axes, "exact_count": self._options["exact_count"]}
 

@@ -1,8 +1,13 @@
 """The layer of stochastic depth."""
 
+from typing import Any, Literal
+
 from fastdrop.dropouts import stochastic_depth
 from fastdrop.dropouts.depth import MODES
 from fastdrop.nn.random import FunctionLayer, one_of
+from fastdrop.nn.types import Rate
+from fastdrop.stream import RandomSource
+from fastdrop.types import ScaleAt, Shape
 
 __all__ = ["StochasticDepth"]
 
@@ -33,13 +38,21 @@ class StochasticDepth(FunctionLayer):
     _sealed = True
     _function = staticmethod(stochastic_depth)
 
-    def __init__(self, rate=None, mode="row", *, keep_prob=None, scale_at="train", rng=None):
+    def __init__(
+        self,
+        rate: Rate | None = None,
+        mode: Literal["row", "batch"] = "row",
+        *,
+        keep_prob: float | None = None,
+        scale_at: ScaleAt = "train",
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
         self._options = {
             "mode": one_of(mode, MODES, "mode"),
             "scale_at": one_of(scale_at, ("train", "test"), "scale_at"),
         }
 
-    def _sharing(self, shape):
+    def _sharing(self, shape: Shape) -> dict[str, Any]:
         first = 0 if self._options["mode"] == "batch" else 1
         return {"shared_axes": tuple(range(first, len(shape)))}

@@ -1,6 +1,7 @@
 """Layers of DropBlock."""
 
 import math
+from typing import Any
 
 from fastdrop.dropouts import dropblock1d, dropblock2d, dropblock3d, dropblock_backward
 from fastdrop.dropouts.blocks import (
@@ -10,8 +11,12 @@ from fastdrop.dropouts.blocks import (
     mask_of_seeds,
     seeds_of,
 )
+from fastdrop.mask import Mask
 from fastdrop.nn.random import FunctionLayer, one_of
+from fastdrop.nn.types import Rate, Rows
 from fastdrop.nn.windows import draw_rows
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array, Normalised, Shape
 
 __all__ = ["DropBlock1d", "DropBlock2d", "DropBlock3d"]
 
@@ -24,7 +29,15 @@ class _DropBlock(FunctionLayer):
 
     _space = 0
 
-    def __init__(self, rate=None, block_size=7, *, keep_prob=None, normalise="batch", rng=None):
+    def __init__(
+        self,
+        rate: Rate | None = None,
+        block_size: int | tuple[int, ...] = 7,
+        *,
+        keep_prob: float | None = None,
+        normalise: Normalised = "batch",
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
         block_sizes(block_size, self._space)
         self._options = {
@@ -32,32 +45,32 @@ class _DropBlock(FunctionLayer):
             "normalise": one_of(normalise, NORMALISED, "normalise"),
         }
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the arguments by name."""
         size = self._options["block_size"]
         size = list(size) if isinstance(size, tuple) else size
         return super().settings() | {"block_size": size}
 
-    def _part(self, shape):
-        number, total = self.stream.position, self._rows[1]
-        mask, _ = self._blocks_of(shape, self._rows)
+    def _part(self, shape: Shape, rows: Rows) -> Mask:
+        number, total = self.stream.position, rows[1]
+        mask, _ = self._blocks_of(shape, rows)
         if self._options["normalise"] != "batch":
             return mask
         # The factor is that of the whole batch; its other rows' blocks are only counted.
         kept = 0
         for first in range(0, total, AT_A_TIME):
-            rows = min(AT_A_TIME, total - first)
-            kept += self._blocks_of((rows, *shape[1:]), (first, total), number)[1]
+            part = (min(AT_A_TIME, total - first), *shape[1:])
+            kept += self._blocks_of(part, (first, total), number)[1]
         return mask.with_scale(total * math.prod(shape[1:]) / kept if kept else 0.0)
 
-    def _blocks_of(self, shape, rows, at=None):
+    def _blocks_of(self, shape: Shape, rows: Rows, at: int | None = None) -> tuple[Mask, int]:
         """The mask of some rows of a batch, with scale 1, and how many elements it keeps."""
         block = fitting_block(self._options["block_size"], self._space, shape)
         drawn = seeds_of(shape, block, 1.0 - self.keep_prob)
         seeds = draw_rows(self.stream, rows=rows, at=at, **drawn)
         return mask_of_seeds(seeds, shape, block)
 
-    def _gradient(self, grad, mask):
+    def _gradient(self, grad: Array, mask: Any) -> Array:
         return dropblock_backward(grad, mask, normalise=self._options["normalise"])
 
 

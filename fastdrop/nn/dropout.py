@@ -1,18 +1,22 @@
 """The dropout layer."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, mask_plan, noise_axes, threshold
 from fastdrop.functional import apply_mask, dropout
-from fastdrop.nn.masks import any_kept_units, bit_count
+from fastdrop.nn.masks import any_kept_units, bit_count, row_and_any_kept
 from fastdrop.nn.random import MaskedLayer, trained
 from fastdrop.nn.signal import Signal
+from fastdrop.nn.types import Rate, Rows
 from fastdrop.nn.windows import draw_rows, draw_units
-from fastdrop.operands import RowMask, row_mask
-from fastdrop.stream import draw_with, take_position
+from fastdrop.operands import RowMask
+from fastdrop.stream import RandomSource, draw_with, take_position
+from fastdrop.types import Array, Axes, RowsPerMask, ScaleAt, Shape
 
 __all__ = ["Dropout"]
 
@@ -21,19 +25,26 @@ class Layout:
     """What a mask for arrays of one shape looks like; worked out once per shape."""
 
     __slots__ = (
-        "direct", "kept", "nbytes", "plan", "row_shape", "scale", "shape", "starts", "test_scale",
+        "direct", "kept", "nbytes", "plan", "row_axis", "scale", "shape", "starts", "test_scale",
         "unit",
     )  # fmt: skip
 
-    def __init__(self, shape, shared_axes, rows_per_mask, keep, exact_count):
+    def __init__(
+        self,
+        shape: Shape,
+        shared_axes: Axes,
+        rows_per_mask: RowsPerMask,
+        keep: float,
+        exact_count: bool,
+    ) -> None:
         self.shape = shape
         self.plan = plan = mask_plan(shape, shared_axes, rows_per_mask)
         self.nbytes = -(-math.prod(plan.shape) // 8)
         self.starts = (0,) * len(plan.shape)
-        self.kept = self.row_shape = None
+        self.kept: int | None = None
+        self.row_axis = -1
         if exact_count:
-            axis, self.kept, self.scale = plan.exact_count(keep)
-            self.row_shape = plan.shape[: axis + 1]
+            self.row_axis, self.kept, self.scale = plan.exact_count(keep)
             self.test_scale = 1 / self.scale if self.kept else 0.0
         else:
             limit = threshold(keep)
@@ -110,19 +121,21 @@ class Dropout(MaskedLayer):
 
     _sealed = True
     fused_as = "dropout"
+    _noise_shape: tuple[int | None, ...] | None = None
+    _layout: Layout | None = None
 
     def __init__(
         self,
-        rate=None,
+        rate: Rate | None = None,
         *,
-        keep_prob=None,
-        rows_per_mask=1,
-        exact_count=False,
-        shared_axes=(),
-        noise_shape=None,
-        scale_at="train",
-        rng=None,
-    ):
+        keep_prob: float | None = None,
+        rows_per_mask: RowsPerMask = 1,
+        exact_count: bool = False,
+        shared_axes: Axes = (),
+        noise_shape: Sequence[int | None] | None = None,
+        scale_at: ScaleAt = "train",
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
         self.rows_per_mask = rows_per_mask
         self.exact_count = exact_count
@@ -134,55 +147,55 @@ class Dropout(MaskedLayer):
             self._noise_shape = tuple(noise_shape)
         self.scale_at = scale_at
 
-    def _set_keep_prob(self, keep_prob):
+    def _set_keep_prob(self, keep_prob: float) -> None:
         super()._set_keep_prob(keep_prob)
         self._layout = None
 
     @property
-    def rows_per_mask(self):
+    def rows_per_mask(self) -> RowsPerMask:
         """int or "batch": how many consecutive examples share one mask."""
         return self._rows_per_mask
 
     @rows_per_mask.setter
-    def rows_per_mask(self, rows_per_mask):
+    def rows_per_mask(self, rows_per_mask: RowsPerMask) -> None:
         self._rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
         self._layout = None
 
     @property
-    def exact_count(self):
+    def exact_count(self) -> bool:
         """bool: whether every mask keeps the same number of units."""
         return self._exact_count
 
     @exact_count.setter
-    def exact_count(self, exact_count):
+    def exact_count(self, exact_count: bool) -> None:
         if not isinstance(exact_count, bool | numpy.bool_):
             raise TypeError(f"exact_count must be True or False, got {exact_count!r}")
         self._exact_count = bool(exact_count)
         self._layout = None
 
     @property
-    def shared_axes(self):
+    def shared_axes(self) -> Any:
         """tuple of int: axes along which one mask is shared."""
         return self._shared_axes
 
     @shared_axes.setter
-    def shared_axes(self, shared_axes):
+    def shared_axes(self, shared_axes: Axes) -> None:
         axes = shared_axes if isinstance(shared_axes, tuple | list) else (shared_axes,)
         self._shared_axes = tuple(integer(axis, "shared_axes") for axis in axes)
         self._noise_shape = self._layout = None
 
     @property
-    def scale_at(self):
+    def scale_at(self) -> ScaleAt:
         """str: "train" or "test"."""
         return self._scale_at
 
     @scale_at.setter
-    def scale_at(self, scale_at):
+    def scale_at(self, scale_at: ScaleAt) -> None:
         if not is_one_of(scale_at, ("train", "test")):
             raise ValueError(f'scale_at must be "train" or "test", got {scale_at!r}')
         self._scale_at = scale_at
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the arguments by name."""
         return {
             "keep_prob": self._chosen_keep_prob(),
@@ -192,7 +205,7 @@ class Dropout(MaskedLayer):
             "scale_at": self._scale_at,
         }
 
-    def layout(self, shape):
+    def layout(self, shape: Shape) -> Layout:
         """The `Layout` of masks for arrays of a shape."""
         layout = self._layout
         if layout is None or layout.shape != shape:
@@ -203,11 +216,11 @@ class Dropout(MaskedLayer):
             )
         return layout
 
-    def test_scale(self, shape):
+    def test_scale(self, shape: Shape) -> float:
         """The factor on everything at test time, a float."""
         return self.layout(shape).test_scale if self.scale_at == "test" else 1.0
 
-    def draw(self, shape, rows=None):
+    def draw(self, shape: Shape, rows: Rows | None = None) -> Signal:
         """Draw the next mask for an array of a shape (batch, ..., units).
 
         Parameters
@@ -231,20 +244,20 @@ class Dropout(MaskedLayer):
         elif layout.direct:
             self._draw_bits(signal, layout)
         else:
-            mask = row_mask(self.stream.draw(shape, **self._options()), shape, "mask", "x")
-            signal.mask, signal.any_kept = mask, any_kept_units(mask)
+            drawn = self.stream.draw(shape, **self._options())
+            signal.mask, signal.any_kept = row_and_any_kept(drawn, shape)
         if rows is not None and self._exact_count:  # what is counted may lie along the batch
             layout = self.layout((rows[1], *shape[1:]))
         signal.scale = layout.scale if self._scale_at == "train" or not layout.scale else 1.0
         return signal
 
-    def _draw_window(self, signal, shape, rows):
+    def _draw_window(self, signal: Signal, shape: Shape, rows: Rows) -> None:
         kept, mask, any_kept = draw_units(self.stream, shape, rows, self._options())
         if kept is not None:
             signal.kept_units, signal.kept = kept, bit_count(kept)
         signal.mask, signal.any_kept = mask, any_kept
 
-    def _draw_bits(self, signal, layout):
+    def _draw_bits(self, signal: Signal, layout: Layout) -> None:
         """Draw a mask whose bits are those of rows of a matrix."""
         bits = numpy.empty(layout.nbytes, numpy.uint8)
         own = layout.plan.shape
@@ -252,7 +265,7 @@ class Dropout(MaskedLayer):
             limit, starts = self._threshold, layout.starts
             draw_with(self.stream, kernels.draw_bernoulli, limit, own, starts, own, bits)
         else:
-            lines = layout.row_shape
+            lines = layout.plan.shape[: layout.row_axis + 1]
             starts = layout.starts[: len(lines)]
             draw_with(
                 self.stream, kernels.draw_exact_count, layout.kept, lines, starts, lines, bits
@@ -267,7 +280,7 @@ class Dropout(MaskedLayer):
         signal.mask = RowMask(bits, rows, groups, width, layout.scale, self._keep_prob)
         signal.any_kept = any_kept_units(signal.mask)
 
-    def _options(self):
+    def _options(self) -> dict[str, Any]:
         """Arguments of `MaskStream.draw`."""
         return {
             "keep_prob": self.keep_prob,
@@ -276,7 +289,7 @@ class Dropout(MaskedLayer):
             "exact_count": self.exact_count,
         }
 
-    def _drop(self, x, training, out):
+    def _drop(self, x: Array, training: bool, out: Array) -> Any:
         if self._noise_shape is not None:
             noise_axes(self._noise_shape, x.shape)
         if training and self._rows is not None:  # a derived class with passes of its own
@@ -284,7 +297,7 @@ class Dropout(MaskedLayer):
             mask = trained(mask, self._scale_at)
             apply_mask(x, mask, out=out)
             return mask
-        _, mask = dropout(
+        return dropout(
             x,
             keep_prob=self.keep_prob,
             rng=self.stream,
@@ -294,10 +307,9 @@ class Dropout(MaskedLayer):
             training=training,
             scale_at=self.scale_at,
             out=out,
-        )
-        return mask
+        )[1]
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shared = f", shared_axes={self.shared_axes}" if self.shared_axes else ""
         return (
             f"Dropout({self._chosen_rate()}, rows_per_mask={self.rows_per_mask!r}, "

@@ -1,8 +1,13 @@
 """The base of activation functions: each element by itself."""
 
+from typing import Any
+
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient, fresh
+from fastdrop.nn.types import Scratch
+from fastdrop.types import Array
 
 __all__ = ["Elementwise"]
 
@@ -42,9 +47,18 @@ class Elementwise(Layer):
     fused_as = "elementwise"
     from_output = False
     homogeneous = False
-    _input = _output = _applied = None
+    _input: Array | None = None
+    _output: Array | None = None
+    _applied: "Elementwise"
 
-    def function(self, x):
+    def as_applied(self) -> "Elementwise":
+        """Return a function that derivatives of the last forward pass are asked of.
+
+        One whose settings may change until the backward pass returns a copy of itself.
+        """
+        return self
+
+    def function(self, x: Array) -> Array:
         """Return the function of every element of x, an array of its shape.
 
         Parameters
@@ -54,7 +68,7 @@ class Elementwise(Layer):
         """
         raise NotImplementedError(f"{self.name} defines no function")
 
-    def derivative(self, x, y):
+    def derivative(self, x: Any, y: Array) -> Array:
         """Return the derivative at x, where the function is y; an array of their shape.
 
         Parameters
@@ -64,7 +78,7 @@ class Elementwise(Layer):
         """
         raise NotImplementedError(f"{self.name} defines no derivative")
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write the function of x to out.
 
         Parameters
@@ -82,7 +96,7 @@ class Elementwise(Layer):
             )
         numpy.copyto(out, y, casting="same_kind")
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Multiply grad by the derivative, in place.
 
         Parameters
@@ -101,7 +115,7 @@ class Elementwise(Layer):
             )
         numpy.multiply(grad, slope, out=grad)
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return the activations.
 
         Parameters
@@ -123,7 +137,7 @@ class Elementwise(Layer):
             self._applied = self.as_applied()
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Return the gradient with respect to the input, or None if it is not asked for.
 
         Raises
@@ -142,5 +156,5 @@ class Elementwise(Layer):
         self._applied.multiply_derivative(grad, self._input, self._output, fresh)
         return grad
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -1,13 +1,17 @@
 """Embedding: a vector for each word, with dropout of words."""
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import as_array
 from fastdrop.attributes import read_only
 from fastdrop.nn.dense import set_gradient
 from fastdrop.nn.layer import fitting_gradient
 from fastdrop.nn.random import RateLayer
+from fastdrop.nn.types import Rate
 from fastdrop.nn.weighted import WeightedLayer, at_least_one, weight_of
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array
 
 __all__ = ["Embedding"]
 
@@ -68,29 +72,31 @@ class Embedding(WeightedLayer, RateLayer):
     """
 
     _sealed = True
-    _kept = None
+    _kept: tuple[Array, Array | None] | None = None
 
-    def __init__(self, words, units, *, word_dropout=0.0, rng=None):
+    def __init__(
+        self, words: int, units: int, *, word_dropout: Rate = 0.0, rng: RandomSource = None
+    ) -> None:
         RateLayer.__init__(self, word_dropout, None, rng)
         self._words = at_least_one(words, "words")
         self._units = at_least_one(units, "units")
 
     @read_only("make a new layer")
-    def words(self):
+    def words(self) -> int:
         """int: size of the vocabulary."""
         return self._words
 
     @read_only("make a new layer")
-    def units(self):
+    def units(self) -> int:
         """int: length of a vector."""
         return self._units
 
     weight = weight_of("weight", "numpy.ndarray: the vectors, shape (words, units).")
 
-    def _initial(self, generator):
+    def _initial(self, generator: "numpy.random.Generator") -> dict[str, Array]:
         return {"weight": generator.standard_normal((self._words, self._units))}
 
-    def _numbers(self, x):
+    def _numbers(self, x: ArrayLike) -> Array:
         """The numbers of words, checked; whole floats are such, as networks convert their input."""
         x = as_array(x, "x")
         if x.dtype.kind not in "iuf":
@@ -107,7 +113,7 @@ class Embedding(WeightedLayer, RateLayer):
             raise ValueError(f"{self.name}: x must hold whole numbers of words, got {x.dtype}")
         return numbers
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return the words' vectors.
 
         Parameters
@@ -122,7 +128,7 @@ class Embedding(WeightedLayer, RateLayer):
         numpy.ndarray, shape (batch, ..., units)
         """
         numbers = self._numbers(x)
-        weight = self.weight
+        weight: Array = self.weight
         if not training:
             return weight[numbers]
         self.follow_schedule()
@@ -134,11 +140,11 @@ class Embedding(WeightedLayer, RateLayer):
         if factor is None:
             return weight[numbers]
         with numpy.errstate(all="ignore"):
-            y = weight[numbers] * factor[numbers][..., None]
+            y: Array = weight[numbers] * factor[numbers][..., None]
         y[factor[numbers] == 0] = 0  # whatever the weight was
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Set the gradient of the vectors; numbers of words have none.
 
         Raises
@@ -166,8 +172,10 @@ class Embedding(WeightedLayer, RateLayer):
             there &= factor != 0
             total *= factor[:, None]
             total[~there] = 0
-        set_gradient(self._made["weight"], total, rows=numpy.packbits(there, bitorder="little"))
+        set_gradient(
+            self._parameter("weight"), total, rows=numpy.packbits(there, bitorder="little")
+        )
         return numpy.zeros(numbers.shape, dtype) if input_gradient else None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Embedding({self._words}, {self._units}, word_dropout={self._chosen_rate()})"

@@ -1,9 +1,14 @@
 """The functions of a fused block: layers between its product and its dropout."""
 
+from typing import Any
+
 import numpy
 
-from fastdrop.nn.layer import fresh
+from fastdrop.nn.layer import Layer, fresh
 from fastdrop.nn.passes import Passes
+from fastdrop.nn.types import Dtype, Scratch
+from fastdrop.parameters import Parameter
+from fastdrop.types import Array, Shape
 
 __all__ = ["ElementwiseFunction", "UnitsFunction"]
 
@@ -32,17 +37,17 @@ class ElementwiseFunction:
     keeps_output = True
     learns = False
 
-    def __init__(self, layer, dtype):
+    def __init__(self, layer: Any, dtype: Dtype) -> None:
         self._layer = layer
         self.from_output = layer.from_output
         self.homogeneous = layer.homogeneous
 
-    def forward(self, x, out, batch_shape, scratch):
+    def forward(self, x: Array, out: Array, batch_shape: Shape, scratch: Scratch) -> Any:
         """Write the function of x to out; return what `multiply_derivative` is to be asked of."""
         self._layer.apply(x, out, scratch)
         return self._layer.as_applied()
 
-    def infer(self, x, batch_shape):
+    def infer(self, x: Array, batch_shape: Shape) -> Array:
         """Return the function of x at test time; x may be overwritten."""
         out = x if self.from_output else numpy.empty_like(x)
         self._layer.apply(x, out, fresh)
@@ -60,38 +65,38 @@ class UnitsFunction:
     keeps_output = False
     learns = True
 
-    def __init__(self, layer, dtype):
-        self._layer = layer
+    def __init__(self, layer: Any, dtype: Dtype) -> None:
+        self._layer: Layer = layer
         self._passes = Passes(layer)
         self._dtype = dtype
-        self._batch_shape = None
+        self._batch_shape: Shape = ()
 
-    def forward(self, x, out, batch_shape, scratch):
+    def forward(self, x: Array, out: Array, batch_shape: Shape, scratch: Scratch) -> Any:
         """Call the layer's forward; write to out, an array that the layer does not see."""
         self._batch_shape = batch_shape
         numpy.copyto(out, self._called(x, batch_shape, True))
         return self
 
-    def infer(self, x, batch_shape):
+    def infer(self, x: Array, batch_shape: Shape) -> Array:
         """Return the layer's output at test time, a fresh array."""
         return self._called(x, batch_shape, False).copy()
 
-    def _called(self, x, batch_shape, training):
+    def _called(self, x: Array, batch_shape: Shape, training: bool) -> Array:
         shape = (*batch_shape, x.shape[1])
         y = numpy.asarray(self._passes.forward(x.reshape(shape), training), self._dtype)
         return self._fitting(y, shape, "forward").reshape(x.shape)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Call the layer's backward, and put what it returns in the place of grad."""
         shape = (*self._batch_shape, grad.shape[1])
         given = numpy.asarray(self._passes.backward(grad.reshape(shape), True), self._dtype)
         numpy.copyto(grad, self._fitting(given, shape, "backward").reshape(grad.shape))
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """Return the layer's parameters."""
         return self._layer.parameters()
 
-    def _fitting(self, array, shape, method):
+    def _fitting(self, array: Array, shape: Shape, method: str) -> Array:
         if array.shape != shape:
             raise ValueError(
                 f"{self._layer.name}: {method} must return the shape that it is given, expected "

@@ -8,20 +8,34 @@ behind the block skip these zeros, and those of a ReLU.
     backward   grad = scale * mask ∘ grad_y * f'(z), and that of the product
 """
 
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.nn.buffers import Buffers
+from fastdrop.nn.dense import Dense
+from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.functions import ElementwiseFunction, UnitsFunction
+from fastdrop.nn.layer import Layer
 from fastdrop.nn.masks import per_element
 from fastdrop.nn.product import DenseProduct, NoProduct
 from fastdrop.nn.signal import Signal
+from fastdrop.nn.types import Dtype, Ready, Rows
+from fastdrop.types import Array, Shape
 
 __all__ = ["FUNCTIONS", "FusedBlock"]
 
+# A function that was computed: whom to ask for its derivative, its input (None where the derivative
+# does not need it) and its output.
+_Step: TypeAlias = tuple[Any, Array | None, Array]
+# What dropped elements and a ReLU's zeros are: bits, their shape and rows per mask.
+_Zeroing: TypeAlias = tuple[Array, Shape, int]
+
 # What stands between product and dropout for a layer of each kind, in the words of its `fused_as`;
 # None for one that leaves everything as it is.
-FUNCTIONS = {
+FUNCTIONS: dict[str, type[ElementwiseFunction] | type[UnitsFunction] | None] = {
     "any units": UnitsFunction,
     "elementwise": ElementwiseFunction,
     "identity": None,
@@ -51,27 +65,34 @@ class FusedBlock:
         Whether `infer` writes to the array that it is given.
     """
 
-    def __init__(self, dense, functions, dropout, dtype):
-        functions = [each for each in functions if FUNCTIONS[each[1]] is not None]
-        self._functions = [FUNCTIONS[kind](layer, dtype) for layer, kind in functions]
+    _done: tuple[Signal, list[_Step], _Zeroing | None]  # what a backward pass needs
+
+    def __init__(
+        self,
+        dense: Dense | None,
+        functions: Sequence[tuple[Layer, Any]],
+        dropout: Dropout | None,
+        dtype: Dtype,
+    ) -> None:
+        made = [(FUNCTIONS[kind], layer) for layer, kind in functions]
+        self._functions = [make(layer, dtype) for make, layer in made if make is not None]
         self._homogeneous = all(function.homogeneous for function in self._functions)
         # A ReLU at the end needs no array: what passes it and the mask is one bit.
-        self._relu = bool(functions) and functions[-1][1] == "relu"
+        kinds = [kind for _, kind in functions if FUNCTIONS[kind] is not None]
+        self._relu = kinds[-1:] == ["relu"]
         if self._relu:
             self._functions.pop()
         self._dropout = dropout
         self._dtype = dtype
         self._buffers = Buffers(dtype)
-        if dense is None:
-            self._product = NoProduct(self._buffers)
-        else:
+        self._product: DenseProduct | NoProduct = NoProduct(self._buffers)
+        if dense is not None:
             self._product = DenseProduct(dense, self._buffers)
-        self.fresh = dense is not None and not functions and dropout is None
+        self.fresh = dense is not None and not kinds and dropout is None
         self.learns = any(part.learns for part in (self._product, *self._functions))
         self.overwrites = dense is None
-        self._done = None
 
-    def forward(self, signal, rows=None, last=False):
+    def forward(self, signal: Signal, rows: Rows | None = None, last: bool = False) -> Signal:
         """Return the output in training.
 
         Parameters
@@ -96,7 +117,7 @@ class FusedBlock:
         y = product.forward(signal, out, last and self.fresh)
         if self.fresh:
             out.array = y
-            self._done = out, (), None
+            self._done = out, [], None
             return out
         steps = self._through_functions(y, out.batch_shape)
         if steps:
@@ -107,9 +128,10 @@ class FusedBlock:
         self._done = out, steps, zeroing
         return out
 
-    def _through_functions(self, x, batch_shape):
+    def _through_functions(self, x: Array, batch_shape: Shape) -> list[_Step]:
         """Compute the functions; return for each whom to ask for the derivative, input, output."""
-        steps, scratch = [], self._buffers.scratch
+        steps: list[_Step] = []
+        scratch = self._buffers.scratch
         for number, function in enumerate(self._functions):
             y = x
             if number or not function.from_output:  # the derivative needs x
@@ -119,7 +141,7 @@ class FusedBlock:
             x = y
         return steps
 
-    def _rectify(self, y, out):
+    def _rectify(self, y: Array, out: Signal) -> _Zeroing:
         """ReLU, mask and scale in one pass; what is not <= 0 passes, so that NaN does.
 
         Sets the array of `out`; returns the arguments of ``kernels.apply_mask`` by which the
@@ -136,7 +158,7 @@ class FusedBlock:
         out.skip_zeros, out.nonzeros = True, count / y.size if y.size else 0.0
         return passing, y.shape, 1
 
-    def _drop(self, y, out):
+    def _drop(self, y: Array, out: Signal) -> _Zeroing | None:
         """Mask and scale; see `_rectify`. Returns None where no element is dropped."""
         mask, scale = out.mask, out.scale
         out.array = y
@@ -152,7 +174,9 @@ class FusedBlock:
         out.skip_zeros, out.nonzeros = True, out.nonzeros * mask.density()
         return zeroing
 
-    def backward(self, grad, input_gradient, ready=None):
+    def backward(
+        self, grad: Array, input_gradient: bool, ready: Ready | None = None
+    ) -> Array | None:
         """Set the gradients of the parameters; return the input's.
 
         Parameters
@@ -180,7 +204,7 @@ class FusedBlock:
                     ready(parameter)
         return self._product.backward(grad, out, input_gradient, ready)
 
-    def infer(self, signal):
+    def infer(self, signal: Signal) -> Signal:
         """Return the output at test time, of every unit.
 
         Writes nothing that other threads may use at the same time: work arrays are fresh.

@@ -1,9 +1,15 @@
 """What every layer is: a forward and a backward pass, parameters, buffers, a name."""
 
+from typing import Any
+
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import as_array, contiguous, is_one_of
 from fastdrop.attributes import Sealed, read_only
+from fastdrop.nn.types import Dtype
+from fastdrop.parameters import Parameter
+from fastdrop.types import Array, Shape
 
 __all__ = ["Layer", "fused_as"]
 
@@ -50,30 +56,30 @@ class Layer(Sealed):
     >>> from fastdrop import nn
     >>> class Double(nn.Layer):
     ...     fused_as = "any units"
-    ...     def forward(self, x, training=False):
+    ...     def forward(self, x: ArrayLike, training: bool = False) -> Array:
     ...         return 2 * x
-    ...     def backward(self, grad, input_gradient=True):
+    ...     def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
     ...         return 2 * grad if input_gradient else None
     >>> nn.Sequential([Double()]).forward(numpy.ones((1, 2)))
     array([[2., 2.]], dtype=float32)
     """
 
-    fused_as = None
+    fused_as: str | None = None
     draws_masks = False
-    _name = None  # until a network gives one
+    _name: str | None = None  # until a network gives one
     # Whose training forward was the last one, where the layer keeps what its backward pass needs.
-    _forward_of = None
+    _forward_of: object = None
 
     @read_only("the network that the layer is in gives the name")
-    def name(self):
+    def name(self) -> str:
         """str: the name of the layer in errors, parameters and states."""
         return self._name or type(self).__name__.lower()
 
-    def named(self, name):
+    def named(self, name: str) -> None:
         """Take a name; a `Sequential` calls it."""
         self._name = name
 
-    def build(self, dtype, generator):
+    def build(self, dtype: Dtype, generator: "numpy.random.Generator") -> None:
         """Make the parameters, unless they were made before.
 
         A `Sequential` calls it once for each of its layers, in their order.
@@ -86,15 +92,11 @@ class Layer(Sealed):
             Draws what is random in them.
         """
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return the layer's output for a batch, a fresh array of shape (batch, ...)."""
         raise NotImplementedError(f"{self.name} defines no forward")
 
-    def as_applied(self):
-        """Return what a backward pass asks for the derivative: set as in the forward pass."""
-        return self
-
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Set the parameters' gradients; return the input's, or None if it is not asked for.
 
         Parameters
@@ -105,11 +107,11 @@ class Layer(Sealed):
         """
         raise NotImplementedError(f"{self.name} defines no backward")
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """Return the list of the layer's `Parameter` objects, the same ones every time."""
         return []
 
-    def buffers(self):
+    def buffers(self) -> dict[str, Array]:
         """Return arrays that training changes and no optimiser moves, by name, as they are now.
 
         States hold them, and loading a state writes to them in place: running means, for instance.
@@ -120,7 +122,7 @@ class Layer(Sealed):
         """
         return {}
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return what was chosen when the layer was made and changes what it computes.
 
         States hold it, so that loading one into a network with other settings is noticed.
@@ -132,13 +134,13 @@ class Layer(Sealed):
         """
         return {}
 
-    def _missing_forward(self):
+    def _missing_forward(self) -> RuntimeError:
         return RuntimeError(
             f"{self.name}: backward needs a forward with training=True before it, there was none"
         )
 
 
-def fused_as(layer):
+def fused_as(layer: Layer) -> str | None:
     """What a layer is to a fused block: its `fused_as`, unless it has passes of its own.
 
     Raises
@@ -159,12 +161,12 @@ def fused_as(layer):
     return kind  # of this object alone
 
 
-def fresh(name, shape, dtype):
+def fresh(name: str, shape: Shape, dtype: Any) -> Array:
     """A work array nobody else has; `name` says what for."""
     return numpy.empty(shape, dtype)
 
 
-def as_floats(x, name):
+def as_floats(x: ArrayLike, name: str) -> Array:
     """x as a contiguous array of float32 or float64; float16 becomes float32.
 
     Raises
@@ -178,7 +180,7 @@ def as_floats(x, name):
     return contiguous(x, numpy.dtype(numpy.float32) if x.dtype.char == "e" else x.dtype)
 
 
-def fitting_gradient(grad, shape, dtype, name):
+def fitting_gradient(grad: ArrayLike, shape: Shape, dtype: Dtype, name: str) -> Array:
     """The gradient as an array of a dtype, contiguous.
 
     Raises

@@ -1,8 +1,10 @@
 """Layers whose rates are learned: ConcreteDropout and StandoutDropout."""
 
 import math
+from typing import Any
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import real_number
 from fastdrop.attributes import read_only
@@ -20,6 +22,8 @@ from fastdrop.nn.layer import as_floats, fitting_gradient
 from fastdrop.nn.random import RandomLayer
 from fastdrop.nn.weighted import WeightedLayer
 from fastdrop.nn.windows import draw_noise
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array
 
 __all__ = ["ConcreteDropout", "StandoutDropout"]
 
@@ -77,47 +81,49 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
     """
 
     _sealed = True
-    _kept = None
+    _kept: Any = None
 
-    def __init__(self, rate=0.1, *, temperature=0.1, rng=None):
+    def __init__(
+        self, rate: float = 0.1, *, temperature: float = 0.1, rng: RandomSource = None
+    ) -> None:
         RandomLayer.__init__(self, rng)
         self._initial_logit = _logit(rate)
         self.temperature = temperature
 
     @property
-    def rate(self):
+    def rate(self) -> float:
         """float: the current rate."""
         made = self._made
         logit = self._initial_logit if made is None else float(made["logit"].value[0])
         return 1 / (1 + math.exp(-logit))
 
     @rate.setter
-    def rate(self, rate):
+    def rate(self, rate: float) -> None:
         if self._made is None:
             self._initial_logit = _logit(rate)
         else:
             self._made["logit"].value[0] = _logit(rate)
 
     @property
-    def temperature(self):
+    def temperature(self) -> float:
         """float: the smaller it is, the nearer the factors are to 0 and 1."""
         return self._temperature
 
     @temperature.setter
-    def temperature(self, temperature):
+    def temperature(self, temperature: float) -> None:
         temperature = real_number(temperature, "temperature")
         if not 0 < temperature < math.inf:
             raise ValueError(f"temperature must be greater than 0 and finite, got {temperature}")
         self._temperature = temperature
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the temperature, by name."""
         return {"temperature": self._temperature}
 
-    def _initial(self, generator):
+    def _initial(self, generator: "numpy.random.Generator") -> dict[str, Array]:
         return {"logit": numpy.array([self._initial_logit])}
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return x with units dropped, or outside of training x, copied.
 
         Parameters
@@ -134,14 +140,14 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
             return x.copy()
         self.parameters()
         rate, temperature = self.rate, self._temperature
-        drawn = {"rng": self.stream}
+        drawn: dict[str, Any] = {"rng": self.stream}
         if self._rows is not None:
             drawn = {"noise": draw_noise(self.stream, "uniform", x.shape, 1.0, False, self._rows)}
         y, noise = concrete_dropout(x, rate, temperature=temperature, **drawn)
         self._kept = x.copy(), rate, noise, temperature
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Set the gradient of the logit; return the input's, or None if it is not asked for.
 
         Raises
@@ -156,10 +162,10 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
         x, rate, noise, temperature = self._kept
         grad = fitting_gradient(grad, x.shape, x.dtype, self.name)
         given, of_logit = concrete_dropout_backward(grad, x, rate, noise, temperature=temperature)
-        set_gradient(self._made["logit"], numpy.array([of_logit], self._dtype()))
+        set_gradient(self._parameter("logit"), numpy.array([of_logit], self._dtype()))
         return given if input_gradient else None
 
-    def regularise(self, dense, *, dropout, weight=0.0):
+    def regularise(self, dense: Dense, *, dropout: float, weight: float = 0.0) -> float:
         """Add the regulariser's gradients to those of the last backward pass; return its value.
 
         ``weight * sum(w**2) / (1 - rate) + dropout * units * (rate * log(rate) + (1 - rate) *
@@ -205,7 +211,7 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
             set_gradient(weights, weights.full_grad() + more)
         return value
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"ConcreteDropout({self.rate:g}, temperature={self._temperature})"
 
 
@@ -253,9 +259,17 @@ class StandoutDropout(WeightedLayer, RandomLayer):
     """
 
     _sealed = True
-    _kept = None
+    _kept: Any = None
 
-    def __init__(self, alpha=1.0, beta=0.0, *, activation=None, learned=False, rng=None):
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        beta: float = 0.0,
+        *,
+        activation: Elementwise | None = None,
+        learned: bool = False,
+        rng: RandomSource = None,
+    ) -> None:
         RandomLayer.__init__(self, rng)
         activation = ReLU() if activation is None else activation
         if not isinstance(activation, Elementwise):
@@ -269,51 +283,51 @@ class StandoutDropout(WeightedLayer, RandomLayer):
         self._numbers = {"alpha": _finite(alpha, "alpha"), "beta": _finite(beta, "beta")}
 
     @property
-    def alpha(self):
+    def alpha(self) -> float:
         """float: how much the probability to keep depends on the pre-activation."""
         return self._number("alpha")
 
     @alpha.setter
-    def alpha(self, alpha):
+    def alpha(self, alpha: float) -> None:
         self._set_number("alpha", alpha)
 
     @property
-    def beta(self):
+    def beta(self) -> float:
         """float: the logit of the probability to keep at a pre-activation of 0."""
         return self._number("beta")
 
     @beta.setter
-    def beta(self, beta):
+    def beta(self, beta: float) -> None:
         self._set_number("beta", beta)
 
     @read_only("make a new layer")
-    def learned(self):
+    def learned(self) -> bool:
         """bool: whether alpha and beta are parameters."""
         return self._learned
 
-    def _number(self, name):
+    def _number(self, name: str) -> float:
         if self._made:
             return float(self._made[name].value[0])
         return self._numbers[name]
 
-    def _set_number(self, name, value):
+    def _set_number(self, name: str, value: float) -> None:
         value = _finite(value, name)
         if self._made:
             self._made[name].value[0] = value
         else:
             self._numbers[name] = value
 
-    def _initial(self, generator):
+    def _initial(self, generator: "numpy.random.Generator") -> dict[str, Array]:
         if not self._learned:
             return {}
         return {name: numpy.array([value]) for name, value in self._numbers.items()}
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the arguments of the layer, by name."""
         chosen = {"activation": repr(self._activation), "learned": self._learned}
         return chosen if self._learned else chosen | self._numbers
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return the activations with units dropped, or their expectation.
 
         Parameters
@@ -327,11 +341,11 @@ class StandoutDropout(WeightedLayer, RandomLayer):
         numpy.ndarray, shape and dtype of `x`; of float16, float32
         """
         a = as_floats(x, self.name)
-        numbers = {"alpha": self.alpha, "beta": self.beta}
+        numbers: dict[str, Any] = {"alpha": self.alpha, "beta": self.beta}
         active = self._activation.forward(a, training)
         if not training:
             return standout(active, a, **numbers, training=False)[0]
-        drawn = {"rng": self.stream}
+        drawn: dict[str, Any] = {"rng": self.stream}
         if self._rows is not None:
             noise = draw_noise(self.stream, "uniform", a.shape, 1.0, False, self._rows)
             drawn = {"mask": standout_mask(noise, a, **numbers)}
@@ -339,7 +353,7 @@ class StandoutDropout(WeightedLayer, RandomLayer):
         self._kept = active, a.copy(), mask, numbers
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Set the gradients of alpha and beta; return the input's, or None if not asked for.
 
         Raises
@@ -355,33 +369,32 @@ class StandoutDropout(WeightedLayer, RandomLayer):
         grad = fitting_gradient(grad, a.shape, a.dtype, self.name)
         of_active, of_a, of_alpha, of_beta = standout_backward(grad, active, a, mask, **numbers)
         if self._learned:
-            self.parameters()
             for name, value in (("alpha", of_alpha), ("beta", of_beta)):
-                set_gradient(self._made[name], numpy.array([value], self._dtype()))
+                set_gradient(self._parameter(name), numpy.array([value], self._dtype()))
         if not input_gradient:
             return None
         given = self._activation.backward(of_active)
         return given + of_a if self._learned else given
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"StandoutDropout({self.alpha:g}, {self.beta:g}, activation={self._activation!r}, "
             f"learned={self._learned})"
         )
 
 
-def _logit(rate):
+def _logit(rate: float) -> float:
     rate = real_number(rate, "rate")
     if not 0 < rate < 1:
         raise ValueError(f"rate must be in (0, 1), both ends excluded, got {rate}")
     return math.log(rate) - math.log1p(-rate)
 
 
-def _negative_entropy(rate):
+def _negative_entropy(rate: float) -> float:
     return rate * math.log(rate) + (1 - rate) * math.log1p(-rate)
 
 
-def _finite(value, name):
+def _finite(value: float, name: str) -> float:
     value = real_number(value, name)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}")

@@ -3,9 +3,11 @@
 import math
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import as_array, integer
 from fastdrop.attributes import Sealed
+from fastdrop.types import Array
 
 __all__ = [
     "Loss",
@@ -28,18 +30,20 @@ class Loss(Sealed):
     _step = 0
 
     @property
-    def step(self):
+    def step(self) -> int:
         """int: calls that returned."""
         return self._step
 
     @step.setter
-    def step(self, step):
+    def step(self, step: int) -> None:
         step = integer(step, "step")
         if step < 0:
             raise ValueError(f"step must be at least 0, got {step}")
         self._step = step
 
-    def __call__(self, prediction, target, sample_weight=None):
+    def __call__(
+        self, prediction: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, Array]:
         """Return the loss of a batch and its gradient.
 
         Parameters
@@ -74,7 +78,9 @@ class Loss(Sealed):
         self._step += 1
         return value, grad
 
-    def evaluate(self, prediction, target, sample_weight=None):
+    def evaluate(
+        self, prediction: ArrayLike, target: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, Array]:
         """Return the loss of a batch and its gradient, also where the value is not finite.
 
         Parameters and returned values are those of a call, which counts as no step here.
@@ -98,7 +104,12 @@ class Loss(Sealed):
             shares = self._shares(as_array(sample_weight, "sample_weight"), prediction)
         return self._evaluate(prediction, as_array(target, "target"), shares)
 
-    def _shares(self, weights, prediction):
+    def _evaluate(
+        self, prediction: Array, target: Array, shares: Array | None
+    ) -> tuple[float, Array]:
+        raise NotImplementedError(f"{type(self).__name__} defines no _evaluate")
+
+    def _shares(self, weights: Array, prediction: Array) -> Array:
         """The weights as shares of their sum, one for each example."""
         name, batch = type(self).__name__, len(prediction)
         if weights.dtype.kind not in "biuf":
@@ -119,7 +130,7 @@ class Loss(Sealed):
         return weights / total
 
     @staticmethod
-    def _mean(each, grad, shares):
+    def _mean(each: Array, grad: Array, shares: Array | None) -> float:
         """Mean of the losses of all elements; turns their gradients into those of the mean."""
         if shares is None:
             grad *= 1 / grad.size
@@ -129,7 +140,7 @@ class Loss(Sealed):
         grad *= shares / others
         return float(numpy.sum(each * shares)) / others
 
-    def _same_shape(self, prediction, target):
+    def _same_shape(self, prediction: Array, target: Array) -> Array:
         if target.dtype.kind not in "biuf":
             raise TypeError(
                 f"{type(self).__name__}: target must hold real numbers, got dtype {target.dtype}"
@@ -141,7 +152,7 @@ class Loss(Sealed):
             )
         return target.astype(prediction.dtype, copy=False)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
 
@@ -162,7 +173,9 @@ class SoftmaxCrossEntropy(Loss):
 
     _sealed = True
 
-    def _evaluate(self, prediction, target, shares):
+    def _evaluate(
+        self, prediction: Array, target: Array, shares: Array | None
+    ) -> tuple[float, Array]:
         if prediction.ndim != 2:
             raise ValueError(
                 "SoftmaxCrossEntropy: prediction must have shape (batch, classes), got "
@@ -196,7 +209,7 @@ class SoftmaxCrossEntropy(Loss):
         return float(numpy.dot(each, shares)), grad
 
     @staticmethod
-    def _check_labels(target, batch, classes):
+    def _check_labels(target: Array, batch: int, classes: int) -> None:
         if target.dtype.kind not in "iu":
             raise TypeError(
                 "SoftmaxCrossEntropy: target must hold class numbers (ints), or probabilities of "
@@ -231,7 +244,9 @@ class SigmoidCrossEntropy(Loss):
 
     _sealed = True
 
-    def _evaluate(self, prediction, target, shares):
+    def _evaluate(
+        self, prediction: Array, target: Array, shares: Array | None
+    ) -> tuple[float, Array]:
         target = self._same_shape(prediction, target)
         small = numpy.exp(-numpy.abs(prediction))
         with numpy.errstate(invalid="ignore"):
@@ -254,7 +269,9 @@ class MeanSquaredError(Loss):
 
     _sealed = True
 
-    def _evaluate(self, prediction, target, shares):
+    def _evaluate(
+        self, prediction: Array, target: Array, shares: Array | None
+    ) -> tuple[float, Array]:
         with numpy.errstate(invalid="ignore", over="ignore"):
             grad = prediction - self._same_shape(prediction, target)
             value = self._mean(numpy.square(grad), grad, shares)
@@ -278,7 +295,9 @@ class PoissonDeviance(Loss):
 
     _sealed = True
 
-    def _evaluate(self, prediction, target, shares):
+    def _evaluate(
+        self, prediction: Array, target: Array, shares: Array | None
+    ) -> tuple[float, Array]:
         target = self._same_shape(prediction, target)
         if numpy.minimum.reduce(target, axis=None) < 0:
             raise ValueError(f"PoissonDeviance: target must be at least 0, got {target.min()}")

@@ -1,6 +1,7 @@
 """Layers of noise: GaussianDropout, UniformDropout, GaussianNoise."""
 
 import math
+from typing import Any
 
 from fastdrop.arguments import real_number
 from fastdrop.dropouts import (
@@ -11,7 +12,11 @@ from fastdrop.dropouts import (
     uniform_dropout,
 )
 from fastdrop.nn.random import DrawnLayer, RateLayer
+from fastdrop.nn.types import Kind, Rows
 from fastdrop.nn.windows import draw_noise
+from fastdrop.noise import Noise
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array
 
 __all__ = ["GaussianDropout", "GaussianNoise", "UniformDropout"]
 
@@ -19,36 +24,41 @@ __all__ = ["GaussianDropout", "GaussianNoise", "UniformDropout"]
 class _NoiseLayer(DrawnLayer):
     """What the three have in common: the backward pass makes the noise again."""
 
-    def _gradient(self, grad, noise):
+    def _gradient(self, grad: Array, noise: Any) -> Array:
         return noise_backward(grad, noise)
 
-    def _part(self, x, out, kind, scale, additive):
-        """Apply the noise of the rows at hand of a larger batch."""
-        noise = draw_noise(self.stream, kind, x.shape, scale, additive, self._rows)
+    def _apply_part(
+        self, x: Array, out: Array, rows: Rows, kind: Kind, scale: float, additive: bool
+    ) -> Noise:
+        """Apply the noise of some rows of a larger batch."""
+        noise = draw_noise(self.stream, kind, x.shape, scale, additive, rows)
         apply_noise(x, noise, out=out)
         return noise
 
 
 class _FactorLayer(_NoiseLayer, RateLayer):
-    _function = None
+    _function: Any = None
+    _kind: Kind
+    _of_variance: int  # of the noise's numbers, inverted
 
-    def _set_keep_prob(self, keep_prob):
+    def _set_keep_prob(self, keep_prob: float) -> None:
         if keep_prob == 0:
             raise ValueError(
                 f"{self.name}: rate must be below 1, where the variance of the noise is infinite"
             )
         super()._set_keep_prob(keep_prob)
 
-    def _drop(self, x, training, out):
+    def _drop(self, x: Array, training: bool, out: Array) -> Any:
         if training and self._rows is not None:
             variance = type(self)._of_variance * (1 - self.keep_prob) / self.keep_prob
-            return self._part(x, out, type(self)._kind, math.sqrt(variance), False)
+            scale = math.sqrt(variance)
+            return self._apply_part(x, out, self._rows, type(self)._kind, scale, False)
         _, noise = type(self)._function(
             x, keep_prob=self.keep_prob, rng=self.stream, training=training, out=out
         )
         return noise
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({self._chosen_rate()})"
 
 
@@ -125,31 +135,31 @@ class GaussianNoise(_NoiseLayer):
 
     _sealed = True
 
-    def __init__(self, std, *, rng=None):
+    def __init__(self, std: float, *, rng: RandomSource = None) -> None:
         super().__init__(rng)
         self.std = std
 
     @property
-    def std(self):
+    def std(self) -> float:
         """float: the standard deviation of the noise."""
         return self._std
 
     @std.setter
-    def std(self, std):
+    def std(self, std: float) -> None:
         std = real_number(std, "std")
         if not 0 <= std < math.inf:
             raise ValueError(f"std must be at least 0 and finite, got {std}")
         self._std = std
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the standard deviation, by name."""
         return {"std": self._std}
 
-    def _drop(self, x, training, out):
+    def _drop(self, x: Array, training: bool, out: Array) -> Any:
         if training and self._rows is not None:
-            return self._part(x, out, "normal", self._std, True)
+            return self._apply_part(x, out, self._rows, "normal", self._std, True)
         _, noise = gaussian_noise(x, self._std, rng=self.stream, training=training, out=out)
         return noise
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"GaussianNoise({self._std:g})"

@@ -4,14 +4,17 @@ Both work on the last axis, as everything in `fastdrop.nn` does.
 """
 
 import math
+from typing import Any
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import as_array, real_number
 from fastdrop.attributes import read_only
 from fastdrop.nn.dense import set_gradient
 from fastdrop.nn.layer import fitting_gradient
 from fastdrop.nn.weighted import WeightedLayer, at_least_one, weight_of
+from fastdrop.types import Array
 
 __all__ = ["BatchNorm1d", "LayerNorm"]
 
@@ -19,25 +22,25 @@ __all__ = ["BatchNorm1d", "LayerNorm"]
 class _Normalisation(WeightedLayer):
     """What both have in common: ``y = weight * (x - mean) / sqrt(variance + epsilon) + bias``."""
 
-    _kept = None
+    _kept: tuple[Array, Array] | None = None
 
-    def __init__(self, units, epsilon):
+    def __init__(self, units: int, epsilon: float) -> None:
         super().__init__()
         self._units = at_least_one(units, "units")
         self.epsilon = epsilon
 
     @read_only("make a new layer")
-    def units(self):
+    def units(self) -> int:
         """int: units of the last axis."""
         return self._units
 
     @property
-    def epsilon(self):
+    def epsilon(self) -> float:
         """float: added to the variance."""
         return self._epsilon
 
     @epsilon.setter
-    def epsilon(self, epsilon):
+    def epsilon(self, epsilon: float) -> None:
         epsilon = real_number(epsilon, "epsilon")
         if not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be greater than 0 and finite, got {epsilon}")
@@ -46,10 +49,10 @@ class _Normalisation(WeightedLayer):
     weight = weight_of("weight", "numpy.ndarray: the factors, shape (units,); 1 at first.")
     bias = weight_of("bias", "numpy.ndarray: shift of each unit, shape (units,); 0 at first.")
 
-    def _initial(self, generator):
+    def _initial(self, generator: "numpy.random.Generator") -> dict[str, Array]:
         return {"weight": numpy.ones(self._units), "bias": numpy.zeros(self._units)}
 
-    def _checked(self, x):
+    def _checked(self, x: ArrayLike) -> Array:
         x = as_array(x, "x")
         if x.dtype.kind not in "biuf":
             raise TypeError(f"{self.name}: x must hold real numbers, got dtype {x.dtype}")
@@ -59,16 +62,16 @@ class _Normalisation(WeightedLayer):
             )
         return numpy.asarray(x, self._dtype())
 
-    def _finished(self, normal):
-        y = normal * self.weight
+    def _finished(self, normal: Array) -> Array:
+        y: Array = normal * self.weight
         y += self.bias
         return y
 
-    def _parameters_gradient(self, grad, normal):
+    def _parameters_gradient(self, grad: Array, normal: Array) -> None:
         rows = grad.reshape(-1, self._units)
         normal = normal.reshape(-1, self._units)
-        set_gradient(self._made["weight"], numpy.einsum("ij,ij->j", rows, normal))
-        set_gradient(self._made["bias"], rows.sum(axis=0))
+        set_gradient(self._parameter("weight"), numpy.einsum("ij,ij->j", rows, normal))
+        set_gradient(self._parameter("bias"), rows.sum(axis=0))
 
 
 class LayerNorm(_Normalisation):
@@ -114,14 +117,14 @@ class LayerNorm(_Normalisation):
 
     _sealed = True
 
-    def __init__(self, units, epsilon=1e-5):
+    def __init__(self, units: int, epsilon: float = 1e-5) -> None:
         super().__init__(units, epsilon)
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return epsilon, by name."""
         return {"epsilon": self._epsilon}
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return x normalised.
 
         Parameters
@@ -145,7 +148,7 @@ class LayerNorm(_Normalisation):
             self._kept = normal, inverse
         return self._finished(normal)
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Set the gradients; return the input's, or None if it is not asked for.
 
         Raises
@@ -162,14 +165,14 @@ class LayerNorm(_Normalisation):
         self._parameters_gradient(grad, normal)
         if not input_gradient:
             return None
-        given = grad * self.weight
+        given: Array = grad * self.weight
         along = numpy.einsum("...i,...i->...", given, normal)[..., None] / self._units
         given -= given.mean(axis=-1, keepdims=True)
         given -= normal * along
         given *= inverse
         return given
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"LayerNorm({self._units}, epsilon={self._epsilon})"
 
 
@@ -231,28 +234,28 @@ class BatchNorm1d(_Normalisation):
 
     _sealed = True
 
-    def __init__(self, units, momentum=0.1, epsilon=1e-5):
+    def __init__(self, units: int, momentum: float = 0.1, epsilon: float = 1e-5) -> None:
         super().__init__(units, epsilon)
         self.momentum = momentum
-        self._running = None
+        self._running: dict[str, Array] | None = None
 
     @property
-    def momentum(self):
+    def momentum(self) -> float:
         """float: weight of the newest batch in the running averages."""
         return self._momentum
 
     @momentum.setter
-    def momentum(self, momentum):
+    def momentum(self, momentum: float) -> None:
         momentum = real_number(momentum, "momentum")
         if not 0 < momentum <= 1:
             raise ValueError(f"momentum must be in (0, 1], got {momentum}")
         self._momentum = momentum
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return momentum and epsilon, by name."""
         return {"momentum": self._momentum, "epsilon": self._epsilon}
 
-    def buffers(self):
+    def buffers(self) -> dict[str, Array]:
         """Return the running averages by name."""
         if self._running is None:
             dtype = self._dtype()
@@ -263,16 +266,16 @@ class BatchNorm1d(_Normalisation):
         return self._running
 
     @read_only("training forwards move it; buffers() gives an array to write to")
-    def running_mean(self):
+    def running_mean(self) -> Array:
         """numpy.ndarray: the running mean, a copy."""
         return self.buffers()["running_mean"].copy()
 
     @read_only("training forwards move it; buffers() gives an array to write to")
-    def running_variance(self):
+    def running_variance(self) -> Array:
         """numpy.ndarray: the running variance, a copy."""
         return self.buffers()["running_variance"].copy()
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return x normalised; in training, move the running averages.
 
         Parameters
@@ -314,7 +317,7 @@ class BatchNorm1d(_Normalisation):
         self._kept = normal, inverse
         return self._finished(normal)
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Set the gradients; return the input's, or None if it is not asked for.
 
         Raises
@@ -332,12 +335,11 @@ class BatchNorm1d(_Normalisation):
         if not input_gradient:
             return None
         rows = max(grad.size // self._units, 1)
-        along = self._made["weight"].grad / rows
-        across = self._made["bias"].grad / rows
+        along, across = (parameter.full_grad() / rows for parameter in self.parameters())
         given = grad - across
         given -= normal * along
         given *= self.weight * inverse
         return given
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"BatchNorm1d({self._units}, momentum={self._momentum}, epsilon={self._epsilon})"

@@ -1,5 +1,10 @@
 """Calls of layers that have forward and backward passes of their own."""
 
+from typing import Any
+
+from fastdrop.nn.layer import Layer
+from fastdrop.types import Array
+
 __all__ = ["Passes"]
 
 
@@ -11,17 +16,17 @@ class Passes:
     layer : Layer
     """
 
-    def __init__(self, layer):
-        self._layer = layer
+    def __init__(self, layer: Layer) -> None:
+        self._layer: Any = layer
 
-    def forward(self, x, training):
+    def forward(self, x: Array, training: bool) -> Array:
         """The layer's output."""
-        y = self._layer.forward(x, training)
+        y: Array = self._layer.forward(x, training)
         if training:
             self._layer._forward_of = self
         return y
 
-    def backward(self, grad, input_gradient):
+    def backward(self, grad: Array, input_gradient: bool) -> Any:
         """The layer's gradient of its input.
 
         Raises

@@ -11,8 +11,13 @@ directions. Elsewhere the product skips the zeros that a mask or a ReLU made.
 import numpy
 
 from fastdrop._backend import kernels
-from fastdrop.nn.dense import set_gradient
+from fastdrop.nn.buffers import Buffers
+from fastdrop.nn.dense import Dense, set_gradient
 from fastdrop.nn.masks import compress, expand
+from fastdrop.nn.signal import Signal
+from fastdrop.nn.types import Ready
+from fastdrop.parameters import Parameter
+from fastdrop.types import Array
 
 __all__ = ["DenseProduct", "NoProduct"]
 
@@ -27,14 +32,15 @@ class DenseProduct:
     """
 
     learns = True
+    _input: Signal
+    _weight: Array  # as it was multiplied
 
-    def __init__(self, dense, buffers):
+    def __init__(self, dense: Dense, buffers: Buffers) -> None:
         self._dense = dense
         self._units_in, self._units_out = dense.units_in, dense.units_out
         self._buffers = buffers
-        self._input = self._weight = None
 
-    def units_out(self, signal):
+    def units_out(self, signal: Signal) -> int:
         """Return the units of the product, of a signal that fits.
 
         Raises
@@ -46,7 +52,7 @@ class DenseProduct:
             self._dense.check_input(signal.shape)
         return self._units_out
 
-    def forward(self, signal, out, fresh):
+    def forward(self, signal: Signal, out: Signal, fresh: bool) -> Array:
         """Return the array of the product, (rows, kept).
 
         Parameters
@@ -81,7 +87,9 @@ class DenseProduct:
         kernels.matmul(product)
         return y
 
-    def backward(self, grad, out, input_gradient, ready):
+    def backward(
+        self, grad: Array, out: Signal, input_gradient: bool, ready: Ready | None
+    ) -> Array | None:
         """Set the gradients of the parameters; return the input's, or None; see `FusedBlock`."""
         parameters = self._dense.parameters()
         self._weight_gradient(parameters[0], grad, out)
@@ -94,7 +102,7 @@ class DenseProduct:
                 ready(parameter)
         return self._input_gradient(grad, out) if input_gradient else None
 
-    def _weight_gradient(self, parameter, grad, out):
+    def _weight_gradient(self, parameter: Parameter, grad: Array, out: Signal) -> None:
         signal = self._input
         result = self._buffers.matrix("grad weight", signal.kept, out.kept, parameter.value.size)
         product = kernels.Product(
@@ -107,7 +115,7 @@ class DenseProduct:
             result = _kept_by_any_row(result, signal, out)
         set_gradient(parameter, result, signal.any_kept, out.any_kept, compact)
 
-    def _input_gradient(self, grad, out):
+    def _input_gradient(self, grad: Array, out: Signal) -> Array:
         signal, rows = self._input, grad.shape[0]
         result = self._buffers.matrix("grad", rows, signal.kept, rows * signal.units)
         product = kernels.Product(
@@ -117,11 +125,11 @@ class DenseProduct:
         kernels.matmul(product)
         return result
 
-    def infer(self, signal):
+    def infer(self, signal: Signal) -> Array:
         """Return the array of the product at test time, a fresh one."""
         self.units_out(signal)
         parameters = self._dense.parameters()
-        y = numpy.matmul(signal.array, parameters[0].value)
+        y: Array = numpy.matmul(signal.array, parameters[0].value)
         if len(parameters) > 1:
             numpy.add(y, parameters[1].value, out=y)
         return y
@@ -136,16 +144,16 @@ class NoProduct:
     """
 
     learns = False
+    _input: Signal
 
-    def __init__(self, buffers):
+    def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
-        self._input = None
 
-    def units_out(self, signal):
+    def units_out(self, signal: Signal) -> int:
         """Return the units of the signal."""
         return signal.units
 
-    def forward(self, signal, out, fresh):
+    def forward(self, signal: Signal, out: Signal, fresh: bool) -> Array:
         """Return the array, (rows, kept); see `DenseProduct.forward`."""
         buffers, rows = self._buffers, signal.array.shape[0]
         self._input = signal
@@ -158,7 +166,9 @@ class NoProduct:
         numpy.copyto(y, x)
         return y
 
-    def backward(self, grad, out, input_gradient, ready):
+    def backward(
+        self, grad: Array, out: Signal, input_gradient: bool, ready: Ready | None
+    ) -> Array | None:
         """Return the input's gradient, or None; see `FusedBlock.backward`."""
         if not input_gradient:
             return None
@@ -169,12 +179,12 @@ class NoProduct:
             return grad
         return signal.kept_columns(grad, buffers.matrix("part", rows, signal.kept))
 
-    def infer(self, signal):
+    def infer(self, signal: Signal) -> Array:
         """Return the array itself."""
         return signal.array
 
 
-def _kept_by_any_row(grad, signal, out):
+def _kept_by_any_row(grad: Array, signal: Signal, out: Signal) -> Array:
     """The compact gradient of weights without the units that no row kept.
 
     Where one side's units are left out because all rows share a mask, so are those of the other
@@ -185,10 +195,11 @@ def _kept_by_any_row(grad, signal, out):
     if rows is None and columns is None:
         return grad
     index = numpy.ix_(_indices(rows, grad.shape[0]), _indices(columns, grad.shape[1]))
-    return numpy.ascontiguousarray(grad)[index]
+    compact: Array = numpy.ascontiguousarray(grad)[index]
+    return compact
 
 
-def _indices(units, width):
+def _indices(units: Array | None, width: int) -> Array:
     if units is None:
         return numpy.arange(width)
     return numpy.flatnonzero(numpy.unpackbits(units, count=width, bitorder="little"))

@@ -1,14 +1,21 @@
 """What layers that draw at random have in common: a stream, a rate, a mask kept for backward."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import is_one_of, keep_probability, threshold
 from fastdrop.attributes import read_only
 from fastdrop.functional import dropout_backward
+from fastdrop.mask import Mask
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
+from fastdrop.nn.types import Dtype, Rate, Rows
 from fastdrop.nn.windows import draw_rows
 from fastdrop.schedules import described, evaluated
-from fastdrop.stream import MaskStream, as_stream
+from fastdrop.stream import MaskStream, RandomSource, as_stream
+from fastdrop.types import Array, ScaleAt, Shape
 
 __all__ = [
     "DrawnLayer",
@@ -19,6 +26,9 @@ __all__ = [
     "one_of",
     "trained",
 ]
+
+
+_Word = TypeVar("_Word", bound=str)
 
 
 class RandomLayer(Layer):
@@ -33,31 +43,31 @@ class RandomLayer(Layer):
     """
 
     draws_masks = True
-    _stream = None
+    _stream: MaskStream | None = None
     _stream_is_own = False
-    _rows = None  # (first, total): of which rows of which larger batch a forward pass is
+    _rows: Rows | None = None  # that a forward pass is of, where others are elsewhere
 
-    def __init__(self, rng=None):
+    def __init__(self, rng: RandomSource = None) -> None:
         super().__init__()
         if rng is not None:
             self.stream = as_stream(rng)
 
     @property
-    def stream(self):
+    def stream(self) -> MaskStream:
         """MaskStream: where the masks come from."""
         if self._stream is None:
             self._stream = MaskStream()
         return self._stream
 
     @stream.setter
-    def stream(self, stream):
+    def stream(self, stream: MaskStream) -> None:
         if not isinstance(stream, MaskStream):
             raise TypeError(f"stream must be a fastdrop.MaskStream, got {type(stream).__name__}")
         self._stream = stream
         self._stream_is_own = True
         self.follow_schedule(drawn=True)
 
-    def take_rows(self, rows):
+    def take_rows(self, rows: Rows | None) -> None:
         """Hear from a `Sequential` which rows of a larger batch the next training forward has.
 
         Parameters
@@ -67,13 +77,13 @@ class RandomLayer(Layer):
         """
         self._rows = rows
 
-    def follow_schedule(self, drawn=False):
+    def follow_schedule(self, drawn: bool = False) -> None:
         """Adapt what a schedule moves to the draw to come, or to the one before; see `RateLayer`.
 
         A `Sequential` calls it for all its layers that draw when a training forward begins.
         """
 
-    def offer_stream(self, stream):
+    def offer_stream(self, stream: MaskStream) -> None:
         """Take a stream, unless the layer has been given one before."""
         if not self._stream_is_own:
             self.stream = stream
@@ -92,9 +102,13 @@ class RateLayer(RandomLayer):
         As for `fastdrop.dropout`.
     """
 
-    _schedule = None
+    _schedule: Any = None  # a function of the number of the draw
+    _keep_prob: float
+    _threshold: int
 
-    def __init__(self, rate=None, keep_prob=None, rng=None):
+    def __init__(
+        self, rate: Rate | None = None, keep_prob: float | None = None, rng: RandomSource = None
+    ) -> None:
         super().__init__(rng)
         if callable(rate):
             if keep_prob is not None:
@@ -104,12 +118,12 @@ class RateLayer(RandomLayer):
             self._set_keep_prob(keep_probability(rate, keep_prob))
 
     @property
-    def rate(self):
+    def rate(self) -> Any:
         """float: probability that a unit is dropped; of a schedule, in the last draw."""
         return 1.0 - self._keep_prob
 
     @rate.setter
-    def rate(self, rate):
+    def rate(self, rate: Rate) -> None:
         if not callable(rate):
             self._set_keep_prob(keep_probability(_given(rate, "rate"), None))
             self._schedule = None
@@ -122,21 +136,22 @@ class RateLayer(RandomLayer):
             raise
 
     @property
-    def keep_prob(self):
+    def keep_prob(self) -> float:
         """float: probability that a unit is kept."""
         return self._keep_prob
 
     @keep_prob.setter
-    def keep_prob(self, keep_prob):
+    def keep_prob(self, keep_prob: float) -> None:
         self._set_keep_prob(keep_probability(None, _given(keep_prob, "keep_prob")))
         self._schedule = None
 
     @read_only("assign a function of the draw to rate")
-    def schedule(self):
+    def schedule(self) -> Callable[[int], float] | None:
         """callable or None: the schedule of the rate."""
-        return self._schedule
+        schedule: Callable[[int], float] | None = self._schedule
+        return schedule
 
-    def follow_schedule(self, drawn=False):
+    def follow_schedule(self, drawn: bool = False) -> None:
         """Take the rate of the draw to come, or with `drawn` of the one before it.
 
         Raises
@@ -155,19 +170,19 @@ class RateLayer(RandomLayer):
         if 1.0 - rate != getattr(self, "_keep_prob", None):
             self._set_keep_prob(1.0 - rate)
 
-    def _set_keep_prob(self, keep_prob):
+    def _set_keep_prob(self, keep_prob: float) -> None:
         self._keep_prob = keep_prob
         self._threshold = threshold(keep_prob)
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the arguments by name."""
         return {"keep_prob": self._chosen_keep_prob()}
 
-    def _chosen_keep_prob(self):
+    def _chosen_keep_prob(self) -> float | str:
         """What was chosen, for states to compare: a number, or a schedule in words."""
         return self._keep_prob if self._schedule is None else f"of {described(self._schedule)}"
 
-    def _chosen_rate(self):
+    def _chosen_rate(self) -> str:
         """The rate as it was given, for representations."""
         return f"{self.rate:g}" if self._schedule is None else described(self._schedule)
 
@@ -179,15 +194,16 @@ class DrawnLayer(RandomLayer):
     and returns what was drawn, and ``_gradient(grad, drawn)``.
     """
 
-    _mask = _drawn_for = None
+    _mask: Any = None
+    _drawn_for: tuple[Shape, Dtype] | None = None
 
-    def _drop(self, x, training, out):
+    def _drop(self, x: Array, training: bool, out: Array) -> Any:
         raise NotImplementedError(f"{self.name} defines no _drop")
 
-    def _gradient(self, grad, drawn):
+    def _gradient(self, grad: Array, drawn: Any) -> Array:
         raise NotImplementedError(f"{self.name} defines no _gradient")
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return x with units dropped, or as it is used at test time.
 
         Parameters
@@ -209,7 +225,7 @@ class DrawnLayer(RandomLayer):
             self._mask, self._drawn_for = mask, (x.shape, x.dtype)
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Return the gradient with respect to the input, or None if it is not asked for.
 
         Raises
@@ -228,7 +244,7 @@ class DrawnLayer(RandomLayer):
 class MaskedLayer(DrawnLayer, RateLayer):
     """Base of layers whose gradient is that of their input under the mask of the forward pass."""
 
-    def _gradient(self, grad, mask):
+    def _gradient(self, grad: Array, mask: Any) -> Array:
         return dropout_backward(grad, mask)
 
 
@@ -239,40 +255,41 @@ class FunctionLayer(MaskedLayer):
     name, and says in ``_sharing`` how the function draws.
     """
 
-    _function = None
-    _options = {}  # noqa: RUF012 - each object has its own
+    _function: Any = None
+    _options: dict[str, Any] = {}  # noqa: RUF012 - each object has its own
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the arguments by name."""
         return super().settings() | self._options
 
-    def _drop(self, x, training, out):
+    def _drop(self, x: Array, training: bool, out: Array) -> Any:
         options = self._options | {"training": training, "out": out}
         if training and self._rows is not None:
-            return type(self)._function(x, mask=self._part(x.shape), **options)[1]
+            options |= {"mask": self._part(x.shape, self._rows)}
+            return type(self)._function(x, **options)[1]
         return type(self)._function(x, keep_prob=self.keep_prob, rng=self.stream, **options)[1]
 
-    def _part(self, shape):
-        """Draw the mask of the rows at hand of a larger batch."""
+    def _part(self, shape: Shape, rows: Rows) -> Mask:
+        """Draw the mask of some rows of a larger batch."""
         options = self._sharing(shape) | {"keep_prob": self.keep_prob}
-        mask = draw_rows(self.stream, shape, self._rows, **options)
+        mask = draw_rows(self.stream, shape, rows, **options)
         return trained(mask, self._options.get("scale_at", "train"))
 
-    def _sharing(self, shape):
+    def _sharing(self, shape: Shape) -> dict[str, Any]:
         """Arguments of `MaskStream.draw` with which the function draws for an array of a shape."""
         return {}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self._options.items())
         return f"{type(self).__name__}({self._chosen_rate()}{options})"
 
 
-def trained(mask, scale_at):
+def trained(mask: Mask, scale_at: ScaleAt) -> Mask:
     """The mask with the factor on kept elements in training."""
     return mask if scale_at == "train" or not mask.scale else mask.with_scale(1.0)
 
 
-def one_of(value, words, name):
+def one_of(value: _Word, words: Sequence[str], name: str) -> _Word:
     """Check that a setting is one of some words, and return it.
 
     Raises
@@ -286,7 +303,7 @@ def one_of(value, words, name):
     return value
 
 
-def _given(value, name):
+def _given(value: Any, name: str) -> Any:
     """A probability that is set, which must be there."""
     if value is None:
         raise TypeError(f"{name} must be a real number, got None")

@@ -1,12 +1,16 @@
 """The layer of bias, dropout and residual sum in one pass."""
 
 import numpy
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastdrop.arguments import integer
 from fastdrop.dropouts import bias_dropout_residual, bias_dropout_residual_backward
 from fastdrop.nn.layer import as_floats, fitting_gradient
 from fastdrop.nn.random import RateLayer
+from fastdrop.nn.types import Rate
 from fastdrop.parameters import Parameter
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array
 
 __all__ = ["BiasDropoutResidual"]
 
@@ -49,7 +53,15 @@ class BiasDropoutResidual(RateLayer):
     _sealed = True
     _mask = _drawn_for = None
 
-    def __init__(self, units, rate=None, *, keep_prob=None, dtype=numpy.float32, rng=None):
+    def __init__(
+        self,
+        units: int,
+        rate: Rate | None = None,
+        *,
+        keep_prob: float | None = None,
+        dtype: DTypeLike = numpy.float32,
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
         units = integer(units, "units")
         if units < 1:
@@ -61,20 +73,20 @@ class BiasDropoutResidual(RateLayer):
         self._bias.belongs_to(self.name)
 
     @property
-    def bias(self):
+    def bias(self) -> Array:
         """numpy.ndarray: the biases themselves."""
         return self._bias.value
 
-    def named(self, name):
+    def named(self, name: str) -> None:
         """Take a name, which is the parameter's, too."""
         super().named(name)
         self._bias.belongs_to(name)
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """Return the bias in a list."""
         return [self._bias]
 
-    def forward(self, x, residual, training=False):
+    def forward(self, x: ArrayLike, residual: ArrayLike, training: bool = False) -> Array:  # type: ignore[override]
         """Return ``residual + dropout(x + bias)``.
 
         Parameters
@@ -96,7 +108,9 @@ class BiasDropoutResidual(RateLayer):
             self._mask, self._drawn_for = mask, (x.shape, x.dtype)
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(  # type: ignore[override]
+        self, grad: ArrayLike, input_gradient: bool = True
+    ) -> tuple[Array, Array] | None:
         """Set the bias' gradient; return those of `x` and `residual`, or None.
 
         The second one is `grad` itself.
@@ -107,5 +121,5 @@ class BiasDropoutResidual(RateLayer):
         grad_x, self._bias.grad = bias_dropout_residual_backward(grad, self._mask)
         return (grad_x, grad) if input_gradient else None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"BiasDropoutResidual({self.bias.size}, {self._chosen_rate()})"

@@ -1,16 +1,22 @@
 """A network of layers one after the other."""
 
 import collections
+from collections.abc import Iterable
+from typing import Any, NoReturn
 
 import numpy
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastdrop.arguments import as_array, contiguous
 from fastdrop.attributes import read_only
 from fastdrop.nn.chain import Chain, check_layers, check_units
 from fastdrop.nn.layer import Layer, fitting_gradient
 from fastdrop.nn.state import State
+from fastdrop.nn.types import Dtype, Ready, Rows
 from fastdrop.nn.windows import check_rows
-from fastdrop.stream import as_stream, child_sequence
+from fastdrop.parameters import Parameter
+from fastdrop.stream import MaskStream, RandomSource, as_stream, child_sequence
+from fastdrop.types import Array
 
 __all__ = ["Sequential"]
 
@@ -65,7 +71,13 @@ class Sequential(Layer):
 
     _sealed = True
 
-    def __init__(self, layers, rng=None, dtype=numpy.float32, skip_zeros=False):
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        rng: RandomSource = None,
+        dtype: DTypeLike = numpy.float32,
+        skip_zeros: bool = False,
+    ) -> None:
         super().__init__()
         self._dtype = _float_dtype(dtype)
         try:
@@ -90,16 +102,16 @@ class Sequential(Layer):
             layer.offer_stream(stream)
 
     @read_only("make a new network, nn.Sequential([...]); its layers keep their weights")
-    def layers(self):
+    def layers(self) -> "Layers":
         """tuple of Layer: the layers in their order."""
         return self._layers
 
     @read_only("make a new network, nn.Sequential([...], dtype=...), and assign the weights")
-    def dtype(self):
+    def dtype(self) -> Dtype:
         """numpy.dtype: of parameters, activations and results."""
         return self._dtype
 
-    def _build(self, names, stream):
+    def _build(self, names: list[str], stream: MaskStream) -> None:
         """Make the layers' parameters with numbers of a child of the stream's seed."""
         generator = numpy.random.default_rng(child_sequence(stream, WEIGHTS_CHILD))
         for name, layer in zip(names, self.layers, strict=True):
@@ -112,11 +124,11 @@ class Sequential(Layer):
             for parameter in parameters:
                 parameter.belongs_to(name)
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """Return the list of all layers' `Parameter` objects, the same ones every time."""
         return [parameter for _, parameter in self._named]
 
-    def named_parameters(self):
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
         """Return pairs of name and `Parameter`.
 
         In this network, a parameter of a layer that another one has as well may have another name
@@ -128,11 +140,11 @@ class Sequential(Layer):
         """
         return list(self._named)
 
-    def buffers(self):
+    def buffers(self) -> dict[str, Array]:
         """Return the buffers of all layers by name, as they are now; see `Layer.buffers`."""
         return self._state.buffers()
 
-    def _checked(self, x):
+    def _checked(self, x: ArrayLike) -> Array:
         x = as_array(x, "x")
         if x.dtype.kind not in "biuf":
             raise TypeError(f"x must hold real numbers, got dtype {x.dtype}")
@@ -142,7 +154,7 @@ class Sequential(Layer):
             raise ValueError(f"x must have shape (batch, ...), got {x.shape}")
         return contiguous(x, self.dtype)
 
-    def forward(self, x, training=False, rows=None):
+    def forward(self, x: ArrayLike, training: bool = False, rows: Rows | None = None) -> Array:
         """Return the network's output.
 
         Parameters
@@ -190,7 +202,9 @@ class Sequential(Layer):
                 for layer in drawing:
                     layer.take_rows(None)
 
-    def backward(self, grad, input_gradient=False, ready=None):
+    def backward(
+        self, grad: ArrayLike, input_gradient: bool = False, ready: Ready | None = None
+    ) -> Array | None:
         """Set the gradients of all parameters.
 
         Parameters
@@ -219,9 +233,9 @@ class Sequential(Layer):
         if made is None:
             raise self._missing_forward()
         grad = fitting_gradient(grad, made.shape, self.dtype, self.name)
-        return self._chain.backward(grad, input_gradient, ready)
+        return self._chain.backward(made, grad, input_gradient, ready)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return all that training changes, and the layers' settings.
 
         Returns
@@ -233,7 +247,7 @@ class Sequential(Layer):
         """
         return self._state.taken()
 
-    def load_state_dict(self, state, strict=False):
+    def load_state_dict(self, state: dict[str, Any], strict: bool = False) -> None:
         """Take over a state that `state_dict` returned, in place.
 
         Parameters
@@ -257,18 +271,18 @@ class Sequential(Layer):
         self._state.restore(state, strict)
         self._chain.output = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         lines = "".join(f"    {layer!r},\n" for layer in self.layers)
         return f"Sequential([\n{lines}], dtype={self.dtype})"
 
-    def _repr_html_(self):
+    def _repr_html_(self) -> str:
         """Notebooks show a table of the layers."""
         from fastdrop.display import network_html  # notebooks only
 
         return network_html(self)
 
 
-def _float_dtype(dtype):
+def _float_dtype(dtype: DTypeLike) -> Dtype:
     try:
         found = numpy.dtype(dtype).newbyteorder("=")
     except (TypeError, ValueError):
@@ -278,9 +292,10 @@ def _float_dtype(dtype):
     return found
 
 
-def _names_of(layers):
+def _names_of(layers: Iterable[Layer]) -> list[str]:
     """A name for each layer: its kind and number."""
-    seen, names = collections.Counter(), []
+    seen: collections.Counter[str] = collections.Counter()
+    names = []
     for layer in layers:
         kind = type(layer).__name__.lower()
         names.append(f"{kind}{seen[kind]}")
@@ -288,12 +303,12 @@ def _names_of(layers):
     return names
 
 
-class Layers(tuple):
+class Layers(tuple[Any, ...]):
     """The layers of a network; read-only, since an optimiser holds their parameters."""
 
     __slots__ = ()
 
-    def _refuse(self, *args, **kwargs):
+    def _refuse(self, *args: object, **kwargs: object) -> NoReturn:
         raise AttributeError(
             "the layers of a network cannot be changed: make a new one of those wanted, as in "
             "nn.Sequential([*net.layers[:-1], nn.Dense(8, 2)]); they keep their weights. Then make "

@@ -1,8 +1,10 @@
 """Softmax, as a layer."""
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.nn.layer import Layer, as_floats, fitting_gradient
+from fastdrop.types import Array
 
 __all__ = ["Softmax"]
 
@@ -23,9 +25,9 @@ class Softmax(Layer):
     """
 
     _sealed = True
-    _output = None
+    _output: Array | None = None
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return the probabilities.
 
         Parameters
@@ -44,13 +46,13 @@ class Softmax(Layer):
                 f"{self.name}: x must have a last axis of classes, got shape {x.shape}"
             )
         with numpy.errstate(invalid="ignore", under="ignore"):
-            y = numpy.exp(x - numpy.maximum.reduce(x, axis=-1, keepdims=True))
+            y: Array = numpy.exp(x - numpy.maximum.reduce(x, axis=-1, keepdims=True))
             y /= numpy.add.reduce(y, axis=-1, keepdims=True)
         if training:
             self._output = y.copy()
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Return the gradient with respect to the input, or None if it is not asked for.
 
         Raises
@@ -66,9 +68,9 @@ class Softmax(Layer):
         grad = fitting_gradient(grad, y.shape, y.dtype, self.name)
         if not input_gradient:
             return None
-        given = grad - numpy.einsum("...i,...i->...", grad, y)[..., None]
+        given: Array = grad - numpy.einsum("...i,...i->...", grad, y)[..., None]
         given *= y
         return given
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Softmax()"

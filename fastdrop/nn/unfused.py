@@ -4,8 +4,11 @@ import math
 
 import numpy
 
+from fastdrop.nn.layer import Layer
 from fastdrop.nn.passes import Passes
 from fastdrop.nn.signal import Signal
+from fastdrop.nn.types import Dtype, Ready, Rows
+from fastdrop.types import Array
 
 __all__ = ["UnfusedLayer"]
 
@@ -23,26 +26,27 @@ class UnfusedLayer:
     fresh = False
     learns = True
     overwrites = True
+    _input: Signal
+    _output: Signal
 
-    def __init__(self, layer, dtype):
+    def __init__(self, layer: Layer, dtype: Dtype) -> None:
         self._layer = layer
         self._passes = Passes(layer)
         self._dtype = dtype
-        self._input = self._output = None
 
-    def forward(self, signal, rows=None, last=False):
+    def forward(self, signal: Signal, rows: Rows | None = None, last: bool = False) -> Signal:
         """Return the layer's output as a signal; see `FusedBlock.forward`."""
         self._input = signal
-        self._output = self._called(signal, True)
-        return self._output
+        out = self._output = self._called(signal, True)
+        return out
 
-    def infer(self, signal):
+    def infer(self, signal: Signal) -> Signal:
         """Return the layer's output at test time as a signal; keep nothing."""
         out = self._called(signal, False)
         out.array = out.array.copy()  # the layer may still hold the other
         return out
 
-    def _called(self, signal, training):
+    def _called(self, signal: Signal, training: bool) -> Signal:
         x = signal.all_units().reshape(signal.shape)
         y = numpy.asarray(self._passes.forward(x, training), self._dtype)
         if y.ndim < 1 or y.shape[:1] != x.shape[:1]:
@@ -55,7 +59,9 @@ class UnfusedLayer:
         out.array = numpy.ascontiguousarray(y.reshape(math.prod(out.batch_shape), out.units))
         return out
 
-    def backward(self, grad, input_gradient, ready=None):
+    def backward(
+        self, grad: Array, input_gradient: bool, ready: Ready | None = None
+    ) -> Array | None:
         """Return the input's gradient; see `FusedBlock.backward`."""
         signal = self._input
         given = self._passes.backward(grad.reshape(self._output.shape), input_gradient)

@@ -4,14 +4,17 @@ import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import threshold
-from fastdrop.mask import new_mask
-from fastdrop.nn.dropout import Layout
-from fastdrop.stream import stream_key
+from fastdrop.mask import Mask, new_mask
+from fastdrop.nn.dropout import Dropout, Layout
+from fastdrop.stream import MaskStream, stream_key
+from fastdrop.types import Array
 
 __all__ = ["unit_masks"]
 
 
-def unit_masks(layer, stream, first, draws, rows, width):
+def unit_masks(
+    layer: Dropout, stream: MaskStream, first: int, draws: int, rows: int, width: int
+) -> Mask:
     """Draw the masks of samples that are stacked, each as a batch whose rows share one mask.
 
     Parameters
@@ -33,7 +36,7 @@ def unit_masks(layer, stream, first, draws, rows, width):
         For the samples' rows one after the other, ``rows_per_mask=rows``.
     """
     layout = Layout((1, width), (), "batch", layer.keep_prob, layer.exact_count)
-    bits = numpy.empty((draws, layout.nbytes), numpy.uint8)
+    bits: Array = numpy.empty((draws, layout.nbytes), numpy.uint8)
     key = stream_key(stream)
     if layout.kept is None:
         kernels.draw_bernoulli_rows(*key, first, threshold(layer.keep_prob), width, bits)

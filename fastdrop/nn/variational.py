@@ -1,8 +1,13 @@
 """The layer of dropout over time."""
 
+from typing import Any
+
 from fastdrop.arguments import integer
 from fastdrop.dropouts import variational_dropout
 from fastdrop.nn.random import FunctionLayer, one_of
+from fastdrop.nn.types import Rate
+from fastdrop.stream import RandomSource
+from fastdrop.types import ScaleAt, Shape
 
 __all__ = ["VariationalDropout"]
 
@@ -39,14 +44,14 @@ class VariationalDropout(FunctionLayer):
 
     def __init__(
         self,
-        rate=None,
+        rate: Rate | None = None,
         *,
-        keep_prob=None,
-        time_axis=1,
-        exact_count=False,
-        scale_at="train",
-        rng=None,
-    ):
+        keep_prob: float | None = None,
+        time_axis: int = 1,
+        exact_count: bool = False,
+        scale_at: ScaleAt = "train",
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__(rate, keep_prob, rng)
         self._options = {
             "time_axis": integer(time_axis, "time_axis"),
@@ -54,7 +59,7 @@ class VariationalDropout(FunctionLayer):
             "scale_at": one_of(scale_at, ("train", "test"), "scale_at"),
         }
 
-    def _sharing(self, shape):
+    def _sharing(self, shape: Shape) -> dict[str, Any]:
         return {
             "shared_axes": self._options["time_axis"],
             "exact_count": self._options["exact_count"],

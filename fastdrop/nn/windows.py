@@ -1,15 +1,18 @@
 """Masks for some rows of a larger batch, whose other rows are somewhere else: on other machines."""
 
 import math
+from typing import Any
 
 import numpy
 
 from fastdrop.arguments import integer, mask_plan
 from fastdrop.mask import Mask
-from fastdrop.nn.masks import any_kept_units
-from fastdrop.noise import new_noise
-from fastdrop.operands import row_mask
-from fastdrop.stream import draw_with
+from fastdrop.nn.masks import row_and_any_kept
+from fastdrop.nn.types import Kind, Rows
+from fastdrop.noise import Noise, new_noise
+from fastdrop.operands import RowMask
+from fastdrop.stream import MaskStream, draw_with
+from fastdrop.types import Array, RowsPerMask, Shape
 
 __all__ = ["check_rows", "draw_noise", "draw_rows", "draw_units"]
 
@@ -18,7 +21,7 @@ __all__ = ["check_rows", "draw_noise", "draw_rows", "draw_units"]
 FIRST_LOOK = 32
 
 
-def check_rows(rows, batch):
+def check_rows(rows: Any, batch: int) -> Rows | None:
     """Check a `rows` argument: which rows of which batch `batch` rows are.
 
     Returns
@@ -46,7 +49,7 @@ def check_rows(rows, batch):
     return None if batch == total else (first, total)
 
 
-def draw_rows(stream, shape, rows, **options):
+def draw_rows(stream: MaskStream, shape: Shape, rows: Rows, **options: Any) -> Mask:
     """Draw the part of a batch's mask that belongs to some of its rows.
 
     Parameters
@@ -77,7 +80,9 @@ def draw_rows(stream, shape, rows, **options):
     return Mask.from_array(kept, mask.keep_prob).with_scale(mask.scale)
 
 
-def draw_units(stream, shape, rows, options):
+def draw_units(
+    stream: MaskStream, shape: Shape, rows: Rows, options: dict[str, Any]
+) -> tuple[Array | None, RowMask | None, Array | None]:
     """Draw the part of a batch's mask that belongs to some of its rows, for a fused block.
 
     Parameters
@@ -103,14 +108,15 @@ def draw_units(stream, shape, rows, options):
     if own[-1] == shape[-1] and math.prod(own[:-1]) == 1:
         units = stream.draw(batch, **options).bits.copy()
         return units, None, units
-    mask = row_mask(draw_rows(stream, shape, rows, **options), shape, "mask", "x")
-    any_kept = any_kept_units(mask)
+    mask, any_kept = row_and_any_kept(draw_rows(stream, shape, rows, **options), shape)
     if any_kept is not None:
         any_kept = _kept_by_batch(stream, number, batch, own, options)
     return None, mask, any_kept
 
 
-def draw_noise(stream, kind, shape, scale, additive, rows):
+def draw_noise(
+    stream: MaskStream, kind: Kind, shape: Shape, scale: float, additive: bool, rows: Rows
+) -> Noise:
     """Draw the part of a batch's noise that belongs to some of its rows.
 
     Parameters
@@ -125,18 +131,20 @@ def draw_noise(stream, kind, shape, scale, additive, rows):
     Noise
     """
 
-    def drawn(key0, key1, number):
+    def drawn(key0: int, key1: int, number: int) -> Noise:
         return new_noise((key0, key1), number, kind, shape, scale, additive, *rows)
 
     return draw_with(stream, drawn)
 
 
-def _window(start, stop, own):
+def _window(start: int, stop: int, own: Shape) -> tuple[slice, ...]:
     """The window of some rows of a mask of shape `own`."""
     return (slice(start, stop), *(slice(0, extent) for extent in own[1:]))
 
 
-def _groups(first, count, groups, rows_per_mask):
+def _groups(
+    first: int, count: int, groups: int, rows_per_mask: RowsPerMask
+) -> tuple[int, int, int]:
     """Mask rows of some rows of a batch, and how many rows of the first one's group are before."""
     if rows_per_mask == "batch":
         return 0, 1, 0
@@ -149,7 +157,9 @@ def _groups(first, count, groups, rows_per_mask):
     return start, stop, first - start * rows_per_mask
 
 
-def _kept_by_batch(stream, number, batch, own, options):
+def _kept_by_batch(
+    stream: MaskStream, number: int, batch: Shape, own: Shape, options: dict[str, Any]
+) -> Array | None:
     """Bits of the units that any row of a batch keeps; None if that is all of them.
 
     Looks at no more of the batch's mask than it takes to find every unit kept.
