@@ -1,10 +1,16 @@
 """A Dense whose weights are dropped: their rate, their stream, their last mask."""
 
+from typing import Any
+
 from fastdrop.arguments import mask_plan
 from fastdrop.attributes import read_only
 from fastdrop.dropouts import dropconnect
+from fastdrop.mask import Mask
 from fastdrop.nn.layer import Layer
 from fastdrop.nn.random import RateLayer
+from fastdrop.nn.types import Rate, Rows
+from fastdrop.stream import MaskStream, RandomSource
+from fastdrop.types import Array, RowsPerMask
 
 __all__ = ["DropConnect", "DroppingWeights"]
 
@@ -27,12 +33,12 @@ class DropConnect(RateLayer):
         Of the last training forward.
     """
 
-    def __init__(self, rate, rows_per_mask, rng):
+    def __init__(self, rate: Rate, rows_per_mask: RowsPerMask, rng: RandomSource) -> None:
         super().__init__(rate, rng=rng)
         self.rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
-        self.mask = None
+        self.mask: Mask | None = None
 
-    def product(self, x, weight, bias):
+    def product(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """The product of a training forward."""
         self.follow_schedule()
         y, self.mask = dropconnect(
@@ -41,15 +47,15 @@ class DropConnect(RateLayer):
         )  # fmt: skip
         return y
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return what was chosen, by name."""
         return {"drop_connect": self.chosen(), "rows_per_mask": self.rows_per_mask}
 
-    def chosen(self):
+    def chosen(self) -> Any:
         """The rate, or a schedule in words."""
         return self.rate if self.schedule is None else self._chosen_keep_prob()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         every = "" if self.rows_per_mask == "batch" else f", rows_per_mask={self.rows_per_mask}"
         return f", drop_connect={self._chosen_rate()}{every}"
 
@@ -57,20 +63,20 @@ class DropConnect(RateLayer):
 class DroppingWeights(Layer):
     """Base of a layer that may have a `DropConnect`: what that shows to users and networks."""
 
-    _connect = None
+    _connect: DropConnect | None = None
 
     @property
-    def draws_masks(self):
+    def draws_masks(self) -> bool:  # type: ignore[override]
         """bool: whether weights are dropped."""
         return self._connect is not None
 
     @property
-    def drop_connect(self):
+    def drop_connect(self) -> Any:
         """float or None: rate at which weights are dropped; of a schedule, in the last draw."""
         return None if self._connect is None else self._connect.rate
 
     @drop_connect.setter
-    def drop_connect(self, rate):
+    def drop_connect(self, rate: Rate) -> None:
         if self._connect is None or rate is None:
             raise AttributeError(
                 f"drop_connect of {self.name} is {self.drop_connect} and cannot be set to "
@@ -79,29 +85,29 @@ class DroppingWeights(Layer):
         self._connect.rate = rate
 
     @read_only("make a new layer")
-    def rows_per_mask(self):
+    def rows_per_mask(self) -> RowsPerMask | None:
         """int, "batch" or None: rows that share a mask of the weights."""
         return None if self._connect is None else self._connect.rows_per_mask
 
     @property
-    def stream(self):
+    def stream(self) -> MaskStream:
         """MaskStream: where the masks of weights come from."""
         return self._drawing().stream
 
     @stream.setter
-    def stream(self, stream):
+    def stream(self, stream: MaskStream) -> None:
         self._drawing().stream = stream
 
-    def _drawing(self):
+    def _drawing(self) -> DropConnect:
         if self._connect is None:
             raise AttributeError(f"{self.name} draws no masks: its drop_connect is None")
         return self._connect
 
-    def offer_stream(self, stream):
+    def offer_stream(self, stream: MaskStream) -> None:
         """Take a stream, unless the layer has been given one before."""
-        self._connect.offer_stream(stream)
+        self._drawing().offer_stream(stream)
 
-    def take_rows(self, rows):
+    def take_rows(self, rows: Rows | None) -> None:
         """Hear which rows of a larger batch come next; see `Sequential.forward`.
 
         Raises
@@ -109,16 +115,16 @@ class DroppingWeights(Layer):
         NotImplementedError
             If single rows have masks of their own.
         """
-        if rows is not None and self._connect.rows_per_mask != "batch":
+        if rows is not None and self._drawing().rows_per_mask != "batch":
             raise NotImplementedError(
                 f"{self.name}: drop_connect draws for a part of a larger batch, "
                 'rows=(first, total), only with rows_per_mask="batch"'
             )
 
-    def follow_schedule(self, drawn=False):
+    def follow_schedule(self, drawn: bool = False) -> None:
         """Take the rate of the draw to come, of a schedule."""
-        self._connect.follow_schedule(drawn)
+        self._drawing().follow_schedule(drawn)
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Return the rate of `drop_connect` and its rows per mask, if there is one."""
         return {} if self._connect is None else self._connect.settings()

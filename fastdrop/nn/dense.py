@@ -3,8 +3,10 @@
 import math
 import os
 import threading
+from typing import Any, Literal, TypeAlias
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.aligned import aligned_zeros
 from fastdrop.arguments import as_array, integer, is_one_of
@@ -12,18 +14,22 @@ from fastdrop.attributes import read_only
 from fastdrop.dropouts import dropconnect_backward
 from fastdrop.nn.connect import DropConnect, DroppingWeights
 from fastdrop.nn.layer import fitting_gradient
+from fastdrop.nn.types import Dtype, Rate
 from fastdrop.parameters import Parameter
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array, RowsPerMask, Shape
 
 __all__ = ["Dense"]
 
 INITIALIZERS = ("he", "glorot", "zeros")
+Initializer: TypeAlias = Literal["he", "glorot", "zeros"]
 
 # Guards the first use of layers outside of a network, which makes their weights: threads that share
 # a layer share them, too. A forked child gets a lock of its own.
 _first_use = threading.Lock()
 
 
-def _after_fork_in_child():
+def _after_fork_in_child() -> None:
     global _first_use
     _first_use = threading.Lock()
 
@@ -110,15 +116,15 @@ class Dense(DroppingWeights):
 
     def __init__(
         self,
-        units_in,
-        units_out,
-        initializer="he",
-        bias=True,
+        units_in: int,
+        units_out: int,
+        initializer: Initializer = "he",
+        bias: bool = True,
         *,
-        drop_connect=None,
-        rows_per_mask="batch",
-        rng=None,
-    ):
+        drop_connect: Rate | None = None,
+        rows_per_mask: RowsPerMask = "batch",
+        rng: RandomSource = None,
+    ) -> None:
         super().__init__()
         self._units_in = integer(units_in, "units_in")
         self._units_out = integer(units_out, "units_out")
@@ -133,34 +139,36 @@ class Dense(DroppingWeights):
             raise TypeError(f"bias must be a bool, got {bias!r}")
         self._initializer = initializer
         self._has_bias = bool(bias)
-        self._weight = self._bias = self._input = None
-        self._assigned = {}
+        self._weight: Parameter | None = None
+        self._bias: Parameter | None = None
+        self._input: Array | None = None
+        self._assigned: dict[str, Array] = {}
         if drop_connect is not None:
             self._connect = DropConnect(drop_connect, rows_per_mask, rng)
         elif rng is not None or rows_per_mask != "batch":
             raise TypeError("rng and rows_per_mask are of drop_connect, got drop_connect=None")
 
     @read_only("make a new layer")
-    def units_in(self):
+    def units_in(self) -> int:
         """int: units of the input."""
         return self._units_in
 
     @read_only("make a new layer")
-    def units_out(self):
+    def units_out(self) -> int:
         """int: units of the output."""
         return self._units_out
 
     @read_only("make a new layer")
-    def initializer(self):
+    def initializer(self) -> Initializer:
         """str: how the weights are drawn."""
         return self._initializer
 
     @property
-    def fused_as(self):
+    def fused_as(self) -> str | None:  # type: ignore[override]
         """str or None: a part of fused blocks, unless its weights are dropped."""
         return "dense" if self._connect is None else None
 
-    def build(self, dtype, generator):
+    def build(self, dtype: Dtype, generator: "numpy.random.Generator") -> None:
         """Make the parameters, unless they were made before; what was assigned stays.
 
         Parameters
@@ -198,40 +206,44 @@ class Dense(DroppingWeights):
         self._assigned = {}
         self._weight = Parameter("weight", weight)  # last: it says that all is there
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """Return the list of the layer's `Parameter` objects, the same ones every time."""
-        if self._weight is None:
-            with _first_use:
-                if self._weight is None:
-                    self.build(numpy.dtype(numpy.float32), numpy.random.default_rng())
-                    for parameter in self.parameters():
-                        parameter.belongs_to(self.name)
-        return [self._weight] if self._bias is None else [self._weight, self._bias]
+        weight, bias = self._weight, self._bias
+        if weight is None:
+            self._make_alone()
+            return self.parameters()
+        return [weight] if bias is None else [weight, bias]
+
+    def _make_alone(self) -> None:
+        """Make the parameters for a first use outside of networks."""
+        with _first_use:
+            if self._weight is None:
+                self.build(numpy.dtype(numpy.float32), numpy.random.default_rng())
+                for parameter in self.parameters():
+                    parameter.belongs_to(self.name)
 
     @property
-    def weight(self):
+    def weight(self) -> Array:
         """numpy.ndarray: the weights themselves, shape (units_in, units_out)."""
         return self.parameters()[0].value
 
     @weight.setter
-    def weight(self, value):
+    def weight(self, value: ArrayLike) -> None:
         self._assign("weight", value, (self.units_in, self.units_out))
 
     @property
-    def bias(self):
+    def bias(self) -> Any:
         """numpy.ndarray or None: the biases themselves, shape (units_out,)."""
-        if not self._has_bias:
-            return None
-        self.parameters()
-        return self._bias.value
+        parameters = self.parameters()
+        return parameters[1].value if self._has_bias else None
 
     @bias.setter
-    def bias(self, value):
+    def bias(self, value: ArrayLike) -> None:
         if not self._has_bias:
             raise AttributeError(f"{self.name} has no bias")
         self._assign("bias", value, (self.units_out,))
 
-    def _assign(self, what, value, shape):
+    def _assign(self, what: str, value: ArrayLike, shape: Shape) -> None:
         """Copy values into a parameter; until there is one, keep them in their own dtype."""
         value = as_array(value, f"{self.name}.{what}")
         if value.dtype.kind not in "biuf":
@@ -245,23 +257,23 @@ class Dense(DroppingWeights):
             parameter.value[...] = value
 
     @read_only("a backward pass sets it")
-    def grad_weight(self):
+    def grad_weight(self) -> Array | None:
         """numpy.ndarray or None: the gradient of the weights, of their shape."""
         return self._gradient(self._weight)
 
     @read_only("a backward pass sets it")
-    def grad_bias(self):
+    def grad_bias(self) -> Array | None:
         """numpy.ndarray or None: the gradient of the biases."""
         return self._gradient(self._bias)
 
     @staticmethod
-    def _gradient(parameter):
+    def _gradient(parameter: Parameter | None) -> Array | None:
         if parameter is None or parameter.grad is None:
             return None
         full = parameter.full_grad()
         return full.copy() if numpy.may_share_memory(full, parameter.grad) else full
 
-    def check_input(self, shape):
+    def check_input(self, shape: Shape) -> None:
         """Check the shape of an input.
 
         Raises
@@ -274,7 +286,7 @@ class Dense(DroppingWeights):
                 f"{self.name}: x must have shape (batch, ..., {self.units_in}), got {shape}"
             )
 
-    def forward(self, x, training=False):
+    def forward(self, x: ArrayLike, training: bool = False) -> Array:
         """Return ``x @ weight + bias``.
 
         Parameters
@@ -299,12 +311,12 @@ class Dense(DroppingWeights):
             if self._connect is not None:
                 bias = None if self._bias is None else self._bias.value
                 return self._connect.product(x, weight, bias)
-        y = numpy.matmul(x, weight)
+        y: Array = numpy.matmul(x, weight)
         if self._bias is not None:
             y += self._bias.value
         return y
 
-    def backward(self, grad, input_gradient=True):
+    def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
         """Set the gradients; return the input's, or None if it is not asked for.
 
         Parameters
@@ -323,27 +335,34 @@ class Dense(DroppingWeights):
         if x is None:
             raise self._missing_forward()
         grad = fitting_gradient(grad, (*x.shape[:-1], self.units_out), x.dtype, self.name)
+        weight, *bias = self.parameters()
         if self._connect is not None:
             grad_x, grad_weight, grad_bias = dropconnect_backward(
-                grad, x, self._weight.value, self._connect.mask, input_gradient=input_gradient
+                grad, x, weight.value, self._connect.mask, input_gradient=input_gradient
             )
-            set_gradient(self._weight, grad_weight)
-            if self._bias is not None:
-                set_gradient(self._bias, grad_bias)
+            set_gradient(weight, grad_weight)
+            for parameter in bias:
+                set_gradient(parameter, grad_bias)
             return grad_x
         rows = grad.reshape(-1, self.units_out)
-        set_gradient(self._weight, numpy.matmul(x.reshape(-1, self.units_in).T, rows))
-        if self._bias is not None:
-            set_gradient(self._bias, rows.sum(axis=0))
-        return numpy.matmul(grad, self._weight.value.T) if input_gradient else None
+        set_gradient(weight, numpy.matmul(x.reshape(-1, self.units_in).T, rows))
+        for parameter in bias:
+            set_gradient(parameter, rows.sum(axis=0))
+        return numpy.matmul(grad, weight.value.T) if input_gradient else None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         bias = "" if self._has_bias else ", bias=False"
         connect = "" if self._connect is None else repr(self._connect)
         return f"Dense({self.units_in}, {self.units_out}, {self.initializer!r}{bias}{connect})"
 
 
-def set_gradient(parameter, grad, rows=None, columns=None, compact=False):
+def set_gradient(
+    parameter: Parameter,
+    grad: Array,
+    rows: Array | None = None,
+    columns: Array | None = None,
+    compact: bool = False,
+) -> None:
     """Hand a gradient and the units that took part to a parameter; units are packed bits."""
     parameter.grad = grad
     parameter.rows = None if rows is None else (rows, 0)

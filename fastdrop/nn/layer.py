@@ -56,9 +56,9 @@ class Layer(Sealed):
     >>> from fastdrop import nn
     >>> class Double(nn.Layer):
     ...     fused_as = "any units"
-    ...     def forward(self, x: ArrayLike, training: bool = False) -> Array:
+    ...     def forward(self, x, training=False):
     ...         return 2 * x
-    ...     def backward(self, grad: ArrayLike, input_gradient: bool = True) -> Array | None:
+    ...     def backward(self, grad, input_gradient=True):
     ...         return 2 * grad if input_gradient else None
     >>> nn.Sequential([Double()]).forward(numpy.ones((1, 2)))
     array([[2., 2.]], dtype=float32)
