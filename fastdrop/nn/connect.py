@@ -9,6 +9,7 @@ from fastdrop.mask import Mask
 from fastdrop.nn.layer import Layer
 from fastdrop.nn.random import RateLayer
 from fastdrop.nn.types import Rate, Rows
+from fastdrop.nn.windows import draw_rows
 from fastdrop.stream import MaskStream, RandomSource
 from fastdrop.types import Array, RowsPerMask
 
@@ -41,10 +42,15 @@ class DropConnect(RateLayer):
     def product(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """The product of a training forward."""
         self.follow_schedule()
-        y, self.mask = dropconnect(
-            x, weight, keep_prob=self.keep_prob, bias=bias, rng=self.stream,
-            rows_per_mask=self.rows_per_mask,
-        )  # fmt: skip
+        every = self.rows_per_mask
+        drawn: dict[str, Any]
+        if self._rows is not None and every != "batch":  # else all parts draw the same mask
+            shape = (x.shape[0], *weight.shape)
+            options = {"keep_prob": self.keep_prob, "rows_per_mask": every}
+            drawn = {"mask": draw_rows(self.stream, shape, self._rows, **options)}
+        else:
+            drawn = {"keep_prob": self.keep_prob, "rng": self.stream, "rows_per_mask": every}
+        y, self.mask = dropconnect(x, weight, bias=bias, **drawn)
         return y
 
     def settings(self) -> dict[str, Any]:
@@ -108,18 +114,8 @@ class DroppingWeights(Layer):
         self._drawing().offer_stream(stream)
 
     def take_rows(self, rows: Rows | None) -> None:
-        """Hear which rows of a larger batch come next; see `Sequential.forward`.
-
-        Raises
-        ------
-        NotImplementedError
-            If single rows have masks of their own.
-        """
-        if rows is not None and self._drawing().rows_per_mask != "batch":
-            raise NotImplementedError(
-                f"{self.name}: drop_connect draws for a part of a larger batch, "
-                'rows=(first, total), only with rows_per_mask="batch"'
-            )
+        """Hear which rows of a larger batch come next; see `Sequential.forward`."""
+        self._drawing().take_rows(rows)
 
     def follow_schedule(self, drawn: bool = False) -> None:
         """Take the rate of the draw to come, of a schedule."""

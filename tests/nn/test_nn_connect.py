@@ -128,10 +128,11 @@ def test_states_copies_and_files(every, tmp_path):
         network(rate=0.2, every=every).load_state_dict(net.state_dict())
 
 
-def test_parts_of_a_batch_have_its_mask():
-    """All rows share it; with a mask for each row there is an error."""
+@pytest.mark.parametrize("every", ["batch", 1, 3, 4])
+def test_parts_of_a_batch_have_its_mask(every):
     x, grad = values((6, 5)), values((6, 3))
-    net = nn.Sequential([nn.Dense(5, 3, drop_connect=0.5)], rng=2, dtype=numpy.float64)
+    layer = nn.Dense(5, 3, drop_connect=0.5, rows_per_mask=every)
+    net = nn.Sequential([layer], rng=2, dtype=numpy.float64)
     whole = net.forward(x, training=True)
     net.backward(grad)
     expected, total = net.layers[0].grad_weight, 0
@@ -143,10 +144,6 @@ def test_parts_of_a_batch_have_its_mask():
         net.backward(grad[part])
         total = total + net.layers[0].grad_weight
     numpy.testing.assert_allclose(total, expected, rtol=1e-12)
-    net = nn.Sequential([nn.Dense(5, 3, drop_connect=0.5, rows_per_mask=1)], rng=2)
-    with pytest.raises(NotImplementedError, match='only with rows_per_mask="batch"'):
-        net.forward(x, training=True, rows=(0, 12))
-    assert net.layers[0].stream.position == 0
 
 
 def test_what_cannot_be_is_named():
