@@ -66,10 +66,9 @@ class Dense(DroppingWeights):
     units_in, units_out : int
     initializer : str
         Read-only, as the units are: a new layer has others.
-    drop_connect : float or None
-        Can be set where it is not None; of a schedule, the rate of the last draw.
-    rows_per_mask : "batch", int or None
-        Read-only.
+    drop_connect, rows_per_mask
+        As given, None without `drop_connect`. The rate can be set where there is one; of a
+        schedule, it is the rate of the last draw.
     stream : MaskStream
         Where the masks of weights come from: training forward number t uses its draw number t.
         Only where there is a `drop_connect`.
