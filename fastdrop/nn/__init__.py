@@ -13,6 +13,7 @@ from fastdrop.nn.activations import GELU, Identity, LeakyReLU, ReLU, Sigmoid, Si
 from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.attention import SoftmaxDropout
 from fastdrop.nn.channels import Dropout1d, Dropout2d, Dropout3d
+from fastdrop.nn.concrete import ConcreteDropout
 from fastdrop.nn.dense import Dense
 from fastdrop.nn.depth import StochasticDepth
 from fastdrop.nn.dropblock import DropBlock1d, DropBlock2d, DropBlock3d
@@ -20,7 +21,6 @@ from fastdrop.nn.dropout import Dropout
 from fastdrop.nn.elementwise import Elementwise
 from fastdrop.nn.embedding import Embedding
 from fastdrop.nn.layer import Layer
-from fastdrop.nn.learned import ConcreteDropout, StandoutDropout
 from fastdrop.nn.losses import (
     Loss,
     MeanSquaredError,
@@ -33,6 +33,7 @@ from fastdrop.nn.normalisation import BatchNorm1d, LayerNorm
 from fastdrop.nn.residual import BiasDropoutResidual
 from fastdrop.nn.sequential import Sequential
 from fastdrop.nn.softmax import Softmax
+from fastdrop.nn.standout import StandoutDropout
 from fastdrop.nn.variational import VariationalDropout
 from fastdrop.parameters import Parameter
 
