@@ -197,7 +197,7 @@ def exploding(*_):
         ({"X": LAZY[:0], "y": VALUES[:0]}, ValueError, "X must have at least one row"),
         ({"model": object()}, TypeError, "model must have partial_fit, object has not"),
         ({"model": regressor(early_stopping=True)}, ValueError, "early_stopping=True"),
-        ({"model": regressor(solver="lbfgs", dropout=0.0)}, ValueError, "solver='lbfgs' wants"),
+        ({"model": regressor(solver="lbfgs", dropout=0.0)}, ValueError, "solver='lbfgs' needs"),
         (
             {"classes": [0, 1]},
             TypeError,
