@@ -14,6 +14,9 @@ from fastdrop.nn.unfused import UnfusedLayer
 from fastdrop.operands import share_of_nonzeros
 from fastdrop.types import Array
 
+# What may stand between a Dense and the dropout behind it.
+BETWEEN = {*FUNCTIONS, "identity"}
+
 Block: TypeAlias = FusedBlock | UnfusedLayer
 # A layer, and what it is to a fused block.
 _Read: TypeAlias = tuple[Any, str | None]
@@ -65,7 +68,9 @@ class Chain:
             signal = block.forward(signal, rows, block is last)
         self.output = signal
         y = signal.all_units()
-        if y is signal.array and not last.fresh:
+        if last.fresh:
+            del signal.array  # y itself, which is the caller's
+        elif signal.kept_units is None:
             y = y.copy()
         return y if len(signal.batch_shape) == 1 else y.reshape(signal.shape)
 
@@ -83,7 +88,7 @@ class Chain:
         input_gradient, ready
             As for `Sequential.backward`.
         """
-        grad = grad.reshape(output.array.shape[0], output.units)
+        grad = grad.reshape(math.prod(output.batch_shape), output.units)
         given: Any = output.kept_columns(grad)
         if given is grad and not self._blocks[-1].fresh:
             given = grad.copy()  # the block overwrites it
@@ -133,17 +138,18 @@ def _blocks_of(layers: Sequence[Layer], dtype: Dtype) -> list[Block]:
             blocks.append(UnfusedLayer(rest.pop(0)[0], dtype))
             continue
         dense = rest.pop(0)[0] if kind == "dense" else None
-        functions = _take_while(rest, lambda layer, kind: kind in FUNCTIONS)
+        functions = _take_while(rest, lambda layer, kind: kind in BETWEEN)
         dropout = rest.pop(0)[0] if rest and rest[0][1] == "dropout" else None
         if dropout is not None:
             functions += _take_while(rest, _commutes)
+        functions = [each for each in functions if each[1] != "identity"]
         blocks.append(FusedBlock(dense, functions, dropout, dtype))
     return blocks
 
 
 def _commutes(layer: Any, kind: str | None) -> bool:
     """Whether a layer may change places with the dropout before it."""
-    return kind in FUNCTIONS and kind != "any units" and layer.homogeneous
+    return kind in BETWEEN and kind != "any units" and layer.homogeneous
 
 
 def _take_while(layers: list[_Read], wanted: Callable[[Any, str | None], bool]) -> list[_Read]:

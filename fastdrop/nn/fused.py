@@ -33,12 +33,10 @@ _Step: TypeAlias = tuple[Any, Array | None, Array]
 # What dropped elements and a ReLU's zeros are: bits, their shape and rows per mask.
 _Zeroing: TypeAlias = tuple[Array, Shape, int]
 
-# What stands between product and dropout for a layer of each kind, in the words of its `fused_as`;
-# None for one that leaves everything as it is.
-FUNCTIONS: dict[str, type[ElementwiseFunction] | type[UnitsFunction] | None] = {
+# What stands between product and dropout for a layer of each kind, in the words of its `fused_as`.
+FUNCTIONS: dict[Any, type[ElementwiseFunction] | type[UnitsFunction]] = {
     "any units": UnitsFunction,
     "elementwise": ElementwiseFunction,
-    "identity": None,
     "relu": ElementwiseFunction,
 }
 
@@ -74,12 +72,10 @@ class FusedBlock:
         dropout: Dropout | None,
         dtype: Dtype,
     ) -> None:
-        made = [(FUNCTIONS[kind], layer) for layer, kind in functions]
-        self._functions = [make(layer, dtype) for make, layer in made if make is not None]
+        self._functions = [FUNCTIONS[kind](layer, dtype) for layer, kind in functions]
         self._homogeneous = all(function.homogeneous for function in self._functions)
         # A ReLU at the end needs no array: what passes it and the mask is one bit.
-        kinds = [kind for _, kind in functions if FUNCTIONS[kind] is not None]
-        self._relu = kinds[-1:] == ["relu"]
+        self._relu = bool(functions) and functions[-1][1] == "relu"
         if self._relu:
             self._functions.pop()
         self._dropout = dropout
@@ -88,7 +84,7 @@ class FusedBlock:
         self._product: DenseProduct | NoProduct = NoProduct(self._buffers)
         if dense is not None:
             self._product = DenseProduct(dense, self._buffers)
-        self.fresh = dense is not None and not kinds and dropout is None
+        self.fresh = dense is not None and not functions and dropout is None
         self.learns = any(part.learns for part in (self._product, *self._functions))
         self.overwrites = dense is None
 

@@ -76,6 +76,23 @@ class Squashed(nn.Elementwise):
         return 1 - y * y
 
 
+class Softsign(nn.Elementwise):
+    """In place, with a work array."""
+
+    def apply(self, x, out, scratch):
+        assert not numpy.shares_memory(x, out)  # the derivative needs x
+        numpy.abs(x, out=out)
+        numpy.add(out, 1, out=out)
+        numpy.divide(x, out, out=out)
+
+    def multiply_derivative(self, grad, x, y, scratch):
+        slope = scratch("slope", x.shape, x.dtype)
+        numpy.abs(x, out=slope)
+        numpy.add(slope, 1, out=slope)
+        numpy.square(slope, out=slope)
+        numpy.divide(grad, slope, out=grad)
+
+
 class Mean(nn.Layer):
     def __init__(self, units=4):
         self.mean, self.count = numpy.zeros(units, numpy.float32), numpy.zeros((), numpy.int64)
@@ -105,6 +122,7 @@ class Mean(nn.Layer):
         lambda: [Squashed()],
         lambda: [Swish(), Squashed(), nn.ReLU()],
         lambda: [nn.Tanh(), Swish()],
+        lambda: [Softsign(), nn.ReLU()],
         lambda: [Gain(), nn.ReLU()],
         lambda: [nn.Tanh(), Gain(), Swish()],
         lambda: [Gain(), Gain(-1.5), nn.LeakyReLU(0.3)],
