@@ -160,10 +160,6 @@ struct fd_kernels {
     void (*compact_put_row[3])(const compact_share *shares, int64_t count, int64_t length, double scale,
                                int accumulate, void *out);
 
-    /* to[k * to_stride + j] = from[j * stride + k] for j < rows, k < columns. */
-    void (*transpose[3])(const void *from, int64_t stride, int64_t rows, int64_t columns, void *to,
-                         int64_t to_stride);
-
     /* sums[j] += x[j] where bit `bit` + j is set (bits NULL: everywhere). */
     void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,
                         void *sums);

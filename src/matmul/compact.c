@@ -7,12 +7,47 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#include "matmul/compact_pass.h"
+#include "kernels.h"
+#include "matmul/compact_axis.h"
 #include "matmul/drivers.h"
+#include "matmul/packed.h"
 
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
+
+typedef struct {
+    const fd_kernels *kernels;
+    fd_dtype dtype;
+    const compact_operands *c;
+    const compact_result *result;
+    int64_t row, groups, group; /* groups of rows, all but the last `group` rows long */
+    int64_t rows;
+    int threads;
+    compact_axis depth[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
+    packed_operand packed; /* x */
+    int64_t widest; /* active columns of the widest panel */
+    atomic_int failed;
+} compact_pass;
+
+static int64_t rows_of_group(const compact_pass *p, int64_t g)
+{
+    const int64_t left = p->rows - g * p->group;
+    return left < p->group ? left : p->group;
+}
+
+/* What one thread works with: room for packed parts of w, and the sums of each group over a panel. */
+typedef struct {
+    int64_t panel, block;
+    int64_t scratch_bytes, tile_bytes, tile_stride; /* whole cache lines; bytes; elements */
+    const char *packed;
+    char *scratch, *tiles;
+} compact_work;
+
+static char *tile_of(const compact_work *work, int64_t g)
+{
+    return work->tiles + g * work->tile_bytes;
+}
 
 /* Whether panels that lie side by side are one thread's, which they are where all threads have as many: two that
  * write to one line of the cache wait for each other in every row. */
@@ -60,11 +95,13 @@ static compact_ahead result_of(const compact_pass *p, int64_t g, int64_t panel)
         .stride = p->result->stride * size,
         .row_bytes = (cuts[1] - cuts[0]) * size,
         .first = p->row + g * p->group,
-        .rows = fd_rows_of_group(p, g),
+        .rows = rows_of_group(p, g),
     };
 }
 
-compact_ahead fd_fetched_by(const compact_pass *p, int64_t g, int64_t block, int64_t panel, int64_t turns,
+/* What a multiplication of group g's rows by a block of depth and a panel of w fetches in `turns` turns of
+ * FD_AHEAD_STEPS steps: what is needed next. `next` lives as long as what is returned. */
+static compact_ahead fetched_by(const compact_pass *p, int64_t g, int64_t block, int64_t panel, int64_t turns,
                             compact_ahead *next)
 {
     compact_ahead result = {.rows = 0};
@@ -106,7 +143,7 @@ static void pack_octet(const void *context, int64_t task, char *packed)
     const int64_t octets = octets_of(p), unit = p->kernels->compact_rows;
     const int64_t g = task / octets, first = task % octets * unit;
     const int64_t row = p->row + g * p->group + first;
-    const int64_t rows = fd_smaller(fd_rows_of_group(p, g) - first, unit);
+    const int64_t rows = fd_smaller(rows_of_group(p, g) - first, unit);
     const compact_matrix x = {p->c->x, p->c->x_stride, 0, p->c->masked};
     for (int64_t block = 0; rows > 0 && block < p->depth[g].blocks; block++) {
         p->kernels->compact_pack_rows[p->dtype](&x, NULL, row, rows, &p->depth[g], block,
@@ -136,11 +173,11 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
 {
     const compact_axis *depth = &p->depth[g], *columns = &p->columns[g];
     const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
-    const int64_t octets = fd_divide_up(fd_rows_of_group(p, g), p->kernels->compact_rows);
+    const int64_t octets = fd_divide_up(rows_of_group(p, g), p->kernels->compact_rows);
     const int64_t vectors = fd_vectors_in_block(columns, work->panel, lanes);
     const int64_t turns = fd_divide_up(fd_active_in_block(depth, work->block), FD_AHEAD_STEPS) *
                           octets * fd_divide_up(vectors, FD_COMPACT_STRIP);
-    compact_ahead next, ahead = fd_fetched_by(p, g, work->block, work->panel, turns, &next);
+    compact_ahead next, ahead = fetched_by(p, g, work->block, work->panel, turns, &next);
     for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
         const compact_strips strip = {work->scratch, fd_smaller(vectors - vector, FD_COMPACT_STRIP),
                                       FD_COMPACT_STRIP * lanes, 0};
@@ -149,30 +186,18 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
         p->kernels->compact_multiply[p->dtype](
             work->packed + octet_at(p, work->block, g * octets_of(p)), octets,
             fd_active_in_block(depth, work->block), &strip,
-            fd_tile_of(work, g) + vector * lanes * size, work->tile_stride, work->block == 0, &ahead);
+            tile_of(work, g) + vector * lanes * size, work->tile_stride, work->block == 0, &ahead);
     }
 }
 
 static void put_tile(const compact_pass *p, const compact_work *work, int64_t g)
 {
-    p->kernels->compact_put[p->dtype](fd_tile_of(work, g), work->tile_stride, &p->columns[g], work->panel,
+    p->kernels->compact_put[p->dtype](tile_of(work, g), work->tile_stride, &p->columns[g], work->panel,
                                       0, p->result, NULL, p->row + g * p->group,
-                                      fd_rows_of_group(p, g));
+                                      rows_of_group(p, g));
 }
-
-const compact_walk fd_walk_strips_of_w = {operand, set_sizes, multiply_block, put_tile};
 
 /* --- The whole product -------------------------------------------------------------------------- */
-
-/* Rows of w transposed need not be turned where rows of x fill strips: half a multiplication for a row that
- * is not there is what turning takes for a group of 32. */
-static const compact_walk *walk_of(const compact_pass *p)
-{
-    const int64_t lanes = p->kernels->lanes[p->dtype];
-    const int64_t missing = fd_divide_up(p->group, lanes) * lanes - p->group;
-    return p->c->w.transposed && !p->c->masked && 4 * missing <= p->group ? &fd_walk_rows_of_w
-                                                                          : &fd_walk_strips_of_w;
-}
 
 /* Tasks number t, t + threads, ... are for the same thread. */
 static int64_t panel_of(const compact_pass *p, int64_t task)
@@ -187,7 +212,7 @@ static void multiply_panel(const void *context, int64_t task)
     compact_pass *p = (compact_pass *)context;
     const int64_t blocks = p->depth[0].blocks, slack = FD_MAX_LANES * fd_element_bytes(p->dtype);
     compact_work work = {.panel = panel_of(p, task)};
-    p->walk->set_sizes(p, &work);
+    set_sizes(p, &work);
     const int64_t tiles = p->groups * work.tile_bytes;
     work.scratch = fd_workspace(FD_SLOT_PANEL, (size_t)(work.scratch_bytes + tiles + slack));
     work.packed = fd_packed(&p->packed);
@@ -201,11 +226,11 @@ static void multiply_panel(const void *context, int64_t task)
     }
     for (; work.block < blocks; work.block++) {
         for (int64_t g = 0; g < p->groups; g++) {
-            p->walk->multiply_block(p, &work, g);
+            multiply_block(p, &work, g);
         }
     }
     for (int64_t g = 0; g < p->groups; g++) {
-        p->walk->put_tile(p, &work, g);
+        put_tile(p, &work, g);
     }
 }
 
@@ -246,7 +271,7 @@ static int64_t multiply_groups(compact_pass *p, int threads)
         const int64_t row = p->row + g * p->group;
         const fd_units in = fd_units_of_row(&p->c->mask_in, row);
         const fd_units out = fd_units_of_row(&p->c->mask_out, row);
-        products += fd_rows_of_group(p, g) * fd_count_units(&in) * fd_count_units(&out);
+        products += rows_of_group(p, g) * fd_count_units(&in) * fd_count_units(&out);
     }
     p->threads = threads > 1 ? fd_threads_for(products, MINIMUM_PRODUCTS) : 1;
     if (lay_out(p) != 0) {
@@ -257,8 +282,7 @@ static int64_t multiply_groups(compact_pass *p, int threads)
         return 0;
     }
     p->widest = fd_widest_block(p->columns, p->groups);
-    p->walk = walk_of(p);
-    p->packed = p->walk->operand(p);
+    p->packed = operand(p);
     const int packers =
         threads > 1 ? fd_threads_for(p->rows * p->c->mask_in.units.length, MINIMUM_PACKED) : 1;
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {

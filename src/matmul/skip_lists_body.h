@@ -29,12 +29,6 @@ static void R_(transpose_block)(const R_(element) *from, int64_t stride, int64_t
     }
 }
 
-static void R_(turn)(const void *from, int64_t stride, int64_t rows, int64_t columns, void *to,
-                     int64_t to_stride)
-{
-    R_(transpose_block)(from, stride, rows, columns, to, to_stride);
-}
-
 /* Which of `depth` <= 64 elements are stored. */
 static inline uint64_t R_(stored_word)(const R_(element) *x, int64_t depth, int skip_zeros)
 {

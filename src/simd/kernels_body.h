@@ -55,7 +55,6 @@ const fd_kernels FD_JOIN(fd_kernels_, FD_LEVEL) = {
     .multiply_few = {NULL, f32_multiply_few, f64_multiply_few},
     .compact_put = {NULL, f32_compact_put, f64_compact_put},
     .compact_put_row = {NULL, f32_compact_put_row, f64_compact_put_row},
-    .transpose = {NULL, f32_turn, f64_turn},
     .add_kept = {NULL, f32_add_kept, f64_add_kept},
     .all_finite = {NULL, f32_all_finite, f64_all_finite},
     .update_row = {NULL, f32_update_row, f64_update_row},
