@@ -151,9 +151,8 @@ struct fd_kernels {
     /* The same of up to compact_rows rows, of a w that is not packed: strips are columns of it. */
     void (*multiply_few[3])(const void *packed, int64_t rows, int64_t depth, const compact_strips *strips,
                             void *tile, int64_t tile_stride, int clear);
-    void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis,
-                           int64_t block, int accumulate, const compact_result *result,
-                           const int64_t *numbers, int64_t first, int64_t rows);
+    void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis, int64_t block,
+                           const compact_result *result, int64_t first, int64_t rows);
 
     /* A row of a gradient, `length` long, at `out`: the sum of the shares, in their order, times scale,
      * with accumulate added to what is there. */

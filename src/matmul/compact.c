@@ -56,25 +56,27 @@ static int in_a_row(const compact_pass *p)
     return p->columns[0].blocks % p->threads == 0;
 }
 
-/* --- What is fetched meanwhile ------------------------------------------------------------------ */
-
-/* A block of depth and a panel of w, of which group g fetches its share. */
-static compact_ahead ahead_of(const compact_pass *p, int64_t g, int64_t block, int64_t panel)
+/* The part of w that is packed after block `block` of panel `panel`: of the next block, or of the next panel, as
+ * far as can be told: where all threads are equally fast. It is fetched in `turns` turns of FD_AHEAD_STEPS steps.
+ * Of several groups, which together need nearly all rows, each fetches its share. */
+static compact_ahead packed_next(const compact_pass *p, int64_t g, int64_t block, int64_t panel, int64_t turns)
 {
     const compact_matrix *w = &p->c->w;
-    const int64_t size = fd_element_bytes(p->dtype);
+    const int64_t size = fd_element_bytes(p->dtype), last = block + 1 == p->depth[g].blocks;
     /* rows in memory are units of this axis, and run along the other */
     const compact_axis *rows = w->transposed ? &p->columns[g] : &p->depth[g];
     const compact_axis *along = w->transposed ? &p->depth[g] : &p->columns[g];
+    panel += last ? (in_a_row(p) ? 1 : p->threads) : 0;
+    block = last ? 0 : block + 1;
     const int64_t row = w->transposed ? panel : block, part = w->transposed ? block : panel;
     compact_ahead ahead = {.rows = 0};
-    if (row >= rows->blocks || part >= along->blocks) {
+    if (panel >= p->columns[g].blocks) {
         return ahead;
     }
     ahead.data = (const char *)w->data + along->cuts[part] * size;
     ahead.stride = w->stride * size;
     ahead.row_bytes = (along->cuts[part + 1] - along->cuts[part]) * size;
-    if (p->groups > 1) { /* together they need nearly all of them */
+    if (p->groups > 1) {
         const int64_t all = rows->cuts[row + 1] - rows->cuts[row];
         ahead.first = rows->cuts[row] + all * g / p->groups;
         ahead.rows = rows->cuts[row] + all * (g + 1) / p->groups - ahead.first;
@@ -83,39 +85,8 @@ static compact_ahead ahead_of(const compact_pass *p, int64_t g, int64_t block, i
         ahead.numbers = rows->numbers ? rows->numbers + ahead.first : NULL;
         ahead.rows = fd_active_in_block(rows, row);
     }
+    ahead.lines = fd_divide_up(ahead.rows * fd_divide_up(ahead.row_bytes, FD_CACHE_LINE), fd_larger(turns, 1));
     return ahead;
-}
-
-/* Where the sums of group g over a panel will go. */
-static compact_ahead result_of(const compact_pass *p, int64_t g, int64_t panel)
-{
-    const int64_t size = fd_element_bytes(p->dtype), *cuts = p->columns[g].cuts + panel;
-    return (compact_ahead){
-        .data = (const char *)p->result->data + cuts[0] * size,
-        .stride = p->result->stride * size,
-        .row_bytes = (cuts[1] - cuts[0]) * size,
-        .first = p->row + g * p->group,
-        .rows = rows_of_group(p, g),
-    };
-}
-
-/* What a multiplication of group g's rows by a block of depth and a panel of w fetches in `turns` turns of
- * FD_AHEAD_STEPS steps: what is needed next. `next` lives as long as what is returned. */
-static compact_ahead fetched_by(const compact_pass *p, int64_t g, int64_t block, int64_t panel, int64_t turns,
-                            compact_ahead *next)
-{
-    compact_ahead result = {.rows = 0};
-    if (block + 1 < p->depth[g].blocks) {
-        *next = ahead_of(p, g, block + 1, panel);
-    } else { /* as far as can be told: where all threads are equally fast */
-        result = result_of(p, g, panel);
-        *next = ahead_of(p, g, 0, panel + (in_a_row(p) ? 1 : p->threads));
-        turns /= 2;
-        fd_share_ahead(&result, turns);
-    }
-    fd_share_ahead(next, turns);
-    result.then = next;
-    return result;
 }
 
 /* --- Rows of x by strips of w ------------------------------------------------------------------- */
@@ -177,7 +148,7 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
     const int64_t vectors = fd_vectors_in_block(columns, work->panel, lanes);
     const int64_t turns = fd_divide_up(fd_active_in_block(depth, work->block), FD_AHEAD_STEPS) *
                           octets * fd_divide_up(vectors, FD_COMPACT_STRIP);
-    compact_ahead next, ahead = fetched_by(p, g, work->block, work->panel, turns, &next);
+    compact_ahead ahead = packed_next(p, g, work->block, work->panel, turns);
     for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
         const compact_strips strip = {work->scratch, fd_smaller(vectors - vector, FD_COMPACT_STRIP),
                                       FD_COMPACT_STRIP * lanes, 0};
@@ -193,8 +164,7 @@ static void multiply_block(const compact_pass *p, const compact_work *work, int6
 static void put_tile(const compact_pass *p, const compact_work *work, int64_t g)
 {
     p->kernels->compact_put[p->dtype](tile_of(work, g), work->tile_stride, &p->columns[g], work->panel,
-                                      0, p->result, NULL, p->row + g * p->group,
-                                      rows_of_group(p, g));
+                                      p->result, p->row + g * p->group, rows_of_group(p, g));
 }
 
 /* --- The whole product -------------------------------------------------------------------------- */
@@ -245,8 +215,8 @@ static int lay_out(compact_pass *p)
         {.mask = &c->mask_in, .row = p->row, .group = p->group, .groups = p->groups, .common = 1,
          .most = FD_COMPACT_DEPTH, .parts = 1, .unit = 1, .phase = phase, .axes = p->depth},
         {.mask = &c->mask_out, .row = p->row, .group = p->group, .groups = p->groups, .common = 1,
-         .most = vectors * lanes, .parts = p->threads, .unit = lanes, .phase = phase,
-         .axes = p->columns},
+         .vectors = c->mask_out.units.bits != NULL, .most = vectors * lanes, .parts = p->threads, .unit = lanes,
+         .phase = phase, .axes = p->columns},
     };
     return fd_lay_out_axes(layouts, 2, (int)lanes);
 }

@@ -29,14 +29,6 @@ typedef struct {
 /* Most groups of rows that are multiplied together. */
 #define FD_COMPACT_GROUPS 64
 
-/* A vector of an axis' units, from unit `source` on: those of its lanes that are set in `lanes` are
- * active, and go side by side to `place` of their block. */
-typedef struct {
-    int64_t source;
-    int32_t place;
-    uint32_t lanes;
-} compact_piece;
-
 /* Two vectors of an axis' units, from unit `source` on, of which up to a vector's lanes are active and
  * follow each other: units source + order[0], source + order[1], ... go side by side to `place` of their
  * block; what the other lanes bring is overwritten or not looked at. */
@@ -45,7 +37,7 @@ typedef struct {
     uint8_t order[FD_MAX_LANES];
 } compact_window;
 
-/* A vector of an axis: the units of its lanes that are set are active, and go side by side to `place`. */
+/* A vector of an axis: the units of its lanes that are set are active, and are numbered from `place` on. */
 typedef struct {
     int32_t place;
     uint32_t lanes;
@@ -53,15 +45,13 @@ typedef struct {
 
 /* An axis as one group of rows has it and the kernels walk it, cut into blocks: block b is units
  * [cuts[b], cuts[b + 1]), with active units number ranks[b] to ranks[b + 1]. numbers: the active
- * units, in order. pieces[starts[b] .. starts[b + 1]): the vectors of block b that hold any,
- * counted from its cut. Strip s of block b are FD_COMPACT_STRIP vectors of its active units, collected by
- * windows[strip_starts[b * strips + s] .. strip_starts[b * strips + s + 1]). All lists are NULL where all
+ * units, in order. Strip s of block b are FD_COMPACT_STRIP vectors of its active units, collected by
+ * windows[strip_starts[b * strips + s] .. strip_starts[b * strips + s + 1]). These lists are NULL where all
  * units are active, windows also where the axis is shorter than one. vectors, if the layout wants them,
  * are those of the whole axis, also where none or all of their units are active. */
 typedef struct {
     int64_t length, blocks, strips;
-    const int64_t *cuts, *ranks, *numbers, *starts, *strip_starts;
-    const compact_piece *pieces;
+    const int64_t *cuts, *ranks, *numbers, *strip_starts;
     const compact_window *windows;
     const compact_vector *vectors;
 } compact_axis;
@@ -94,17 +84,15 @@ typedef struct {
 
 /* Memory that will be used soon, fetched while something else is multiplied: `row_bytes` bytes from
  * data + number * stride bytes on, of rows number numbers[i] (or first + i), i from `row` on. Each
- * FD_AHEAD_STEPS steps of a multiplication fetch up to `share` bytes more of one row. What `then` says
- * (NULL: nothing) comes afterwards. */
-typedef struct compact_ahead {
+ * FD_AHEAD_STEPS steps of a multiplication fetch `lines` cache lines more. */
+typedef struct {
     const char *data;
-    int64_t stride, row_bytes, first, rows, share;
+    int64_t stride, row_bytes, first, rows, lines;
     const int64_t *numbers;
     int64_t row, byte; /* where the fetching is */
-    const struct compact_ahead *then;
 } compact_ahead;
 
-#define FD_AHEAD_STEPS 64
+#define FD_AHEAD_STEPS 32
 
 /* `rows` rows of x of which dropped elements count as zeros and the others are multiplied by scale: row i,
  * `depth` long, uses bits i / rows_per_mask * depth to that + depth. Strides count elements. */

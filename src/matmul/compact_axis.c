@@ -50,11 +50,6 @@ static int64_t most_blocks(const compact_layout *l, int lanes)
                                       : fd_divide_up(length, l->most) + l->parts + 1;
 }
 
-static int64_t bytes_of_pieces(int64_t length, int64_t blocks, int lanes)
-{
-    return (length / lanes + 1 + blocks) * (int64_t)sizeof(compact_piece);
-}
-
 static int64_t strips_of(const compact_layout *l, int lanes)
 {
     return fd_divide_up(l->most, FD_COMPACT_STRIP * lanes);
@@ -78,9 +73,8 @@ static int64_t bytes_of(const compact_layout *l, int lanes)
     const int64_t length = l->mask->units.length, blocks = most_blocks(l, lanes);
     const int64_t word = (int64_t)sizeof(int64_t);
     const int64_t strips = blocks * strips_of(l, lanes);
-    const int64_t group = fd_aligned((blocks + 1) * word) * 3 + fd_aligned((strips + 1) * word) +
+    const int64_t group = fd_aligned((blocks + 1) * word) * 2 + fd_aligned((strips + 1) * word) +
                           fd_aligned(length * word) +
-                          fd_aligned(bytes_of_pieces(length, blocks, lanes)) +
                           fd_aligned(bytes_of_windows(length, strips, lanes)) +
                           fd_aligned(bytes_of_vectors(length, lanes));
     return l->groups * group + fd_aligned((length / lanes + 1) * word);
@@ -178,45 +172,21 @@ static int64_t cut_together(const compact_layout *l, int lanes, memory *m, int64
     return blocks;
 }
 
-/* A vector from unit `source` on; where it would reach beyond the axis it begins earlier. */
-static compact_piece piece_of(int64_t source, uint64_t bits, int64_t place, int64_t length,
-                              int lanes)
+/* Ranks of the cuts, and numbers. */
+static void list_units(const fd_units *units, const compact_axis *axis, int64_t *ranks, int64_t *numbers)
 {
-    const int64_t beyond = source + lanes - length;
-    const int64_t shift = beyond > 0 && length >= lanes ? beyond : 0;
-    const compact_piece piece = {.source = source - shift, .place = (int32_t)place,
-                                 .lanes = (uint32_t)(bits << shift)};
-    return piece;
-}
-
-/* Ranks of the cuts, numbers and pieces. */
-static void list_units(const fd_units *units, const compact_axis *axis, int lanes, int64_t *ranks,
-                       int64_t *numbers, int64_t *starts, compact_piece *pieces)
-{
-    const uint64_t vector = ((uint64_t)1 << lanes) - 1;
-    int64_t n = 0, rank = 0;
+    int64_t rank = 0;
     for (int64_t b = 0; b < axis->blocks; b++) {
-        const int64_t end = axis->cuts[b + 1], first = rank;
+        const int64_t end = axis->cuts[b + 1];
         ranks[b] = rank;
-        starts[b] = n;
         for (int64_t i = axis->cuts[b]; i < end; i += 64) {
             uint64_t word = load_mask_word(units, i, end);
-            int64_t place = rank - first;
-            rank += __builtin_popcountll(word);
-            for (int part = 0; part < 64; part += lanes) {
-                const uint64_t bits = word >> part & vector;
-                if (bits) {
-                    pieces[n++] = piece_of(i + part, bits, place, units->length, lanes);
-                    place += __builtin_popcountll(bits);
-                }
-            }
             for (; word; word &= word - 1) {
-                *numbers++ = i + __builtin_ctzll(word);
+                numbers[rank++] = i + __builtin_ctzll(word);
             }
         }
     }
     ranks[axis->blocks] = rank;
-    starts[axis->blocks] = n;
 }
 
 /* Where a window begins that holds a unit: with its vector's cache line, if that is on the axis. */
@@ -303,13 +273,9 @@ static void lay_out_axis(const compact_layout *l, int lanes, memory *m)
             continue;
         }
         int64_t *ranks = take(m, cuts_bytes), *numbers = take(m, length * word);
-        int64_t *starts = take(m, cuts_bytes);
-        compact_piece *pieces = take(m, bytes_of_pieces(length, blocks, lanes));
-        list_units(&units, axis, lanes, ranks, numbers, starts, pieces);
+        list_units(&units, axis, ranks, numbers);
         axis->ranks = ranks;
         axis->numbers = numbers;
-        axis->starts = starts;
-        axis->pieces = pieces;
         if (length >= 2 * lanes) {
             const int64_t strips = blocks * axis->strips;
             int64_t *strip_starts = take(m, (strips + 1) * word);

@@ -47,14 +47,6 @@ static inline int64_t fd_panel_stride(int64_t columns, int64_t lanes)
     return (((columns + lanes - 1) / lanes + 1) | 1) * lanes;
 }
 
-/* Spreads what is fetched over `turns` turns of FD_AHEAD_STEPS steps; where there are fewer turns than
- * rows, the last rows are left out. */
-static inline void fd_share_ahead(compact_ahead *ahead, int64_t turns)
-{
-    const int64_t each = ahead->rows > 0 && turns > ahead->rows ? turns / ahead->rows : 1;
-    ahead->share = (ahead->row_bytes + each - 1) / each;
-}
-
 static inline int64_t fd_vectors_in_block(const compact_axis *axis, int64_t block, int64_t lanes)
 {
     return fd_divide_up(fd_active_in_block(axis, block), lanes);

@@ -77,10 +77,8 @@ static inline FD_ALWAYS_INLINE void R_(compact_sums)(const R_(element) *x, const
     R_(begin_sums)(sums, sums_stride, clear, v, rows, vectors);
     for (int64_t left = depth; left > 0; left -= FD_AHEAD_STEPS) {
         const int64_t steps = left < FD_AHEAD_STEPS ? left : FD_AHEAD_STEPS;
-        int64_t line_step;
-        const char *line = next_lines(ahead, panel, steps, &line_step);
-        for (int64_t t = 0; t < steps; t++, panel += panel_stride, x++, line += line_step) {
-            __builtin_prefetch(line, 0, 2);
+        fetch_ahead(ahead);
+        for (int64_t t = 0; t < steps; t++, panel += panel_stride, x++) {
             R_(add_step)(x, panel, v, rows, vectors);
         }
     }

@@ -1,17 +1,14 @@
-/* compact_gradient.c: gradients of weights between active units, cut into blocks for caches and
- * threads.
+/* compact_gradient.c: gradients of weights between active units, cut into blocks for caches and threads.
  *
- * dw = x' @ dy, added up over groups of rows. The active columns of dy are packed for all groups,
- * up to FD_BLOCK_ROWS rows; then threads share the rows of dw. The depth is the batch, so that products
- * are short and dw, which has to be written whole, is what takes time. The sums of whole rows are kept in
- * the L2 cache, and each row of dw is written once and in one piece, from what all groups have for it. One
- * group of whose sums the cache would not hold enough, or that makes them in several blocks of depth,
- * writes a panel's columns as soon as it has them. */
+ * dw = x' @ dy, added up over groups of rows. The active columns of dy are packed for all groups, up to
+ * FD_BLOCK_ROWS rows; then threads share the rows of dw. k is the batch, so that products are short, and writing
+ * dw, all of it, is what takes time. The sums of whole rows are kept in the L2 cache, and each row of dw is written
+ * once and in one piece, from what all groups have for it. */
 #include <stdatomic.h>
 #include <string.h>
 
-#include "matmul/compact_axis.h"
 #include "kernels.h"
+#include "matmul/compact_axis.h"
 #include "matmul/drivers.h"
 #include "matmul/packed.h"
 #include "runtime/cache.h"
@@ -19,13 +16,11 @@
 /* What a thread must have to do to be worth waking: elements packed, multiply-adds. */
 #define MINIMUM_PACKED (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 19)
-/* Units of x of one task of a group alone, and bytes of dw of one task of several. */
-#define TASK_UNITS 64
+/* Bytes of dw of one task. */
 #define TASK_BYTES (1 << 18)
-
-/* The part of the L2 cache that the sums of several groups may take, and of one that need not. */
+/* The parts of the L2 cache that sums may take, and that those of one group may. */
 #define SUMS_SHARE 2
-#define WHOLE_SHARE 6
+#define MOST_SHARE 4
 
 typedef struct {
     const fd_kernels *kernels;
@@ -35,12 +30,11 @@ typedef struct {
     const compact_result *result;
     int64_t row, rows, groups, group; /* groups of rows, all but the last `group` rows long */
     compact_axis units[FD_COMPACT_GROUPS], columns[FD_COMPACT_GROUPS]; /* of each group */
-    int64_t blocks, depth; /* of a group's rows; of the longest */
-    int whole; /* rows are written whole, of several panels */
-    int64_t most_panels, tile_stride;
-    int64_t tile_bytes, together; /* of a group's sums; groups whose sums are kept at a time */
-    int64_t strip_bytes, panel_bytes; /* of dy, packed */
-    packed_operand packed; /* dy: group after group, of each block after block of all panels */
+    int64_t blocks;                   /* of a group's rows */
+    int64_t tile_stride, tile_bytes;  /* of a group's sums */
+    int64_t together;                 /* groups whose sums are kept at a time */
+    int64_t strips, strip_bytes;      /* of dy, packed; of the widest group */
+    packed_operand packed;            /* dy: group after group, of each block after block, of each all strips */
     atomic_int failed;
 } gradient_pass;
 
@@ -50,9 +44,15 @@ static int64_t rows_of_block(const gradient_pass *p, int64_t g, int64_t block)
     return fd_larger(fd_smaller(rows - block * FD_COMPACT_DEPTH, FD_COMPACT_DEPTH), 0);
 }
 
-static int64_t gradient_panel_at(const gradient_pass *p, int64_t g, int64_t block, int64_t panel)
+static int64_t active_columns(const gradient_pass *p, int64_t g)
 {
-    return ((g * p->blocks + block) * p->most_panels + panel) * p->panel_bytes;
+    const compact_axis *columns = &p->columns[g];
+    return columns->blocks > 0 ? columns->ranks[1] : 0;
+}
+
+static int64_t gradient_strip_at(const gradient_pass *p, int64_t g, int64_t block, int64_t strip)
+{
+    return ((g * p->blocks + block) * p->strips + strip) * p->strip_bytes;
 }
 
 /* Task: a block of a group's rows. */
@@ -63,67 +63,11 @@ static void pack_grad(const void *context, int64_t task, char *packed)
     const int64_t first = p->row + g * p->group + block * FD_COMPACT_DEPTH;
     const int64_t ends[] = {first, first + rows_of_block(p, g, block)};
     const compact_axis rows = {.length = p->c->rows, .blocks = 1, .cuts = ends, .ranks = ends};
-    const compact_axis *columns = &p->columns[g];
-    const int64_t lanes = p->kernels->lanes[p->dtype];
-    for (int64_t panel = 0; ends[0] < ends[1] && panel < columns->blocks; panel++) {
-        const int64_t vectors = fd_vectors_in_block(columns, panel, lanes);
-        for (int64_t strip = 0; strip * FD_COMPACT_STRIP < vectors; strip++) {
-            p->kernels->compact_pack_strip[p->dtype](
-                &p->grad, &rows, 0, columns, panel, strip,
-                packed + gradient_panel_at(p, g, block, panel) + strip * p->strip_bytes);
-        }
+    const int64_t strip_columns = FD_COMPACT_STRIP * p->kernels->lanes[p->dtype];
+    for (int64_t strip = 0; ends[0] < ends[1] && strip * strip_columns < active_columns(p, g); strip++) {
+        p->kernels->compact_pack_strip[p->dtype](&p->grad, &rows, 0, &p->columns[g], 0, strip,
+                                                 packed + gradient_strip_at(p, g, block, strip));
     }
-}
-
-/* The part of dw that the sums of a panel of the only group go to. */
-static compact_ahead rows_to_write(const gradient_pass *p, int64_t task, int64_t panel)
-{
-    const compact_axis *units = &p->units[0], *columns = &p->columns[0];
-    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
-    const int64_t vectors = fd_vectors_in_block(columns, panel, lanes);
-    const int64_t active = fd_active_in_block(units, task), unit = p->kernels->compact_rows;
-    compact_ahead ahead = {
-        .data = (const char *)p->result->data + columns->cuts[panel] * size,
-        .stride = p->result->stride * size,
-        .row_bytes = (columns->cuts[panel + 1] - columns->cuts[panel]) * size,
-        .first = units->ranks[task],
-        .rows = active,
-        .numbers = units->numbers ? units->numbers + units->ranks[task] : NULL,
-    };
-    const int64_t calls = fd_divide_up(active, unit) * fd_divide_up(vectors, FD_COMPACT_STRIP);
-    fd_share_ahead(&ahead, calls * ((p->group + FD_AHEAD_STEPS - 1) / FD_AHEAD_STEPS));
-    return ahead;
-}
-
-static int is_active(const fd_units *units, int64_t i)
-{
-    return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
-}
-
-/* Rows of dw, [first, end), that the only group does not write: it writes rows of its units, and none
- * where it has no columns. */
-static void clear_gradient_rows(const gradient_pass *p, int64_t first, int64_t end)
-{
-    const fd_units units = fd_units_of_row(&p->c->mask_in, 0);
-    const int64_t size = fd_element_bytes(p->dtype);
-    const compact_result *r = p->result;
-    for (int64_t i = first; i < end; i++) {
-        if (p->columns[0].blocks == 0 || !is_active(&units, i)) {
-            memset((char *)r->data + i * r->stride * size, 0,
-                   (size_t)(p->c->mask_out.units.length * size));
-        }
-    }
-}
-
-static int64_t active_columns(const gradient_pass *p, int64_t g)
-{
-    const compact_axis *columns = &p->columns[g];
-    return columns->blocks > 0 ? columns->ranks[columns->blocks] : 0;
-}
-
-static int64_t gradient_octets_of(const gradient_pass *p, int64_t g, int64_t task)
-{
-    return fd_divide_up(fd_active_in_block(&p->units[g], task), p->kernels->compact_rows);
 }
 
 static int64_t units_bytes(const gradient_pass *p)
@@ -132,94 +76,37 @@ static int64_t units_bytes(const gradient_pass *p)
     return FD_COMPACT_UNITS * row * fd_element_bytes(p->dtype);
 }
 
-/* A block of a group's units, of all its blocks of rows. */
-static void pack_units(const gradient_pass *p, int64_t g, int64_t task, char *x)
+/* The sums of group g's products of a block of units, whole rows of its active columns. x: room for the units,
+ * packed. */
+static void multiply_group(const gradient_pass *p, int64_t g, int64_t task, const char *grad, char *x, char *tile)
 {
+    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
+    const int64_t active = fd_active_in_block(&p->units[g], task);
+    const int64_t vectors = fd_divide_up(active_columns(p, g), lanes);
+    const int64_t octets = fd_divide_up(active, p->kernels->compact_rows);
+    compact_ahead nothing = {.rows = 0};
+    if (active == 0) {
+        return;
+    }
     for (int64_t b = 0; b < p->blocks; b++) {
         const int64_t row = p->row + g * p->group + b * FD_COMPACT_DEPTH;
         p->kernels->compact_pack_units[p->dtype](&p->x, row, rows_of_block(p, g, b), &p->units[g], task,
                                                  x + b * units_bytes(p));
     }
-}
-
-/* Sums of one group's products, of a block of its units and a panel. */
-static void multiply_gradient_panel(const gradient_pass *p, int64_t g, int64_t task, int64_t panel, const char *grad,
-                           const char *x, char *tile, compact_ahead *ahead)
-{
-    const int64_t lanes = p->kernels->lanes[p->dtype];
-    for (int64_t b = 0; b < p->blocks; b++) {
-        const compact_strips strips = {grad + gradient_panel_at(p, g, b, panel),
-                                       fd_vectors_in_block(&p->columns[g], panel, lanes),
-                                       FD_COMPACT_STRIP * lanes,
-                                       p->strip_bytes / fd_element_bytes(p->dtype)};
-        p->kernels->compact_multiply[p->dtype](x + b * units_bytes(p), gradient_octets_of(p, g, task),
-                                               rows_of_block(p, g, b), &strips, tile, p->tile_stride,
-                                               b == 0, ahead);
-    }
-}
-
-/* The only group: sums of a panel go to dw, or are added to it, before those of the next one are made. */
-static void add_group(const gradient_pass *p, int64_t task, const char *grad, char *x, char *tile)
-{
-    const compact_axis *units = &p->units[0], *columns = &p->columns[0];
-    const int64_t active = fd_active_in_block(units, task), first = units->ranks[task];
-    const int64_t begin = units->cuts[task], rows = units->cuts[task + 1] - begin;
-    const int accumulate = p->row > 0;
-    if (active == 0 || columns->blocks == 0) {
-        if (!accumulate) {
-            clear_gradient_rows(p, begin, begin + rows);
-        }
-        return;
-    }
-    pack_units(p, 0, task, x);
-    for (int64_t panel = 0; panel < columns->blocks; panel++) {
-        compact_ahead ahead = rows_to_write(p, task, panel);
-        multiply_gradient_panel(p, 0, task, panel, grad, x, tile, &ahead);
-        p->kernels->compact_put[p->dtype](tile, p->tile_stride, columns, panel, accumulate, p->result,
-                                          units->numbers ? units->numbers + first : NULL, first, active);
-        if (!accumulate) { /* a few at a time: they go to memory while the next panel is multiplied */
-            clear_gradient_rows(p, begin + rows * panel / columns->blocks,
-                       begin + rows * (panel + 1) / columns->blocks);
+    for (int64_t vector = 0; vector < vectors; vector += FD_COMPACT_STRIP) {
+        for (int64_t b = 0; b < p->blocks; b++) {
+            const char *packed = grad + gradient_strip_at(p, g, b, vector / FD_COMPACT_STRIP);
+            const compact_strips strip = {packed, fd_smaller(vectors - vector, FD_COMPACT_STRIP),
+                                          FD_COMPACT_STRIP * lanes, 0};
+            p->kernels->compact_multiply[p->dtype](x + b * units_bytes(p), octets, rows_of_block(p, g, b), &strip,
+                                                   tile + vector * lanes * size, p->tile_stride, b == 0, &nothing);
         }
     }
 }
 
-/* The share of group number g of `count` in fetching the rows of dw that they write. */
-static compact_ahead share_of_rows(const gradient_pass *p, int64_t g, int64_t count, int64_t task,
-                                   int64_t turns)
+static int is_active(const fd_units *units, int64_t i)
 {
-    const int64_t size = fd_element_bytes(p->dtype), *cuts = p->units[0].cuts + task;
-    const int64_t rows = cuts[1] - cuts[0], first = rows * g / count;
-    compact_ahead ahead = {
-        .data = (const char *)p->result->data,
-        .stride = p->result->stride * size,
-        .row_bytes = p->c->mask_out.units.length * size,
-        .first = cuts[0] + first,
-        .rows = rows * (g + 1) / count - first,
-    };
-    fd_share_ahead(&ahead, turns);
-    return ahead;
-}
-
-/* The sums of a block of units of groups [first, first + count), whole rows of their active columns. */
-static void multiply_gradient_groups(const gradient_pass *p, int64_t first, int64_t count, int64_t task,
-                            const char *grad, char *x, char *tiles)
-{
-    const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
-    for (int64_t g = first; g < first + count; g++) {
-        const compact_axis *columns = &p->columns[g];
-        char *tile = tiles + (g - first) * p->tile_bytes;
-        const int64_t strips = fd_divide_up(active_columns(p, g), FD_COMPACT_STRIP * lanes);
-        const int64_t turns = gradient_octets_of(p, g, task) * strips * fd_divide_up(p->group, FD_AHEAD_STEPS);
-        compact_ahead ahead = share_of_rows(p, g - first, count, task, turns);
-        if (fd_active_in_block(&p->units[g], task) == 0) {
-            continue;
-        }
-        pack_units(p, g, task, x);
-        for (int64_t panel = 0; panel < columns->blocks; panel++) {
-            multiply_gradient_panel(p, g, task, panel, grad, x, tile + columns->ranks[panel] * size, &ahead);
-        }
-    }
+    return units->bits == NULL || fd_test_bit(units->bits, units->bit + i);
 }
 
 /* Writes the rows of a block of units, or adds to them, what groups [first, first + count) have for them. */
@@ -264,14 +151,12 @@ static void add_groups(const void *context, int64_t task)
         p->failed = 1;
         return;
     }
-    if (!p->whole) {
-        add_group(p, task, grad, memory, memory + packed);
-        return;
-    }
-    for (int64_t g = 0; g < p->groups; g += p->together) {
-        const int64_t count = fd_smaller(p->together, p->groups - g);
-        multiply_gradient_groups(p, g, count, task, grad, memory, memory + packed);
-        put_groups(p, g, count, task, memory + packed);
+    for (int64_t first = 0; first < p->groups; first += p->together) {
+        const int64_t count = fd_smaller(p->together, p->groups - first);
+        for (int64_t s = 0; s < count; s++) {
+            multiply_group(p, first + s, task, grad, memory, memory + packed + s * p->tile_bytes);
+        }
+        put_groups(p, first, count, task, memory + packed);
     }
 }
 
@@ -280,16 +165,17 @@ static int lay_out_gradient(gradient_pass *p, int threads)
 {
     const compact_batch *c = p->c;
     const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype);
-    const int64_t bytes = c->mask_in.units.length * c->mask_out.units.length * size;
-    const int alone = p->groups == 1;
-    const int64_t parts = alone ? 1 : fd_larger(bytes / TASK_BYTES, 1);
+    const int64_t columns = c->mask_out.units.length, bytes = c->mask_in.units.length * columns * size;
+    const int64_t unit = p->kernels->compact_rows;
+    const int64_t held = fd_second_level_cache_bytes() / MOST_SHARE / fd_larger(columns * size, 1);
+    const int64_t parts = fd_divide_up(fd_larger(bytes / TASK_BYTES, 1), threads) * threads;
     const compact_layout layouts[] = {
         {.mask = &c->mask_in, .row = p->row, .group = p->group, .groups = p->groups, .common = 1,
-         .most = alone ? TASK_UNITS : FD_COMPACT_UNITS, .parts = fd_divide_up(parts, threads) * threads,
-         .unit = p->kernels->compact_rows, .phase = fd_phase(c->x, size), .axes = p->units},
+         .most = fd_larger(fd_smaller(held, FD_COMPACT_UNITS), unit), .parts = parts, .unit = unit,
+         .phase = fd_phase(c->x, size), .axes = p->units},
         {.mask = &c->mask_out, .row = p->row, .group = p->group, .groups = p->groups, .vectors = 1,
-         .most = FD_COMPACT_VECTORS * lanes, .parts = 1, .unit = lanes,
-         .phase = fd_phase(c->grad, size), .axes = p->columns},
+         .most = fd_larger(columns, 1), .parts = 1, .unit = lanes, .phase = fd_phase(c->grad, size),
+         .axes = p->columns},
     };
     return fd_lay_out_axes(layouts, 2, (int)lanes);
 }
@@ -298,35 +184,30 @@ static int lay_out_gradient(gradient_pass *p, int threads)
 static void set_gradient_sizes(gradient_pass *p)
 {
     const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype);
-    const int64_t unit = p->kernels->compact_rows;
+    const int64_t unit = p->kernels->compact_rows, strip_columns = FD_COMPACT_STRIP * lanes;
     const int64_t widest = fd_widest_block(p->columns, p->groups);
-    int64_t columns = 0;
-    p->depth = fd_smaller(p->group, FD_COMPACT_DEPTH);
-    p->blocks = fd_divide_up(p->group, FD_COMPACT_DEPTH);
-    p->most_panels = 0;
-    for (int64_t g = 0; g < p->groups; g++) {
-        p->most_panels = fd_larger(p->most_panels, p->columns[g].blocks);
-        columns = fd_larger(columns, active_columns(p, g));
-    }
-    p->strip_bytes = p->depth * FD_COMPACT_STRIP * lanes * size;
-    /* The last row of a strip may be followed by a vector's rest: not in what another thread packs. */
-    const int64_t rest = fd_aligned(lanes * size);
-    p->panel_bytes = fd_divide_up(widest, FD_COMPACT_STRIP * lanes) * p->strip_bytes + rest;
     const int64_t rows = fd_divide_up(fd_widest_block(p->units, p->groups), unit) * unit;
-    const int64_t cache = fd_second_level_cache_bytes(), row = fd_panel_stride(columns, lanes);
-    /* not by `rows`, which may depend on the number of threads */
-    const int kept = TASK_UNITS * row * size <= cache / WHOLE_SHARE;
-    p->whole = p->groups > 1 || (p->blocks == 1 && p->most_panels > 1 && kept);
-    p->tile_stride = p->whole ? row : fd_panel_stride(widest, lanes);
+    p->blocks = fd_divide_up(p->group, FD_COMPACT_DEPTH);
+    p->strips = fd_divide_up(widest, strip_columns);
+    /* The last row of a strip may be followed by a vector's rest: not in what another thread packs. */
+    p->strip_bytes = fd_aligned((fd_smaller(p->group, FD_COMPACT_DEPTH) * strip_columns + lanes) * size);
+    p->tile_stride = fd_panel_stride(widest, lanes);
     p->tile_bytes = (rows * p->tile_stride + FD_MAX_LANES) * size;
-    p->together = cache / SUMS_SHARE / fd_larger(p->tile_bytes, 1);
+    p->together = fd_second_level_cache_bytes() / SUMS_SHARE / fd_larger(p->tile_bytes, 1);
     p->together = fd_larger(fd_smaller(p->together, p->groups), 1);
+}
+
+static void clear_gradient(const compact_batch *c, fd_dtype dtype, const compact_result *r)
+{
+    const int64_t size = fd_element_bytes(dtype);
+    for (int64_t i = 0; i < c->mask_in.units.length; i++) {
+        memset((char *)r->data + i * r->stride * size, 0, (size_t)(c->mask_out.units.length * size));
+    }
 }
 
 /* One pass: p->groups groups of rows from p->row on. Returns its multiply-adds, or -1. */
 static int64_t add_pass(gradient_pass *p)
 {
-    const int64_t size = fd_element_bytes(p->dtype);
     int64_t products = 0;
     for (int64_t g = 0; g < p->groups; g++) {
         const int64_t row = p->row + g * p->group;
@@ -340,10 +221,10 @@ static int64_t add_pass(gradient_pass *p)
         return -1;
     }
     if (p->row == 0 && p->units[0].blocks == 0) {
-        clear_gradient_rows(p, 0, p->c->mask_in.units.length);
+        clear_gradient(p->c, p->dtype, p->result);
     }
     set_gradient_sizes(p);
-    const int64_t bytes = gradient_panel_at(p, p->groups, 0, 0) + FD_MAX_LANES * size;
+    const int64_t bytes = fd_larger(gradient_strip_at(p, p->groups, 0, 0), 1);
     p->packed = (packed_operand){.pack = pack_grad, .context = p,
                                  .parts = p->groups * p->blocks, .bytes = (size_t)bytes};
     const int packers = fd_threads_for(p->rows * p->c->mask_out.units.length, MINIMUM_PACKED);
@@ -382,11 +263,7 @@ int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compac
         total += products;
     }
     if (c->rows == 0) {
-        const int64_t size = fd_element_bytes(dtype);
-        for (int64_t i = 0; i < c->mask_in.units.length; i++) {
-            memset((char *)result->data + i * result->stride * size, 0,
-                   (size_t)(c->mask_out.units.length * size));
-        }
+        clear_gradient(c, dtype, result);
     }
     return total;
 }

@@ -50,31 +50,18 @@ static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
     }
 }
 
-/* Where the next `steps` steps of a compact multiplication fetch from, one after the other, and how
- * far apart. Without anything to fetch, where they are at work anyway. */
-static inline const char *next_lines(compact_ahead *ahead, const void *here, int64_t steps,
-                                     int64_t *line_step)
+/* Fetches the next cache lines of what will be packed. */
+static inline void fetch_ahead(compact_ahead *ahead)
 {
-    *line_step = 0;
-    if (ahead->row >= ahead->rows) {
-        if (ahead->then == NULL) {
-            return here;
+    for (int64_t n = ahead->lines; n > 0 && ahead->row < ahead->rows; n--) {
+        const int64_t number = ahead->numbers ? ahead->numbers[ahead->row] : ahead->first + ahead->row;
+        __builtin_prefetch(ahead->data + number * ahead->stride + ahead->byte, 0, 2);
+        ahead->byte += FD_CACHE_LINE;
+        if (ahead->byte >= ahead->row_bytes) {
+            ahead->byte = 0;
+            ahead->row++;
         }
-        *ahead = *ahead->then;
-        return next_lines(ahead, here, steps, line_step);
     }
-    const int64_t number = ahead->numbers ? ahead->numbers[ahead->row] : ahead->first + ahead->row;
-    const char *line = ahead->data + number * ahead->stride + ahead->byte;
-    const int64_t most = steps * FD_CACHE_LINE, left = ahead->row_bytes - ahead->byte;
-    int64_t bytes = ahead->share < left ? ahead->share : left;
-    bytes = bytes < most ? bytes : most;
-    *line_step = (bytes + steps - 1) / steps;
-    ahead->byte += *line_step * steps;
-    if (ahead->byte >= ahead->row_bytes) {
-        ahead->byte = 0;
-        ahead->row++;
-    }
-    return line;
 }
 
 #define R f32
