@@ -6,7 +6,7 @@
 
 #include "fastdrop.h"
 #include "masks/noise.h"
-#include "matmul/compact.h"
+#include "matmul/gemm.h"
 #include "matmul/skip.h"
 
 /* How a kernel stores what is not used again soon: as usual; past the caches, by non-temporal stores, fenced
@@ -127,37 +127,37 @@ struct fd_kernels {
     void (*few_rows[3])(const skip_lists *lists, int64_t blocks, int64_t first, int64_t rows,
                         const skip_weights *w, const skip_sums *sums);
 
-    /* The parts of a compact product; see compact_pack_body.h, compact_body.h, compact_put_body.h. x is
-     * packed in groups of compact_rows rows of FD_COMPACT_DEPTH elements, each a vector longer: rows of
-     * x themselves, or units of x transposed. Strides count elements. `clear` begins the sums of a tile.
-     * `ahead` is fetched into the L2 cache meanwhile. */
-    int64_t compact_rows;
-    void (*compact_pack_rows[3])(const compact_matrix *x, const int64_t *numbers, int64_t row,
-                                 int64_t rows, const compact_axis *depth, int64_t block,
+    /* The parts of our GEMM; see pack_body.h, micro_kernel_body.h, store_body.h. Micro-panels of A are mr rows of
+     * FD_KC elements, each a vector longer, of B FD_NR vectors by FD_KC rows, and up to a vector more. Strides count
+     * elements.
+     * pack_a packs rows [row, + rows) of A, at most mr, in one block of k, and zeros up to mr; elements are masked
+     * where k keeps everything and A has a mask. pack_a_masked does without lists. pack_a_transposed packs rows of a
+     * block of m in columns [first, + kc) of A, which are contiguous. */
+    int64_t mr;
+    void (*pack_a[3])(const fd_product *p, int64_t row, int64_t rows, const kept_units *k, int64_t block,
+                      void *packed);
+    void (*pack_a_masked[3])(const fd_product *p, int64_t row, int64_t rows, int64_t first, int64_t kc, void *packed);
+    void (*pack_a_transposed[3])(const fd_product *p, int64_t first, int64_t kc, const kept_units *m, int64_t block,
                                  void *packed);
-    /* Elements [first, + depth) of `rows` rows from row `row` on, packed likewise. */
-    void (*pack_masked[3])(const masked_rows *x, int64_t row, int64_t rows, int64_t first, int64_t depth,
-                           void *packed);
-    void (*compact_pack_units[3])(const compact_matrix *x, int64_t row, int64_t depth,
-                                  const compact_axis *units, int64_t block, void *packed);
-    /* One strip of a block of columns, in one block of depth: rows of FD_COMPACT_STRIP vectors, one
-     * after the other, and up to a vector more. */
-    void (*compact_pack_strip[3])(const compact_matrix *w, const compact_axis *depth,
-                                  int64_t block, const compact_axis *columns, int64_t panel,
-                                  int64_t strip, void *packed);
-    void (*compact_multiply[3])(const void *packed, int64_t groups, int64_t depth,
-                                const compact_strips *strips, void *tile, int64_t tile_stride,
-                                int clear, compact_ahead *ahead);
-    /* The same of up to compact_rows rows, of a w that is not packed: strips are columns of it. */
-    void (*multiply_few[3])(const void *packed, int64_t rows, int64_t depth, const compact_strips *strips,
-                            void *tile, int64_t tile_stride, int clear);
-    void (*compact_put[3])(const void *sums, int64_t stride, const compact_axis *axis, int64_t block,
-                           const compact_result *result, int64_t first, int64_t rows);
-
-    /* A row of a gradient, `length` long, at `out`: the sum of the shares, in their order, times scale,
-     * with accumulate added to what is there. */
-    void (*compact_put_row[3])(const compact_share *shares, int64_t count, int64_t length, double scale,
-                               int accumulate, void *out);
+    /* Micro-panel `number` of a panel of columns, in one block of k; a mask of weights is applied. */
+    void (*pack_b[3])(const fd_product *p, const kept_units *k, int64_t block, const kept_units *n, int64_t panel,
+                      int64_t number, void *packed);
+    /* Adds kc steps of `count` micro-panels of A and one of B, of which `vectors` count, to the tile; clear begins
+     * it. Prefetches meanwhile. */
+    void (*micro_kernel[3])(const void *a, int64_t count, int64_t kc, const void *b, int64_t vectors, void *tile,
+                            int64_t ldc, int clear, next_panel *next);
+    /* The same of up to mr rows and a B that is not packed; neither B nor C is touched beside its columns. */
+    void (*unpacked_kernel[3])(const void *a, int64_t rows, int64_t kc, const void *b, int64_t ldb, int64_t columns,
+                               void *c, int64_t ldc, int clear);
+    /* Sums of the kept columns of a panel to rows [row, + rows) of C, times scale, plus bias times the scale of
+     * mask_c; +0.0 in between. A vector beyond the sums may be read. Returns 0 where all columns are kept and an
+     * infinity or NaN was stored. */
+    int (*store_c[3])(const void *tile, int64_t stride, const kept_units *n, int64_t panel, const fd_product *p,
+                      double scale, int64_t row, int64_t rows);
+    /* A row of C, `length` long: what the groups have for it, in their order, times scale, with accumulate added to
+     * what is there. */
+    void (*store_row[3])(const row_of_sums *groups, int64_t count, int64_t length, double scale, int accumulate,
+                          void *c);
 
     /* sums[j] += x[j] where bit `bit` + j is set (bits NULL: everywhere). */
     void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,

@@ -1,5 +1,5 @@
 /* drivers.h: the drivers that fd_matmul chooses from. All return multiply-adds, or -1 without memory, and
- * then the result holds nothing of use. */
+ * then C holds nothing of use. */
 #ifndef FASTDROP_DRIVERS_H
 #define FASTDROP_DRIVERS_H
 
@@ -34,32 +34,72 @@ static inline int fd_masked_weights(const fd_product *p)
     return p->mask_b.bits && !(p->flags & FD_SUM_ROWS);
 }
 
-/* Whether the GEMM that does not pack B takes the product: masks of A, and B and C in one piece. */
+/* Whether the GEMM that does not pack B takes the product. */
 static inline int fd_small_takes(const fd_product *p)
 {
     return p->mask_a.bits && !p->mask_b.bits && !(p->flags & (FD_SUM_ROWS | FD_FUSED)) && !fd_transposed_b(p) &&
-           p->m > 0 && p->k > 0 && p->n > 0 && (p->k == 1 || p->b.row_stride == p->n) &&
-           (p->m == 1 || p->c.row_stride == p->n);
+           p->m > 0 && p->k > 0 && p->n > 0;
+}
+
+/* From row to row of B, or from column to column where it is transposed. */
+static inline int64_t fd_stride_of_b(const fd_product *p)
+{
+    return fd_transposed_b(p) ? p->b.column_stride : p->b.row_stride;
+}
+
+/* Whether drivers that multiply everything have to mask A. */
+static inline int fd_masks_elements_of_a(const fd_product *p)
+{
+    return p->mask_a.bits && !(p->flags & FD_FUSED);
+}
+
+/* Rows as they lie in memory, of which dropped elements count as zeros and the others are multiplied by scale: row
+ * i, `width` long, has bits i / rows_per_mask * width to that + width. Strides count elements. */
+typedef struct {
+    const void *data;
+    int64_t stride, rows, width;
+    const uint8_t *bits;
+    int64_t rows_per_mask;
+    double scale;
+} masked_rows;
+
+/* The rows that mask_a is about: those of A', where rows are summed. A is multiplied by the product's scale. */
+static inline masked_rows fd_masked_a(const fd_product *p)
+{
+    const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
+    return (masked_rows){p->a.data, sum_rows ? p->a.column_stride : p->a.row_stride, fd_masked_rows_of(p),
+                         sum_rows ? p->m : p->k, p->mask_a.bits, p->mask_a.rows_per_mask, fd_product_scale(p)};
+}
+
+/* The rows that mask_b is about: those of B', where B is a transpose. */
+static inline masked_rows fd_masked_b(const fd_product *p)
+{
+    const int columns = (p->flags & FD_MASKED_COLUMNS_OF_B) != 0;
+    return (masked_rows){p->b.data, columns ? p->b.column_stride : p->b.row_stride, columns ? p->n : p->k,
+                         columns ? p->k : p->n, p->mask_b.bits, p->mask_b.rows_per_mask, 1.0};
 }
 
 /* Rows that share the units of both masks; 0 where there are no such groups. */
 int64_t fd_group_rows(const fd_product *p);
 
+/* Rows [first, end) of C = 0. */
+void fd_clear_rows(const fd_product *p, int64_t first, int64_t end);
+
 /* SpMM. (skip.c) */
 int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
                        const skip_result *result);
 
-/* Gathered GEMM: result = the product of the units of x that mask_in keeps and w, +0.0 in columns that
- * mask_out does not keep. (compact.c) */
-int64_t fd_compact_matmul(fd_dtype dtype, const compact_operands *c, const compact_result *result);
+/* Gathered GEMM, whose groups of `group` rows share the units of masks of A and C; 0: the GEMM of everything, of A
+ * and weights masked while they are packed, and mask_c left to the caller. Then *finite says whether C holds no
+ * infinity and no NaN. (gemm.c) */
+int64_t fd_gemm(const fd_product *p, int64_t group, int *finite);
 
-/* The same of a gradient: result (depth, columns) = the sum of the groups' products of the units of x,
- * transposed, and of the gradient, +0.0 where no group has any; no bias. (compact_gradient.c) */
-int64_t fd_compact_gradient(fd_dtype dtype, const compact_batch *c, const compact_result *result);
+/* The gathered GEMM of FD_SUM_ROWS: the sum of the products of groups of `group` rows. (grad_w.c) */
+int64_t fd_grad_w(const fd_product *p, int64_t group);
 
-/* out (rows, columns), contiguous, = the product, whose depth is not 0. Returns whether it holds no
- * infinity and no NaN, which may come of a dropped element's zero, or -1 without memory. (direct.c) */
-int fd_direct_matmul(fd_dtype dtype, const direct_operands *c, void *out);
+/* GEMM of a product that fd_small_takes, without its bias and mask_c. *finite as with fd_gemm, or whether B holds
+ * none. (small.c) */
+int64_t fd_small_gemm(const fd_product *p, int *finite);
 
 /* One row of fd_scatter: `room` elements of x may be read, more than are active. (gather.c) */
 void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units *columns,

@@ -2,6 +2,8 @@
  * set. */
 #include "runtime/bits.h"
 #include "fastdrop.h"
+#include "matmul/drivers.h"
+#include "matmul/kept_units.h"
 #include "runtime/integers.h"
 #include "simd/simd.h"
 
@@ -16,13 +18,11 @@
 /* Rows of x between the one that is multiplied and the one whose place in the result is fetched. */
 #define FETCHED_AHEAD (FD_ROWS_AHEAD - SKIP_ROWS)
 
-/* Sums of two vectors a row, and the two panel vectors, in the registers there are. */
+/* Sums of two vectors a row, and the two vectors of B, in the registers there are. */
 #define GROUP_ROWS (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
-
-/* The same of a compact product. */
-#define COMPACT_ROWS GROUP_ROWS
-/* Elements from row to row of packed x. */
-#define X_STRIDE (FD_COMPACT_DEPTH + R_(lanes))
+#define MR GROUP_ROWS
+/* Elements from row to row of a packed micro-panel of A. */
+#define A_STRIDE (FD_KC + R_(lanes))
 
 /* Transposes a square of 64 x 64 bits in place: squares of 32, 16, ... swap their corners. */
 static void transpose_bits(uint64_t *words)
@@ -50,16 +50,16 @@ static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
     }
 }
 
-/* Fetches the next cache lines of what will be packed. */
-static inline void fetch_ahead(compact_ahead *ahead)
+/* Prefetches the next cache lines of what pack_b will read. */
+static inline void prefetch_next(next_panel *next)
 {
-    for (int64_t n = ahead->lines; n > 0 && ahead->row < ahead->rows; n--) {
-        const int64_t number = ahead->numbers ? ahead->numbers[ahead->row] : ahead->first + ahead->row;
-        __builtin_prefetch(ahead->data + number * ahead->stride + ahead->byte, 0, 2);
-        ahead->byte += FD_CACHE_LINE;
-        if (ahead->byte >= ahead->row_bytes) {
-            ahead->byte = 0;
-            ahead->row++;
+    for (int64_t n = next->lines; n > 0 && next->row < next->rows; n--) {
+        const int64_t number = next->numbers ? next->numbers[next->row] : next->first + next->row;
+        __builtin_prefetch(next->data + number * next->stride + next->byte, 0, 2);
+        next->byte += FD_CACHE_LINE;
+        if (next->byte >= next->row_bytes) {
+            next->byte = 0;
+            next->row++;
         }
     }
 }
@@ -73,11 +73,11 @@ static inline void fetch_ahead(compact_ahead *ahead)
 #define R f32
 #include "matmul/few_rows_body.h"
 #define R f32
-#include "matmul/compact_pack_body.h"
+#include "matmul/pack_body.h"
 #define R f32
-#include "matmul/compact_body.h"
+#include "matmul/micro_kernel_body.h"
 #define R f32
-#include "matmul/compact_put_body.h"
+#include "matmul/store_body.h"
 #define R f64
 #include "matmul/gather_body.h"
 #define R f64
@@ -87,8 +87,8 @@ static inline void fetch_ahead(compact_ahead *ahead)
 #define R f64
 #include "matmul/few_rows_body.h"
 #define R f64
-#include "matmul/compact_pack_body.h"
+#include "matmul/pack_body.h"
 #define R f64
-#include "matmul/compact_body.h"
+#include "matmul/micro_kernel_body.h"
 #define R f64
-#include "matmul/compact_put_body.h"
+#include "matmul/store_body.h"

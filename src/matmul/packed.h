@@ -1,4 +1,4 @@
-/* packed.h: an operand, packed, that all threads of a product read. */
+/* packed.h: an operand, packed, that all threads of a product read; and what is prefetched meanwhile. */
 #ifndef FASTDROP_PACKED_H
 #define FASTDROP_PACKED_H
 
@@ -6,6 +6,8 @@
 #include <stdint.h>
 
 #include "fastdrop.h"
+#include "matmul/gemm.h"
+#include "runtime/integers.h"
 
 /* Packs part `part` of the operand; `packed` is where the operand begins. */
 typedef void (*fd_pack)(const void *context, int64_t part, char *packed);
@@ -25,5 +27,13 @@ int fd_pack_operand(packed_operand *operand, int threads, int packers);
 
 /* The operand as the calling thread may read it, NULL without memory; packed now if need be. */
 char *fd_packed(const packed_operand *operand);
+
+/* Spreads what is prefetched over `turns` turns of FD_PREFETCH_STEPS steps: a few lines at a time, since more make the
+ * loads of the multiplication wait. What is left over is not prefetched. */
+static inline void fd_prefetch_in(next_panel *next, int64_t turns)
+{
+    const int64_t lines = next->rows * fd_divide_up(next->row_bytes, FD_CACHE_LINE);
+    next->lines = fd_smaller(fd_divide_up(lines, fd_larger(turns, 1)), FD_PREFETCH_STEPS / 8);
+}
 
 #endif

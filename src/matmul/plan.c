@@ -167,7 +167,7 @@ static terms gathered_terms(const shape *s, double kept_a, double kept_c, double
 static terms small_terms(const shape *s)
 {
     const double columns = rounded_up(s->n, COLUMNS), groups = ceil(s->m / ROWS);
-    const double blocks = ceil(s->k / FD_COMPACT_DEPTH);
+    const double blocks = ceil(s->k / FD_KC);
     return (terms){
         .calls = CALL / 2 + s->m * GEMM_ROW / 2,
         .gemm = s->k * columns * (s->m * SMALL_ROW + groups * SMALL_LOADS),

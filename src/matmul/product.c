@@ -18,12 +18,6 @@
 /* Bytes of a masked operand above which its memory is given back at the end of the product. */
 #define MOST_KEPT_BYTES (1 << 26)
 
-/* The elements of a row that mask_a is about. */
-static int64_t width_of_a(const fd_product *p)
-{
-    return p->flags & FD_SUM_ROWS ? p->m : p->k;
-}
-
 int64_t fd_group_rows(const fd_product *p)
 {
     const int64_t rows = fd_larger(fd_masked_rows_of(p), 1);
@@ -33,67 +27,30 @@ int64_t fd_group_rows(const fd_product *p)
     return first == other || other == rows ? first : first == rows ? other : 0;
 }
 
-/* --- Operands as the drivers have them ---------------------------------------------------------- */
-
-static compact_mask units_of_mask(const fd_row_mask *mask, int64_t width)
+void fd_clear_rows(const fd_product *p, int64_t first, int64_t end)
 {
-    return (compact_mask){{mask->bits, 0, width}, mask->rows_per_mask};
-}
-
-static compact_result result_in_c(const fd_product *p, atomic_int *infinite)
-{
-    return (compact_result){p->c.data, p->c.row_stride, fd_product_scale(p), p->mask_c.scale, p->bias, infinite};
-}
-
-static compact_matrix columns_of_b(const fd_product *p)
-{
-    const int transposed = fd_transposed_b(p);
-    return (compact_matrix){p->b.data, transposed ? p->b.column_stride : p->b.row_stride, transposed, NULL};
-}
-
-/* The rows of B that mask_b is about: those of B', where B is a transpose. */
-static masked_rows rows_of_b(const fd_product *p)
-{
-    const int columns = (p->flags & FD_MASKED_COLUMNS_OF_B) != 0;
-    return (masked_rows){p->b.data, columns ? p->b.column_stride : p->b.row_stride, columns ? p->n : p->k,
-                         columns ? p->k : p->n, p->mask_b.bits, p->mask_b.rows_per_mask, 1.0};
-}
-
-static masked_rows rows_of_a(const fd_product *p)
-{
-    const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
-    return (masked_rows){p->a.data, sum_rows ? p->a.column_stride : p->a.row_stride, fd_masked_rows_of(p),
-                         width_of_a(p), p->mask_a.bits, p->mask_a.rows_per_mask, fd_product_scale(p)};
+    const int64_t size = fd_element_bytes(p->dtype);
+    for (int64_t i = first; i < end; i++) {
+        memset((char *)p->c.data + i * p->c.row_stride * size, 0, (size_t)(p->n * size));
+    }
 }
 
 static int64_t multiply_gathered(const fd_product *p, int64_t group)
 {
-    const compact_result result = result_in_c(p, NULL);
-    if (p->flags & FD_SUM_ROWS) {
-        const compact_batch batch = {
-            .x = p->a.data, .grad = p->b.data, .x_stride = p->a.column_stride, .grad_stride = p->b.row_stride,
-            .rows = p->k, .group = group, .mask_in = units_of_mask(&p->mask_a, p->m),
-            .mask_out = units_of_mask(&p->mask_b, p->n),
-        };
-        return fd_compact_gradient(p->dtype, &batch, &result);
-    }
-    const compact_operands operands = {
-        .x = p->a.data, .x_stride = p->a.row_stride, .rows = p->m, .group = group, .w = columns_of_b(p),
-        .mask_in = units_of_mask(&p->mask_a, p->k), .mask_out = units_of_mask(&p->mask_c, p->n),
-    };
-    return fd_compact_matmul(p->dtype, &operands, &result);
+    int finite;
+    return p->flags & FD_SUM_ROWS ? fd_grad_w(p, group) : fd_gemm(p, group, &finite);
 }
 
 static int64_t multiply_stored(const fd_product *p)
 {
-    const compact_matrix b = columns_of_b(p);
     const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
     const skip_operand x = {
         .data = p->a.data, .stride = sum_rows ? p->a.column_stride : p->a.row_stride, .rows = p->m,
         .depth = p->k, .transposed = sum_rows, .skip_zeros = p->flags & FD_SKIP_ZEROS,
         .bits = p->mask_a.bits, .rows_per_mask = p->mask_a.rows_per_mask,
     };
-    const skip_weights w = {b.data, b.stride, p->k, p->n, b.transposed, p->mask_b.bits, p->mask_b.rows_per_mask};
+    const skip_weights w = {p->b.data, fd_stride_of_b(p), p->k, p->n, fd_transposed_b(p), p->mask_b.bits,
+                            p->mask_b.rows_per_mask};
     const skip_result result = {p->c.data, p->c.row_stride, p->n, fd_product_scale(p), p->mask_c.scale, p->bias,
                                 p->mask_c.bits, p->mask_c.rows_per_mask};
     const int64_t stored = fd_skip_matmul(p->dtype, &x, &w, &result);
@@ -154,10 +111,10 @@ static void finish(const fd_product *p, double scale, int with_bias)
 /* A copy of rows, masked and scaled. */
 static void copy_masked(fd_dtype dtype, const masked_rows *x, char *to)
 {
-    const int64_t size = fd_element_bytes(dtype), shape[] = {x->rows, x->depth}, mask_strides[] = {x->depth, 1};
-    const int64_t strides[] = {x->stride * size, size}, packed[] = {x->depth * size, size};
-    if (x->rows > 0 && x->depth > 0) {
-        fd_apply_mask(dtype, 2, shape, x->x, strides, to, packed, x->bits, mask_strides, x->rows_per_mask, x->scale);
+    const int64_t size = fd_element_bytes(dtype), shape[] = {x->rows, x->width}, mask_strides[] = {x->width, 1};
+    const int64_t strides[] = {x->stride * size, size}, packed[] = {x->width * size, size};
+    if (x->rows > 0 && x->width > 0) {
+        fd_apply_mask(dtype, 2, shape, x->data, strides, to, packed, x->bits, mask_strides, x->rows_per_mask, x->scale);
     }
 }
 
@@ -166,9 +123,9 @@ static int64_t multiply_copies(const fd_product *p, fd_method method)
 {
     fd_product plain = *p;
     const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
-    const masked_rows a = rows_of_a(p), b = rows_of_b(p);
+    const masked_rows a = fd_masked_a(p), b = fd_masked_b(p);
     const int64_t size = fd_element_bytes(p->dtype);
-    const int masked_a = drops(p, &p->mask_a, a.rows, a.depth), masked_b = drops(p, &p->mask_b, b.rows, b.depth);
+    const int masked_a = drops(p, &p->mask_a, a.rows, a.width), masked_b = drops(p, &p->mask_b, b.rows, b.width);
     const int64_t bytes_of_a = masked_a ? fd_aligned(p->m * p->k * size) : 0;
     const int64_t bytes = bytes_of_a + (masked_b ? p->k * p->n * size : 0);
     char *own = bytes > MOST_KEPT_BYTES ? malloc((size_t)bytes) : NULL;
@@ -181,13 +138,13 @@ static int64_t multiply_copies(const fd_product *p, fd_method method)
     double scale = fd_product_scale(p);
     if (masked_a) {
         copy_masked(p->dtype, &a, memory);
-        plain.a = (fd_matrix){memory, sum_rows ? 1 : a.depth, sum_rows ? a.depth : 1};
+        plain.a = (fd_matrix){memory, sum_rows ? 1 : a.width, sum_rows ? a.width : 1};
         scale = 1;
     }
     if (masked_b) {
         const int columns = (p->flags & FD_MASKED_COLUMNS_OF_B) != 0;
         copy_masked(p->dtype, &b, memory + bytes_of_a);
-        plain.b = (fd_matrix){memory + bytes_of_a, columns ? 1 : b.depth, columns ? b.depth : 1};
+        plain.b = (fd_matrix){memory + bytes_of_a, columns ? 1 : b.width, columns ? b.width : 1};
     }
     int64_t products = p->m * p->n * p->k;
     if (method == FD_PACKED) {
@@ -207,34 +164,16 @@ static int64_t multiply_copies(const fd_product *p, fd_method method)
 /* Rows of A, and weights that have a mask, are masked while they are packed. */
 static int64_t multiply_packed(const fd_product *p, int *finite)
 {
-    atomic_int infinite = 0;
-    const masked_rows a = rows_of_a(p), b = rows_of_b(p);
-    const int masked = p->mask_a.bits && !(p->flags & FD_FUSED);
-    compact_result result = result_in_c(p, &infinite);
-    compact_operands operands = {
-        .x = p->a.data, .x_stride = p->a.row_stride, .rows = p->m, .group = fd_larger(p->m, 1),
-        .masked = masked ? &a : NULL, .w = columns_of_b(p),
-        .mask_in = {{NULL, 0, p->k}, 1}, .mask_out = {{NULL, 0, p->n}, 1},
-    };
-    operands.w.masked = fd_masked_weights(p) ? &b : NULL;
-    if (masked) {
-        result.scale = 1; /* A has it */
-    }
-    const int64_t products = fd_compact_matmul(p->dtype, &operands, &result);
-    *finite = !infinite;
+    const int64_t products = fd_gemm(p, 0, finite);
     finish(p, 1, 1);
     return products;
 }
 
 static int64_t multiply_small(const fd_product *p, int *finite)
 {
-    const direct_operands operands = {rows_of_a(p), p->b.data, p->n};
-    *finite = fd_direct_matmul(p->dtype, &operands, p->c.data);
-    if (*finite < 0) {
-        return FD_NO_MEMORY;
-    }
+    const int64_t products = fd_small_gemm(p, finite);
     finish(p, 1, 0);
-    return p->m * p->n * p->k;
+    return products;
 }
 
 /* --- Zero times infinity --------------------------------------------------------------------------- */
@@ -275,7 +214,7 @@ typedef struct {
 
 static int keeps(const masked_rows *x, int64_t i, int64_t j)
 {
-    return x->bits == NULL || fd_test_bit(x->bits, i / x->rows_per_mask * x->depth + j);
+    return x->bits == NULL || fd_test_bit(x->bits, i / x->rows_per_mask * x->width + j);
 }
 
 #define ADD_KEPT(type)                                                          \
@@ -313,7 +252,7 @@ static void add_kept_products(const void *context, int64_t i)
 /* A product of masked weights, element by element: slow, and for numbers that are not finite. */
 static int64_t multiply_kept(const fd_product *p)
 {
-    const kept_products s = {p, rows_of_a(p), rows_of_b(p)};
+    const kept_products s = {p, fd_masked_a(p), fd_masked_b(p)};
     fd_parallel(fd_get_num_threads(), p->m, add_kept_products, &s);
     finish(p, fd_product_scale(p), 0);
     return p->m * p->n * p->k;
@@ -355,9 +294,9 @@ int64_t fd_matmul(const fd_product *p)
                    : p->flags & FD_SUM_ROWS      ? multiply_copies(p, FD_PACKED)
                                                  : multiply_packed(p, &finite);
     }
-    const int zeros_in_a = method != FD_SPMM && drops(p, &p->mask_a, fd_masked_rows_of(p), width_of_a(p));
-    const masked_rows b = rows_of_b(p);
-    const int zeros_in_b = drops(p, &p->mask_b, b.rows, b.depth);
+    const masked_rows a = fd_masked_a(p), b = fd_masked_b(p);
+    const int zeros_in_a = method != FD_SPMM && drops(p, &p->mask_a, a.rows, a.width);
+    const int zeros_in_b = drops(p, &p->mask_b, b.rows, b.width);
     if (products < 0 || !(zeros_in_a || zeros_in_b) || finite > 0 ||
         (finite < 0 && none_leaked(p, zeros_in_a, zeros_in_b))) {
         return products;

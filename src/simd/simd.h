@@ -35,6 +35,7 @@
  *                          p[0 .. lanes) must be readable
  *   R_order, R_order_of(u8 *)   numbers of lanes of two vectors, 0 to 2 * lanes - 1, made ready for:
  *   R_collect(p, order)    lane i is p[number i]; p[0 .. 2 * lanes) must be readable
+ *   R_load_lanes(p, bits)   those lanes whose bit is set, from p; +0.0 in the others, unread
  *   R_store_lanes(p, v, bits)   those lanes of v whose bit is set, to p; the rest stays, unread
  *   fd_count_lanes(bits)   how many bits are set; none above those of a vector's lanes
  *   R_transpose(p, stride, to, to_stride)   to[d * to_stride + i] = p[i * stride + d]
@@ -82,7 +83,7 @@
 #else
 #include "simd/simd_scalar.h"
 #endif
-#if !defined(FD_ISA_AVX512)
+#if !defined(FD_ISA_AVX512) && !defined(FD_ISA_AVX2)
 #include "simd/simd_some_lanes.h"
 #endif
 static inline f32_vector f32_constant(double value) { return f32_splat(value); }

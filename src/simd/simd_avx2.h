@@ -43,11 +43,28 @@ static inline f32_vector f32_product(const float *p, f32_vector s)
 {
     return _mm256_mul_ps(_mm256_loadu_ps(p), s);
 }
-static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+/* All bits of the lanes whose bit is set. */
+static inline __m256i fd_lanes_of(uint64_t bits)
 {
     const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
-    const __m256i hit = _mm256_and_si256(_mm256_set1_epi32((int)bits), lane);
-    return _mm256_and_ps(v, _mm256_castsi256_ps(_mm256_cmpeq_epi32(hit, lane)));
+    return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), lane), lane);
+}
+static inline __m256i fd_wide_lanes_of(uint64_t bits)
+{
+    const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
+    return _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x((long long)bits), lane), lane);
+}
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+{
+    return _mm256_and_ps(v, _mm256_castsi256_ps(fd_lanes_of(bits)));
+}
+static inline f32_vector f32_load_lanes(const float *p, uint64_t bits)
+{
+    return _mm256_maskload_ps(p, fd_lanes_of(bits));
+}
+static inline void f32_store_lanes(float *p, f32_vector v, uint64_t bits)
+{
+    _mm256_maskstore_ps(p, fd_lanes_of(bits), v);
 }
 static inline void f32_store(float *p, f32_vector v) { _mm256_storeu_ps(p, v); }
 static inline void f32_stream(float *p, f32_vector v) { _mm256_stream_ps(p, v); }
@@ -62,9 +79,15 @@ static inline f64_vector f64_product(const double *p, f64_vector s)
 }
 static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
 {
-    const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
-    const __m256i hit = _mm256_and_si256(_mm256_set1_epi64x((long long)bits), lane);
-    return _mm256_and_pd(v, _mm256_castsi256_pd(_mm256_cmpeq_epi64(hit, lane)));
+    return _mm256_and_pd(v, _mm256_castsi256_pd(fd_wide_lanes_of(bits)));
+}
+static inline f64_vector f64_load_lanes(const double *p, uint64_t bits)
+{
+    return _mm256_maskload_pd(p, fd_wide_lanes_of(bits));
+}
+static inline void f64_store_lanes(double *p, f64_vector v, uint64_t bits)
+{
+    _mm256_maskstore_pd(p, fd_wide_lanes_of(bits), v);
 }
 static inline void f64_store(double *p, f64_vector v) { _mm256_storeu_pd(p, v); }
 static inline void f64_stream(double *p, f64_vector v) { _mm256_stream_pd(p, v); }

@@ -265,6 +265,14 @@ static inline void f64_transpose(const double *p, int64_t stride, double *to, in
 
 static inline int fd_count_lanes(uint64_t bits) { return __builtin_popcountll(bits); }
 
+static inline f32_vector f32_load_lanes(const float *p, uint64_t bits)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)bits, p);
+}
+static inline f64_vector f64_load_lanes(const double *p, uint64_t bits)
+{
+    return _mm512_maskz_loadu_pd((__mmask8)bits, p);
+}
 static inline void f32_store_lanes(float *p, f32_vector v, uint64_t bits)
 {
     _mm512_mask_storeu_ps(p, (__mmask16)bits, v);

@@ -15,7 +15,7 @@ PUBLIC = {"fastdrop.h", "kernels.h"}
 PUBLIC_TYPES = {
     "dropout/dropouts.h",
     "masks/noise.h",
-    "matmul/compact.h",
+    "matmul/gemm.h",
     "matmul/product.h",
     "matmul/skip.h",
     "optim/update.h",
