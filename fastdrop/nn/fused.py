@@ -201,18 +201,18 @@ class FusedBlock:
         return self._product.backward(grad, out, input_gradient, ready)
 
     def infer(self, signal: Signal) -> Signal:
-        """Return the output at test time, of every unit.
+        """Return the output at test time, of every unit, in the signal that is given.
 
         Writes nothing that other threads may use at the same time: work arrays are fresh.
         """
         y = self._product.infer(signal)
-        out = Signal(signal.batch_shape, y.shape[1])
+        signal.units = signal.kept = y.shape[1]
         for function in self._functions:
-            y = function.infer(y, out.batch_shape)
+            y = function.infer(y, signal.batch_shape)
         if self._relu:
             numpy.maximum(y, 0, out=y)
         dropout = self._dropout
         if dropout is not None and dropout.scale_at == "test":
-            numpy.multiply(y, dropout.test_scale(out.shape), out=y)
-        out.array = y
-        return out
+            numpy.multiply(y, dropout.test_scale(signal.shape), out=y)
+        signal.array = y
+        return signal

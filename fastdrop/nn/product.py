@@ -127,7 +127,8 @@ class DenseProduct:
 
     def infer(self, signal: Signal) -> Array:
         """Return the array of the product at test time, a fresh one."""
-        self.units_out(signal)
+        if signal.units != self._units_in:
+            self._dense.check_input(signal.shape)
         parameters = self._dense.parameters()
         y: Array = numpy.matmul(signal.array, parameters[0].value)
         if len(parameters) > 1:
