@@ -12,6 +12,7 @@ array([[2., 2., 0., 0.],
 """
 
 import importlib.util
+from typing import TYPE_CHECKING, Any
 
 from fastdrop._version import __version__
 from fastdrop.config import (
@@ -59,6 +60,12 @@ from fastdrop.mask import Mask
 from fastdrop.matmul import masked_matmul, masked_matmul_backward
 from fastdrop.noise import Noise
 from fastdrop.stream import MaskStream
+
+if TYPE_CHECKING:  # what `import fastdrop` leaves for the first use
+    from fastdrop import nn, optim, reference, schedules
+    from fastdrop.checkpoint import load, save
+    from fastdrop.estimators import MLPClassifier as MLPClassifier
+    from fastdrop.estimators import MLPRegressor as MLPRegressor
 
 __all__ = [
     "Mask",
@@ -129,7 +136,7 @@ _LAZY_NAMES = {
 }
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _LAZY or name in _DOORS:
         return importlib.import_module(f"fastdrop.{name}")
     if name in _LAZY_NAMES:
@@ -137,7 +144,7 @@ def __getattr__(name):
     raise AttributeError(f"module 'fastdrop' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     names = {*globals(), *__all__}
     names |= {door for door, package in _DOORS.items() if importlib.util.find_spec(package)}
     if importlib.util.find_spec("sklearn"):

@@ -4,7 +4,10 @@ import argparse
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from fastdrop._version import __version__
 from fastdrop.config import show_config
@@ -14,7 +17,7 @@ The demo is in fastdrop's source checkout and not in the installed package. From
     python -m pip install -e '.[demo]' && python -m fastdrop demo"""
 
 
-def load_demo():
+def load_demo() -> ModuleType | None:
     """The package ``examples/demo``, which lies beside this one in a checkout; None without it."""
     folder = Path(__file__).parents[1] / "examples" / "demo"
     if not (folder / "training.py").exists():
@@ -22,12 +25,14 @@ def load_demo():
     spec = importlib.util.spec_from_file_location(
         "fastdrop_demo", folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
+    assert spec is not None
+    assert spec.loader is not None
     package = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(package)
     return package
 
 
-def build_parser(demo):
+def build_parser(demo: Any) -> argparse.ArgumentParser:
     """The parser of the command line, with one subcommand per job.
 
     Parameters
@@ -55,7 +60,7 @@ def build_parser(demo):
     return parser
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Parameters
@@ -79,7 +84,7 @@ def main(arguments=None):
         return 141  # as of a process that SIGPIPE ended
 
 
-def _run(arguments):
+def _run(arguments: Sequence[str] | None) -> int:
     demo = load_demo()
     parser = build_parser(demo)
     options, unknown = parser.parse_known_args(arguments)
@@ -91,7 +96,8 @@ def _run(arguments):
     if options.command == "info":
         show_config()
         return 0
-    return demo.run_demo(options)
+    assert demo is not None
+    return int(demo.run_demo(options))
 
 
 if __name__ == "__main__":

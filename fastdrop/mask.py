@@ -306,9 +306,20 @@ def new_mask(
     mask._shape = shape
     mask._rows_per_mask = rows_per_mask
     mask._keep_prob = keep_prob
-    mask._rows = None  # of an array's shape, by operands.row_mask: the same mask comes again
+    mask._rows = None
     mask._scale = scale
     return mask
+
+
+def remembered_rows(mask: Mask, shape: Shape) -> Any:
+    """What `remember_rows` was told of a mask for arrays of this shape; None if nothing."""
+    rows = mask._rows
+    return rows[1] if rows is not None and rows[0] == shape else None
+
+
+def remember_rows(mask: Mask, shape: Shape, rows: Any) -> None:
+    """Remember a mask as rows of bits for arrays of one shape: the same mask comes again."""
+    mask._rows = (shape, rows)
 
 
 def mask_operand(mask: Mask, shape: Shape, name: str = "x") -> tuple[Bits, Shape, int]:

@@ -1,13 +1,18 @@
 """Matrix products in which a dropped unit is never multiplied."""
 
 import math
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import as_array, contiguous, is_one_of
 from fastdrop.functional import check_output, overlap
-from fastdrop.operands import as_rows, as_weights, row_mask, rows_contiguous
+from fastdrop.mask import Mask
+from fastdrop.operands import RowMask, as_rows, as_weights, row_mask, rows_contiguous
+from fastdrop.types import Array, Method, Shape
 
 __all__ = [
     "bias_gradient",
@@ -18,20 +23,22 @@ __all__ = [
 ]
 
 METHODS = ("auto", "compact", "skip", "dense")
+# Of the two operands and of the result.
+Masks: TypeAlias = tuple[RowMask | None, RowMask | None, RowMask | None]
 
 
 def masked_matmul(
-    x,
-    w,
+    x: ArrayLike,
+    w: ArrayLike,
     *,
-    mask_in=None,
-    mask_out=None,
-    mask_weight=None,
-    bias=None,
-    skip_zeros=False,
-    method="auto",
-    out=None,
-):
+    mask_in: Mask | None = None,
+    mask_out: Mask | None = None,
+    mask_weight: Mask | None = None,
+    bias: ArrayLike | None = None,
+    skip_zeros: bool = False,
+    method: Method = "auto",
+    out: Array | None = None,
+) -> Array:
     """Multiply by weights, leaving out what masks drop on either side, or of the weights.
 
     Computes ``s_out * m_out ∘ ((s_in * m_in ∘ x) @ (s_w * m_w ∘ w) + bias)``, where m and s are the
@@ -101,21 +108,26 @@ def masked_matmul(
            [3., 3., 0., 0.]])
     """
     if bias is None and kernels.plain_operands(x, w, out):  # nothing to convert, or to name
-        result = numpy.empty((x.shape[0], w.shape[1]), x.dtype) if out is None else out
-        mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
-        mask_out = row_mask(mask_out, result.shape, "mask_out", "y")
-        mask_weight = row_mask(mask_weight, w.shape, "mask_weight", "w")
-        _multiply(x, w, result, (mask_in, mask_weight, mask_out), None, skip_zeros, method)
+        a: Any = x
+        b: Any = w
+        result = numpy.empty((a.shape[0], b.shape[1]), a.dtype) if out is None else out
+        masks = (
+            row_mask(mask_in, a.shape, "mask_in", "x"),
+            row_mask(mask_weight, b.shape, "mask_weight", "w"),
+            row_mask(mask_out, result.shape, "mask_out", "y"),
+        )
+        _multiply(a, b, result, masks, None, skip_zeros, method)
         return result
-    given = x, w, bias = as_array(x, "x"), as_array(w, "w"), _bias(bias)
-    x = as_rows(x, "x")
-    w = as_weights(w, x)
+    given = as_array(x, "x"), as_array(w, "w"), None if bias is None else as_array(bias, "bias")
+    x = as_rows(given[0], "x")
+    w = as_weights(given[1], x)
     shape = (*x.shape[:-1], w.shape[1])
-    if bias is not None:
-        bias = _fitting_bias(bias, w)
-    mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
-    mask_out = row_mask(mask_out, shape, "mask_out", "y")
-    masks = mask_in, row_mask(mask_weight, w.shape, "mask_weight", "w"), mask_out
+    bias = None if given[2] is None else _fitting_bias(given[2], w)
+    masks = (
+        row_mask(mask_in, x.shape, "mask_in", "x"),
+        row_mask(mask_weight, w.shape, "mask_weight", "w"),
+        row_mask(mask_out, shape, "mask_out", "y"),
+    )
     result = numpy.empty(shape, x.dtype) if out is None else _result(out, shape, x.dtype, *given)
     flat = _matrix(result)
     flat = rows_contiguous(flat) if flat.dtype.isnative else numpy.empty(flat.shape, x.dtype)
@@ -125,7 +137,16 @@ def masked_matmul(
     return result
 
 
-def _multiply(x, w, out, masks, bias, skip_zeros, method, transposed=False):
+def _multiply(
+    x: Array,
+    w: Array,
+    out: Array,
+    masks: Masks,
+    bias: Array | None,
+    skip_zeros: bool,
+    method: Method,
+    transposed: bool = False,
+) -> None:
     """``out = mask_c ∘ ((mask_a ∘ x) @ (mask_b ∘ w) + bias)`` of matrices and masks of their rows.
 
     With `transposed` the mask of w is one of its transpose's rows.
@@ -139,7 +160,7 @@ def _multiply(x, w, out, masks, bias, skip_zeros, method, transposed=False):
     kernels.matmul(product)
 
 
-def _method(method, mask_weight=None):
+def _method(method: Method, mask_weight: RowMask | None = None) -> Method:
     if not is_one_of(method, METHODS):
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     if mask_weight is not None and method not in ("auto", "dense"):
@@ -148,17 +169,17 @@ def _method(method, mask_weight=None):
 
 
 def masked_matmul_backward(
-    grad_y,
-    x,
-    w,
+    grad_y: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
     *,
-    mask_in=None,
-    mask_out=None,
-    mask_weight=None,
-    skip_zeros=False,
-    method="auto",
-    out=None,
-):
+    mask_in: Mask | None = None,
+    mask_out: Mask | None = None,
+    mask_weight: Mask | None = None,
+    skip_zeros: bool = False,
+    method: Method = "auto",
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]:
     """Return the gradients of `masked_matmul`.
 
     Parameters
@@ -197,32 +218,34 @@ def masked_matmul_backward(
     array([[2., 2., 2.],
            [0., 0., 0.]])
     """
-    given = x, w, grad_y = as_array(x, "x"), as_array(w, "w"), as_array(grad_y, "grad_y")
-    x = as_rows(x, "x")
-    w = as_weights(w, x)
-    mask_weight = row_mask(mask_weight, w.shape, "mask_weight", "w")
-    method = _method(method, mask_weight)
-    grad_y = as_rows(grad_y, "grad_y", w.shape[1])
+    given = as_array(x, "x"), as_array(w, "w"), as_array(grad_y, "grad_y")
+    x = as_rows(given[0], "x")
+    w = as_weights(given[1], x)
+    of_w = row_mask(mask_weight, w.shape, "mask_weight", "w")
+    method = _method(method, of_w)
+    grad_y = as_rows(given[2], "grad_y", w.shape[1])
     if grad_y.dtype != x.dtype:
         raise TypeError(f"grad_y must have dtype {x.dtype}, that of x, got {grad_y.dtype}")
     if grad_y.shape[:-1] != x.shape[:-1]:
         raise ValueError(
             f"grad_y must have shape {(*x.shape[:-1], w.shape[1])}, got {grad_y.shape}"
         )
-    mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
-    mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
+    of_x = row_mask(mask_in, x.shape, "mask_in", "x")
+    of_y = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
     rows, grad = _matrix(x), _matrix(grad_y)
     shapes = (x.shape, w.shape, (w.shape[1],))
     grad_x, grad_w, grad_bias = _gradients(out, shapes, x.dtype, given)
     # First: the product that follows finds grad in the cache.
-    kernels.masked_sums(grad, mask_out, grad_bias)
-    masks = mask_out, mask_weight, mask_in
+    kernels.masked_sums(grad, of_y, grad_bias)
+    masks = of_y, of_w, of_x
     _multiply(grad, w.T, _matrix(grad_x), masks, None, skip_zeros, method, transposed=True)
-    _sum_of_rows(rows, grad, grad_w, (mask_in, mask_out, mask_weight), skip_zeros, method)
+    _sum_of_rows(rows, grad, grad_w, (of_x, of_y, of_w), skip_zeros, method)
     return grad_x, grad_w, grad_bias
 
 
-def _sum_of_rows(x, grad, out, masks, skip_zeros, method):
+def _sum_of_rows(
+    x: Array, grad: Array, out: Array, masks: Masks, skip_zeros: bool, method: Method
+) -> None:
     """``out = mask_c ∘ ((mask_a ∘ x).T @ (mask_b ∘ grad))`` of matrices and masks of their rows."""
     mask_a, mask_b, mask_c = masks
     product = kernels.Product(
@@ -232,7 +255,9 @@ def _sum_of_rows(x, grad, out, masks, skip_zeros, method):
     kernels.matmul(product)
 
 
-def weight_gradient(x, grad_y, mask_in, mask_out, out):
+def weight_gradient(
+    x: Array, grad_y: Array, mask_in: Mask | None, mask_out: Mask | None, out: Array
+) -> None:
     """The gradient of the weights alone, of arguments that need no check.
 
     With `x` and `grad_y`, and their masks, exchanged, it is the gradient of weights that are stored
@@ -247,18 +272,19 @@ def weight_gradient(x, grad_y, mask_in, mask_out, out):
     out : numpy.ndarray, C-contiguous, shape (units_in, units_out)
         Where it goes.
     """
-    mask_in = row_mask(mask_in, x.shape, "mask_in", "x")
-    mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
-    _sum_of_rows(x, grad_y, out, (mask_in, mask_out, None), False, "auto")
+    of_x = row_mask(mask_in, x.shape, "mask_in", "x")
+    of_y = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
+    _sum_of_rows(x, grad_y, out, (of_x, of_y, None), False, "auto")
 
 
-def bias_gradient(grad_y, mask_out, out):
+def bias_gradient(grad_y: Array, mask_out: Mask | None, out: Array) -> None:
     """The gradient of the bias alone; arguments as for `weight_gradient`, `out` (units_out,)."""
-    mask_out = row_mask(mask_out, grad_y.shape, "mask_out", "grad_y")
-    kernels.masked_sums(grad_y, mask_out, out)
+    kernels.masked_sums(grad_y, row_mask(mask_out, grad_y.shape, "mask_out", "grad_y"), out)
 
 
-def parameter_gradients(grad_y, x, w, mask_weight):
+def parameter_gradients(
+    grad_y: Array, x: Array, w: Array, mask_weight: Mask | None
+) -> tuple[Array, Array]:
     """The gradients of masked weights and of the bias, of arguments that need no check."""
     rows, grad = _matrix(x), _matrix(grad_y)
     grad_w, grad_bias = numpy.empty(w.shape, w.dtype), numpy.empty(w.shape[1], w.dtype)
@@ -268,13 +294,18 @@ def parameter_gradients(grad_y, x, w, mask_weight):
     return grad_w, grad_bias
 
 
-def _gradients(out, shapes, dtype, operands):
+def _gradients(
+    out: Iterable[Array | None] | None,
+    shapes: Iterable[Shape],
+    dtype: numpy.dtype[Any],
+    operands: tuple[Array, ...],
+) -> list[Array]:
     """The three arrays that the gradients go to, checked or new; operands as they were given."""
     if out is None:
         return [numpy.empty(shape, dtype) for shape in shapes]
     if not isinstance(out, tuple | list) or len(out) != 3:
         raise TypeError(f"out must be a tuple of three arrays or None, got {out!r:.100}")
-    arrays = []
+    arrays: list[Array] = []
     for array, shape in zip(out, shapes, strict=True):
         if array is None:
             array = numpy.empty(shape, dtype)
@@ -292,18 +323,14 @@ def _gradients(out, shapes, dtype, operands):
     return arrays
 
 
-def _matrix(x):
+def _matrix(x: Array) -> Array:
     """x with its leading axes joined."""
     if x.ndim == 2:
         return x
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _bias(bias):
-    return None if bias is None else as_array(bias, "bias")
-
-
-def _fitting_bias(bias, w):
+def _fitting_bias(bias: Array, w: Array) -> Array:
     if bias.dtype != w.dtype:
         raise TypeError(f"bias must have dtype {w.dtype}, that of x, got {bias.dtype}")
     if bias.shape != (w.shape[1],):
@@ -311,7 +338,9 @@ def _fitting_bias(bias, w):
     return contiguous(bias, bias.dtype)
 
 
-def _result(out, shape, dtype, x, w, bias):
+def _result(
+    out: Array, shape: Shape, dtype: numpy.dtype[Any], x: Array, w: Array, bias: Array | None
+) -> Array:
     """`out`, checked; the operands are those that were given, of which copies may be used."""
     check_output(out, shape, dtype)
     if kernels.surely_apart((out,), (x, w) if bias is None else (x, w, bias)):

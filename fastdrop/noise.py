@@ -1,17 +1,20 @@
 """`Noise`: numbers that are added to values, or multiply them, by their place in a stream."""
 
 import math
+from typing import Any, Literal
 
 import numpy
+from numpy.typing import DTypeLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, real_number
 from fastdrop.refusal import NoArithmetic
+from fastdrop.types import Array, Shape
 
 __all__ = ["KINDS", "Noise", "new_noise", "noise_operand"]
 
 # By the kernels' numbers; `fastdrop.reference.NORMAL` and UNIFORM.
-KINDS = ("normal", "uniform")
+KINDS: tuple[Literal["normal"], Literal["uniform"]] = ("normal", "uniform")
 
 
 class Noise(NoArithmetic):
@@ -51,25 +54,61 @@ class Noise(NoArithmetic):
 
     __slots__ = ("_additive", "_draw", "_first", "_key", "_kind", "_rows", "_scale", "_shape")
 
+    _additive: bool
+    _draw: int
+    _first: int
+    _key: tuple[int, int]
+    _kind: int
+    _rows: int | None
+    _scale: float
+    _shape: Shape
+
     _refused = (
         "a fastdrop.Noise takes no part in arithmetic; fastdrop.apply_noise(x, noise) applies it, "
         "noise.to_array() gives the numbers"
     )
 
-    def __init__(self):
+    def __init__(self) -> None:
         raise TypeError(
             "noise is made by gaussian_dropout, uniform_dropout and gaussian_noise, not by Noise()"
         )
 
-    kind = property(lambda self: KINDS[self._kind], doc='str: "normal" or "uniform".')
-    shape = property(lambda self: self._shape, doc="tuple of int: the noise's own shape.")
-    scale = property(lambda self: self._scale, doc="float: the factor on its numbers.")
-    additive = property(lambda self: self._additive, doc="bool: added, not multiplied by.")
-    draw = property(lambda self: self._draw, doc="int: number of the draw.")
-    ndim = property(lambda self: len(self._shape), doc="int: axes of the noise's own shape.")
-    size = property(lambda self: math.prod(self._shape), doc="int: elements of the noise.")
+    @property
+    def kind(self) -> Literal["normal", "uniform"]:
+        """str: "normal" or "uniform"."""
+        return KINDS[self._kind]
 
-    def to_array(self, dtype=numpy.float32):
+    @property
+    def shape(self) -> Shape:
+        """tuple of int: the noise's own shape."""
+        return self._shape
+
+    @property
+    def scale(self) -> float:
+        """float: the factor on its numbers."""
+        return self._scale
+
+    @property
+    def additive(self) -> bool:
+        """bool: added, not multiplied by."""
+        return self._additive
+
+    @property
+    def draw(self) -> int:
+        """int: number of the draw."""
+        return self._draw
+
+    @property
+    def ndim(self) -> int:
+        """int: axes of the noise's own shape."""
+        return len(self._shape)
+
+    @property
+    def size(self) -> int:
+        """int: elements of the noise."""
+        return math.prod(self._shape)
+
+    def to_array(self, dtype: DTypeLike = numpy.float32) -> Array:
         """Return ``scale * z``, an array of the noise's own shape.
 
         The numbers z have the precision of float32 in every dtype.
@@ -90,9 +129,9 @@ class Noise(NoArithmetic):
         working = numpy.promote_types(dtype, numpy.float32)
         z = self._numbers()
         with numpy.errstate(all="ignore"):
-            return (z.astype(working, copy=False) * working.type(self._scale)).astype(dtype)
+            return numpy.asarray(z.astype(working, copy=False) * working.type(self._scale), dtype)
 
-    def _numbers(self):
+    def _numbers(self) -> Array:
         """The numbers themselves, float32."""
         shape = self._shape
         z = numpy.empty(shape, numpy.float32)
@@ -104,7 +143,7 @@ class Noise(NoArithmetic):
         kernels.draw_noise(*self._key, self._draw, self._kind, whole, starts, stops, z)
         return z
 
-    def with_scale(self, s):
+    def with_scale(self, s: float) -> "Noise":
         """Return the same numbers with another factor.
 
         Raises
@@ -115,37 +154,46 @@ class Noise(NoArithmetic):
         key, draw, kind, shape, _, *rest = self._state()
         return new_noise(key, draw, kind, shape, real_number(s, "s"), *rest)
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("noise has no array of its own: leave out copy=False")
         return self.to_array(numpy.float32 if dtype is None else dtype)
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return True  # `if noise` asks for None
 
-    def _state(self):
+    def _state(self) -> tuple[Any, ...]:
         first, rows = self._first, self._rows
         return (
             self._key, self._draw, self.kind, self._shape, self._scale, self._additive, first, rows
         )  # fmt: skip
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return self._state() == other._state() if isinstance(other, Noise) else NotImplemented
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash(self._state())
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _unpickle, self._state()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return (
             f"Noise({self.kind!r}, shape={self._shape}, scale={self._scale}, "
             f"additive={self._additive}, draw={self._draw})"
         )
 
 
-def new_noise(key, draw, kind, shape, scale, additive, first=0, rows=None):
+def new_noise(
+    key: tuple[int, int],
+    draw: int,
+    kind: Literal["normal", "uniform"],
+    shape: Shape,
+    scale: float,
+    additive: bool,
+    first: int = 0,
+    rows: int | None = None,
+) -> Noise:
     """Return a noise.
 
     Parameters
@@ -173,7 +221,9 @@ def new_noise(key, draw, kind, shape, scale, additive, first=0, rows=None):
     return noise
 
 
-def noise_operand(noise, shape, name="x"):
+def noise_operand(
+    noise: Any, shape: Shape, name: str = "x"
+) -> tuple[Shape, tuple[Any, ...] | None]:
     """What kernels want to know of a noise for an array of `shape`.
 
     Returns
@@ -203,7 +253,16 @@ def noise_operand(noise, shape, name="x"):
     return own, (*noise._key, noise._draw, noise._kind, noise._scale, noise._additive)
 
 
-def _unpickle(key, draw, kind, shape, scale, additive, first=0, rows=None):
+def _unpickle(
+    key: Any,
+    draw: int,
+    kind: Any,
+    shape: Any,
+    scale: float,
+    additive: bool,
+    first: int = 0,
+    rows: int | None = None,
+) -> Noise:
     """Rebuild a pickled noise; what no noise can be is a TypeError or ValueError."""
     key = tuple(integer(word, "key") for word in key)
     draw, shape = integer(draw, "draw"), tuple(integer(extent, "shape") for extent in shape)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy
 
 from fastdrop.arguments import as_array
-from fastdrop.mask import Mask, mask_operand
+from fastdrop.mask import Mask, mask_operand, remember_rows, remembered_rows
+from fastdrop.types import Array, Shape
 
 __all__ = ["RowMask", "as_rows", "as_weights", "row_mask", "share_of_nonzeros"]
 
@@ -30,14 +31,14 @@ class RowMask(NamedTuple):
         What the share of kept elements is on average, if known.
     """
 
-    bits: numpy.ndarray
+    bits: Array
     rows_per_mask: int
     groups: int
     width: int
     scale: float
     keep_prob: float | None
 
-    def density(self):
+    def density(self) -> float:
         """Share of kept elements, in [0, 1]: expected where that is known, else counted."""
         if self.keep_prob is not None:
             return self.keep_prob
@@ -45,12 +46,12 @@ class RowMask(NamedTuple):
         return int(numpy.bitwise_count(self.bits).sum(dtype=numpy.int64)) / size if size else 0.0
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Shape of the mask as the kernels want it beside a matrix."""
         return (self.groups, self.width)
 
 
-def as_rows(x, name, width=None):
+def as_rows(x: Array, name: str, width: int | None = None) -> Array:
     """An argument as an array of float32 or float64 with at least one axis.
 
     Raises
@@ -66,10 +67,10 @@ def as_rows(x, name, width=None):
     if x.ndim == 0 or (width is not None and x.shape[-1] != width):
         expected = "units" if width is None else width
         raise ValueError(f"{name} must have shape (..., {expected}), got {x.shape}")
-    return x if x.flags.aligned else x.copy()
+    return x if x.flags.aligned else numpy.array(x)
 
 
-def as_weights(w, x):
+def as_weights(w: Array, x: Array) -> Array:
     """The weights: a matrix of the dtype of x that fits x's last axis.
 
     Raises
@@ -89,7 +90,7 @@ def as_weights(w, x):
     return w
 
 
-def rows_contiguous(matrix):
+def rows_contiguous(matrix: Array) -> Array:
     """The matrix itself where its last axis is contiguous and rows are apart, else a copy."""
     flags = matrix.flags
     if not flags.aligned:
@@ -104,14 +105,14 @@ def rows_contiguous(matrix):
     return matrix.copy()
 
 
-def share_of_nonzeros(matrix):
+def share_of_nonzeros(matrix: Array) -> float:
     """Share of the elements of a matrix of floats that are not 0 (-0.0 may count); 0 of none."""
     if matrix.strides[1] == matrix.itemsize:
         matrix = matrix.view(f"i{matrix.itemsize}")  # NumPy counts these ten times as fast
     return numpy.count_nonzero(matrix) / max(matrix.size, 1)
 
 
-def row_mask(mask, shape, name, of):
+def row_mask(mask: Mask | None, shape: Shape, name: str, of: str) -> RowMask | None:
     """A mask of an array of `shape`, as a `RowMask` of the array's rows (its last axis); or None.
 
     Masks that neither repeat along all rows nor along groups of them are expanded to one bit per
@@ -128,20 +129,20 @@ def row_mask(mask, shape, name, of):
         return None
     if not isinstance(mask, Mask):
         raise TypeError(f"{name} must be a fastdrop.Mask or None, got {type(mask).__name__}")
-    known = mask._rows
-    if known is not None and known[0] == shape:
-        return known[1]
+    known: RowMask | None = remembered_rows(mask, shape)
+    if known is not None:
+        return known
     try:
         bits, own, rows_per_mask = mask_operand(mask, shape, of)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     rows = _as_rows_of(mask, bits, own, rows_per_mask, shape)
     if rows.bits is bits:  # what has been expanded is not kept
-        mask._rows = (shape, rows)
+        remember_rows(mask, shape, rows)
     return rows
 
 
-def _as_rows_of(mask, bits, own, rows_per_mask, shape):
+def _as_rows_of(mask: Mask, bits: Array, own: Shape, rows_per_mask: int, shape: Shape) -> RowMask:
     """The same of a mask that fits, of shape `own` as the kernels see it."""
     width = shape[-1]
     scale, keep_prob = mask.scale, mask.keep_prob
@@ -156,7 +157,7 @@ def _as_rows_of(mask, bits, own, rows_per_mask, shape):
     return _expanded(mask, own, rows_per_mask, shape)
 
 
-def _expanded(mask, own, rows_per_mask, shape):
+def _expanded(mask: Mask, own: Shape, rows_per_mask: int, shape: Shape) -> RowMask:
     kept = mask.to_array().reshape(own)
     if rows_per_mask > 1:
         kept = numpy.repeat(kept, rows_per_mask, axis=0)[: shape[0]]

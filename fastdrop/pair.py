@@ -1,19 +1,22 @@
-"""`OutputAndMask`: what `dropout` returns."""
+"""`OutputAndMask` and `OutputAndNoise`: what `dropout` and its family return."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from numpy.typing import DTypeLike
 
 from fastdrop.mask import Mask
+from fastdrop.noise import Noise
 from fastdrop.refusal import NoArithmetic
 from fastdrop.types import Array
 
-__all__ = ["OutputAndMask"]
+__all__ = ["OutputAndMask", "OutputAndNoise"]
+
+Drawn = TypeVar("Drawn")
 
 
-class OutputAndMask(NoArithmetic, tuple[Array, Mask | None]):
-    """The pair ``(y, mask)`` that `dropout` returns: a tuple that refuses to be computed with.
+class Pair(NoArithmetic, tuple[Array, Drawn | None]):
+    """A result and what was drawn for it: a tuple that refuses to be computed with.
 
     ``h = dropout(h, 0.5)`` followed by ``h @ w`` would have NumPy stack the two into one array.
 
@@ -32,7 +35,7 @@ class OutputAndMask(NoArithmetic, tuple[Array, Mask | None]):
 
     def __add__(self, other: Any) -> Any:
         """Concatenate with another tuple, as tuples do; two pairs are meant to be added up."""
-        if not isinstance(other, tuple) or isinstance(other, OutputAndMask):
+        if not isinstance(other, tuple) or isinstance(other, Pair):
             raise TypeError(f"operator add: {self._refused}")
         return tuple.__add__(self, other)
 
@@ -50,3 +53,15 @@ class OutputAndMask(NoArithmetic, tuple[Array, Mask | None]):
         self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
     ) -> NoReturn:
         raise TypeError(f"numpy.{func.__name__}: {self._refused}")
+
+
+class OutputAndMask(Pair[Mask]):
+    """The pair ``(y, mask)`` that `dropout` returns."""
+
+    __slots__ = ()
+
+
+class OutputAndNoise(Pair[Noise]):
+    """The pair ``(y, noise)`` that `gaussian_dropout` returns."""
+
+    __slots__ = ()

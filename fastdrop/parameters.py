@@ -1,11 +1,14 @@
 """What a layer hands to an optimiser: an array of weights, its gradient, and who took part."""
 
 import collections
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy
 
 from fastdrop.arguments import native
 from fastdrop.attributes import read_only
+from fastdrop.types import Array
 
 __all__ = [
     "Parameter",
@@ -15,6 +18,9 @@ __all__ = [
     "named_parameters_of",
     "operands",
 ]
+
+# Packed bits of active units, and the number of the first one's bit; None: all units.
+Units: TypeAlias = tuple[Array, int] | None
 
 _DTYPES = (numpy.dtype(numpy.float32), numpy.dtype(numpy.float64))
 
@@ -62,7 +68,15 @@ class Parameter:
 
     __slots__ = ("_layer", "_own_name", "_value", "columns", "compact", "grad", "rows")
 
-    def __init__(self, name, value):
+    _layer: str | None
+    _own_name: str
+    _value: Array
+    grad: Array | None
+    rows: Units
+    columns: Units
+    compact: bool
+
+    def __init__(self, name: str, value: Array) -> None:
         if not isinstance(name, str) or not name:
             raise TypeError(f"name must be a string that is not empty, got {name!r}")
         self._own_name = name
@@ -74,28 +88,28 @@ class Parameter:
         self.compact = False
 
     @read_only("states go by it")
-    def name(self):
+    def name(self) -> str:
         """str: its name, with that of its layer before it if it has one."""
         return self._own_name if self._layer is None else f"{self._layer}.{self._own_name}"
 
-    def belongs_to(self, layer):
+    def belongs_to(self, layer: str) -> None:
         """Put the name of a layer before the parameter's own."""
         self._layer = layer
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {"name": self._own_name, "layer": self._layer, "value": self._value}
 
-    def __setstate__(self, state):
-        self.__init__(state["name"], state["value"])
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Parameter.__init__(self, state["name"], state["value"])
         self._layer = state["layer"]
 
     @property
-    def value(self):
+    def value(self) -> Array:
         """numpy.ndarray: the weights."""
         return self._value
 
     @value.setter
-    def value(self, value):
+    def value(self, value: Array) -> None:
         mine = self._value
         if type(value) is not type(mine) or value.dtype != mine.dtype:
             kind = getattr(value, "dtype", type(value).__name__)
@@ -107,7 +121,7 @@ class Parameter:
             )
         self._value = value
 
-    def full_grad(self):
+    def full_grad(self) -> Array:
         """Return the gradient in the shape of `value`, +0.0 where units were not active.
 
         Returns
@@ -128,11 +142,11 @@ class Parameter:
         full[index] = self.grad if self.compact else self.grad[index]
         return full
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Parameter({self.name!r}, shape {self.value.shape}, {self.value.dtype})"
 
 
-def named_parameters_of(params):
+def named_parameters_of(params: Any) -> list[tuple[str, Parameter]]:
     """Pairs of name and parameter, checked.
 
     Parameters
@@ -172,7 +186,7 @@ def named_parameters_of(params):
     return [(name or parameter.name, parameter) for name, parameter in found]
 
 
-def _listed(params):
+def _listed(params: Any) -> list[Any]:
     given = params.parameters() if callable(getattr(params, "parameters", None)) else params
     try:
         return list(given)
@@ -180,7 +194,7 @@ def _listed(params):
         return [None]
 
 
-def check_names(names):
+def check_names(names: Iterable[str]) -> None:
     """Check that no name is there twice: states go by them.
 
     Raises
@@ -193,7 +207,7 @@ def check_names(names):
         raise ValueError(f"params must have different names, got twice: {', '.join(twice)}")
 
 
-def check_keys(state, expected, whose):
+def check_keys(state: Mapping[str, Any], expected: Mapping[str, Any], whose: str) -> None:
     """Check that a state has the names it should have.
 
     Raises
@@ -209,7 +223,7 @@ def check_keys(state, expected, whose):
             raise ValueError(f"the state {problem}: {', '.join(sorted(names))}")
 
 
-def operands(parameter):
+def operands(parameter: Parameter) -> tuple[Array, Array, bool, Units, Units]:
     """The value, its gradient, whether that is compact, and the active units of both axes.
 
     All two-dimensional, as the kernels take them; units are packed bits and the number of the first
@@ -238,7 +252,7 @@ def operands(parameter):
     return value, grad, compact, rows, columns
 
 
-def _units(units, extent, parameter, name):
+def _units(units: Units, extent: int, parameter: str, name: str) -> Units:
     """The active units of an axis, checked."""
     if units is None:
         return None
@@ -254,7 +268,7 @@ def _units(units, extent, parameter, name):
     return bits, offset
 
 
-def active_indices(units, extent):
+def active_indices(units: Units, extent: int) -> Array:
     """The indices of the active units of an axis."""
     if units is None:
         return numpy.arange(extent)

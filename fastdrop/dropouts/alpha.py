@@ -2,13 +2,16 @@
 
 import math
 
+from numpy.typing import ArrayLike
+
 from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability, threshold
 from fastdrop.dropouts.given import check_given, result_array, written
 from fastdrop.functional import dropout, float_array
-from fastdrop.mask import mask_operand
+from fastdrop.mask import Mask, mask_operand
 from fastdrop.pair import OutputAndMask
-from fastdrop.stream import as_stream
+from fastdrop.stream import RandomSource, as_stream
+from fastdrop.types import Array, Axes
 
 __all__ = ["alpha_constants", "alpha_dropout", "feature_alpha_dropout"]
 
@@ -20,7 +23,7 @@ SELU_ALPHA = 1.6732632423543772848170429916717
 SATURATION = -SELU_SCALE * SELU_ALPHA
 
 
-def alpha_constants(keep):
+def alpha_constants(keep: float) -> tuple[float, float, float]:
     """Factor, shift and dropped value of alpha dropout: ``(a, b, a * saturation + b)``.
 
     ``a = (keep + saturation**2 * keep * (1 - keep)) ** -0.5``, ``b = -a * (1 - keep) * saturation``
@@ -46,16 +49,16 @@ def alpha_constants(keep):
 
 
 def alpha_dropout(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    shared_axes=(),
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    shared_axes: Axes = (),
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndMask:
     """Set elements to SELU's negative saturation at random, and keep mean and variance.
 
     ``y = a * (m * x + (1 - m) * s) + b`` with ``s = -1.7580993408473766``, and ``a`` and ``b`` such
@@ -115,9 +118,9 @@ def alpha_dropout(
         mask = as_stream(rng).draw(x.shape, keep_prob=keep, shared_axes=shared_axes)
     else:
         check_given(mask, rate, keep_prob, rng)
-        keep = mask.keep_prob
-        if keep is None:
+        if mask.keep_prob is None:
             raise ValueError("mask must have a keep_prob, which determines the constants, got None")
+        keep = mask.keep_prob
         y = result_array(out, x)
     constants = alpha_constants(keep)
     placed = (x, *mask_operand(mask, x.shape), *constants)
@@ -126,8 +129,15 @@ def alpha_dropout(
 
 
 def feature_alpha_dropout(
-    x, rate=None, *, keep_prob=None, rng=None, mask=None, training=True, out=None
-):
+    x: ArrayLike,
+    rate: float | None = None,
+    *,
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndMask:
     """Alpha dropout of whole channels: one bit for each of axis 1 of each example.
 
     Parameters

@@ -1,31 +1,36 @@
 """Softmax and dropout of attention scores, in one pass."""
 
 import math
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy
+from numpy.typing import ArrayLike, DTypeLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import as_array, keep_probability
 from fastdrop.dropouts.given import check_given, flat_bits, result_array, written
 from fastdrop.functional import float_array
+from fastdrop.mask import Mask
 from fastdrop.refusal import NoArithmetic
-from fastdrop.stream import as_stream
+from fastdrop.stream import RandomSource, as_stream
+from fastdrop.types import Array, Shape
 
 __all__ = ["softmax_dropout", "softmax_dropout_backward"]
 
 
 def softmax_dropout(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    attend=None,
-    causal=False,
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    attend: ArrayLike | None = None,
+    causal: bool = False,
+    training: bool = True,
+    out: Array | None = None,
+) -> "SoftmaxAndMask":
     """Drop elements of the softmax of each row, as attention does, in one pass.
 
     ``y = dropout(softmax(x))`` along the last axis [1]_; `x` are the scores of the queries (rows)
@@ -107,10 +112,10 @@ def softmax_dropout(
     if mask is not None:
         scale = mask.scale
     wide = _wide(x)
-    probabilities = numpy.empty(wide.shape, wide.dtype) if dropping else None
+    probabilities: Any = numpy.empty(wide.shape, wide.dtype) if dropping else None
     masks = (*(attend or (None, None)), x.shape[-2] if causal else 0, bits, scale)
 
-    def write(to):
+    def write(to: Array) -> None:
         both = (probabilities, to) if dropping else (to, to)
         kernels.softmax_forward(wide, *masks, *both)
 
@@ -120,7 +125,13 @@ def softmax_dropout(
     return SoftmaxAndMask((y, mask, probabilities if dropping else y))
 
 
-def softmax_dropout_backward(grad_y, probabilities, mask=None, *, out=None):
+def softmax_dropout_backward(
+    grad_y: ArrayLike,
+    probabilities: ArrayLike,
+    mask: Mask | None = None,
+    *,
+    out: Array | None = None,
+) -> Array:
     """Return the gradient of `softmax_dropout` with respect to the scores, in one pass.
 
     ``p * (g - sum(g * p))`` of each row, where g is `grad_y` under the mask.
@@ -171,7 +182,7 @@ def softmax_dropout_backward(grad_y, probabilities, mask=None, *, out=None):
     return y
 
 
-class SoftmaxAndMask(NoArithmetic, tuple):
+class SoftmaxAndMask(NoArithmetic, tuple[Array, Mask | None, Array]):
     """The triple that `softmax_dropout` returns: a tuple that refuses to be computed with."""
 
     __slots__ = ()
@@ -181,20 +192,22 @@ class SoftmaxAndMask(NoArithmetic, tuple):
         "y, mask, probabilities = softmax_dropout(...)"
     )
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NoReturn:
         raise TypeError(self._refused)
 
-    def __array_function__(self, func, types, args, kwargs):
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> NoReturn:
         raise TypeError(f"numpy.{func.__name__}: {self._refused}")
 
 
-def _wide(x):
+def _wide(x: Array) -> Array:
     """x as the kernels read it: contiguous, float32 for float16."""
     dtype = numpy.float32 if x.dtype == numpy.float16 else x.dtype
     return numpy.asarray(x, dtype, order="C")
 
 
-def _written_wide(y, wide, write):
+def _written_wide(y: Array, wide: Array, write: Callable[[Array], None]) -> None:
     """Have a kernel write to y, or to an array of its own dtype that y is made of."""
     if y.dtype.newbyteorder("=") == wide.dtype:
         written(y, write, True)
@@ -205,7 +218,7 @@ def _written_wide(y, wide, write):
         numpy.copyto(y, direct, "same_kind")
 
 
-def _attended(attend, shape):
+def _attended(attend: ArrayLike, shape: Shape) -> tuple[Array, Array]:
     """Packed bits of where a row attends, and the bit at which each row's begin."""
     attend = as_array(attend, "attend")
     if attend.dtype != bool:

@@ -1,16 +1,21 @@
 """DropBlock: neighbouring places of feature maps are dropped together."""
 
+import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, keep_probability
 from fastdrop.dropouts.given import check_given, flat_bits, result_array, with_mask, written
 from fastdrop.functional import apply_mask, dropout, dropout_backward, float_array
-from fastdrop.mask import mask_operand, new_mask
+from fastdrop.mask import Mask, mask_operand, new_mask
 from fastdrop.pair import OutputAndMask
-from fastdrop.stream import as_stream
+from fastdrop.stream import MaskStream, RandomSource, as_stream
+from fastdrop.types import Array, Normalised, Shape
 
 __all__ = [
     "block_sizes",
@@ -25,17 +30,17 @@ NORMALISED = ("batch", "example", "none")
 
 
 def dropblock1d(
-    x,
-    rate=None,
-    block_size=7,
+    x: ArrayLike,
+    rate: float | None = None,
+    block_size: int | Sequence[int] = 7,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    normalise="batch",
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    normalise: Normalised = "batch",
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop blocks of neighbouring places of sequences; see `dropblock2d`.
 
     Parameters
@@ -60,17 +65,17 @@ def dropblock1d(
 
 
 def dropblock2d(
-    x,
-    rate=None,
-    block_size=7,
+    x: ArrayLike,
+    rate: float | None = None,
+    block_size: int | Sequence[int] = 7,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    normalise="batch",
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    normalise: Normalised = "batch",
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop square blocks of neighbouring positions of images, and scale the rest.
 
     Blocks begin at random places, each of those where a block lies inside of the map with the
@@ -137,17 +142,17 @@ def dropblock2d(
 
 
 def dropblock3d(
-    x,
-    rate=None,
-    block_size=3,
+    x: ArrayLike,
+    rate: float | None = None,
+    block_size: int | Sequence[int] = 3,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    normalise="batch",
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    normalise: Normalised = "batch",
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop cubes of neighbouring places of volumes; see `dropblock2d`.
 
     Parameters
@@ -171,7 +176,13 @@ def dropblock3d(
     return _blocks(3, x, rate, block_size, keep_prob, rng, mask, normalise, training, out)
 
 
-def dropblock_backward(grad_y, mask, *, normalise="batch", out=None):
+def dropblock_backward(
+    grad_y: ArrayLike,
+    mask: Mask | None,
+    *,
+    normalise: Normalised = "batch",
+    out: Array | None = None,
+) -> Array:
     """Return the gradient of `dropblock1d`, `dropblock2d` or `dropblock3d`.
 
     Parameters
@@ -203,7 +214,7 @@ def dropblock_backward(grad_y, mask, *, normalise="batch", out=None):
     return _each_example(grad_y, mask, result_array(out, grad_y))
 
 
-def seed_rate(rate, extent, block):
+def seed_rate(rate: float, extent: Sequence[int], block: Sequence[int]) -> float:
     """The probability with which a block begins at a place where it fits [1]_.
 
     Parameters
@@ -230,7 +241,18 @@ def seed_rate(rate, extent, block):
     return min(1.0, rate / math.prod(block) * places / fitting) if places else 0.0
 
 
-def _blocks(space, x, rate, block_size, keep_prob, rng, mask, normalise, training, out):
+def _blocks(
+    space: int,
+    x: ArrayLike,
+    rate: float | None,
+    block_size: int | Sequence[int],
+    keep_prob: float | None,
+    rng: RandomSource,
+    mask: Mask | None,
+    normalise: Normalised,
+    training: bool,
+    out: Array | None,
+) -> OutputAndMask:
     _normalised(normalise)
     if not training:
         return dropout(x, rate, keep_prob=keep_prob, training=False, out=out)
@@ -251,7 +273,9 @@ def _blocks(space, x, rate, block_size, keep_prob, rng, mask, normalise, trainin
     return OutputAndMask((_each_example(x, mask, y), mask))
 
 
-def _drawn(stream, rate, shape, block, normalise):
+def _drawn(
+    stream: MaskStream, rate: float, shape: Shape, block: Shape, normalise: Normalised
+) -> Mask:
     """The mask of an array: its blocks begin where a draw of the stream keeps."""
     seeds = stream.draw(**seeds_of(shape, block, rate))
     mask, kept = mask_of_seeds(seeds, shape, block)
@@ -260,14 +284,14 @@ def _drawn(stream, rate, shape, block, normalise):
     return mask.with_scale(mask.size / kept if kept else 0.0)
 
 
-def seeds_of(shape, block, rate):
+def seeds_of(shape: Shape, block: Shape, rate: float) -> dict[str, Any]:
     """Arguments of `MaskStream.draw` for the places where blocks begin in an array of a shape."""
     extent = shape[2:]
     starts = tuple(max(whole - part + 1, 0) for whole, part in zip(extent, block, strict=True))
     return {"shape": (*shape[:2], *starts), "keep_prob": seed_rate(rate, extent, block)}
 
 
-def mask_of_seeds(seeds, shape, block):
+def mask_of_seeds(seeds: Mask, shape: Shape, block: Shape) -> tuple[Mask, int]:
     """The mask of an array whose blocks begin at `seeds`, and the number of elements it keeps.
 
     Parameters
@@ -296,7 +320,7 @@ def mask_of_seeds(seeds, shape, block):
     return new_mask(bits, shape, 1, None, 1.0), kept
 
 
-def _each_example(x, mask, y):
+def _each_example(x: Array, mask: Mask, y: Array) -> Array:
     """Apply a mask with a factor for each example: its places by its kept ones."""
     flat = numpy.unpackbits(flat_bits(mask, x.shape), count=x.size, bitorder="little")
     kept = flat.reshape(x.shape)
@@ -306,11 +330,11 @@ def _each_example(x, mask, y):
         bits = numpy.packbits(own, bitorder="little")
         scale = places / count if count else 0.0
         shape = own.shape
-        written(part, lambda to, a=(one, bits, shape, 1, scale): kernels.apply_mask(*a, to))
+        written(part, functools.partial(kernels.apply_mask, one, bits, shape, 1, scale))
     return y
 
 
-def fitting_block(block_size, space, shape):
+def fitting_block(block_size: int | Sequence[int], space: int, shape: Shape) -> tuple[int, ...]:
     """A block's extent along each axis of a map, at most the map's, for an array of a shape.
 
     Raises
@@ -324,7 +348,7 @@ def fitting_block(block_size, space, shape):
     return tuple(max(min(size, whole), 1) for size, whole in sizes)
 
 
-def block_sizes(block_size, space):
+def block_sizes(block_size: int | Sequence[int], space: int) -> tuple[int, ...]:
     """The argument `block_size` as a tuple of `space` ints.
 
     Raises
@@ -332,8 +356,8 @@ def block_sizes(block_size, space):
     TypeError, ValueError
         If it is no int from 1 and not as many of them.
     """
-    sizes = block_size if isinstance(block_size, tuple | list) else (block_size,) * space
-    sizes = tuple(integer(size, "block_size") for size in sizes)
+    given = block_size if isinstance(block_size, tuple | list) else (block_size,) * space
+    sizes = tuple(integer(size, "block_size") for size in given)
     if len(sizes) != space or min(sizes) < 1:
         raise ValueError(
             f"block_size must be an int from 1, or {space} of them, got {block_size!r}"
@@ -341,7 +365,7 @@ def block_sizes(block_size, space):
     return sizes
 
 
-def _normalised(normalise):
+def _normalised(normalise: Normalised) -> Normalised:
     if not is_one_of(normalise, NORMALISED):
         raise ValueError(f'normalise must be "batch", "example" or "none", got {normalise!r}')
     return normalise

@@ -4,10 +4,16 @@ Neighbouring values of a feature map carry nearly the same information, so that 
 drops little; here a channel is kept or dropped as a whole (Tompson et al. 2015, section 3.2).
 """
 
+from numpy.typing import ArrayLike
+
 from fastdrop.arguments import as_array, is_one_of
 from fastdrop.callers import warn_caller
 from fastdrop.dropouts.given import with_mask
 from fastdrop.functional import dropout
+from fastdrop.mask import Mask
+from fastdrop.pair import OutputAndMask
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array, DataFormat, ScaleAt
 
 __all__ = ["channel_axes", "dropout1d", "dropout2d", "dropout3d"]
 
@@ -15,18 +21,18 @@ FORMATS = ("channels_first", "channels_last")
 
 
 def dropout1d(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    data_format="channels_first",
-    exact_count=False,
-    training=True,
-    scale_at="train",
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    data_format: DataFormat = "channels_first",
+    exact_count: bool = False,
+    training: bool = True,
+    scale_at: ScaleAt = "train",
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop whole channels of sequences and scale the kept ones.
 
     ``y[n, c] = m[n, c] * x[n, c] / keep_prob``, with one bit ``m[n, c]`` for each channel of each
@@ -90,18 +96,18 @@ def dropout1d(
 
 
 def dropout2d(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    data_format="channels_first",
-    exact_count=False,
-    training=True,
-    scale_at="train",
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    data_format: DataFormat = "channels_first",
+    exact_count: bool = False,
+    training: bool = True,
+    scale_at: ScaleAt = "train",
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop whole channels of images and scale the kept ones; else as `dropout1d`.
 
     Parameters
@@ -134,18 +140,18 @@ def dropout2d(
 
 
 def dropout3d(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    data_format="channels_first",
-    exact_count=False,
-    training=True,
-    scale_at="train",
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    data_format: DataFormat = "channels_first",
+    exact_count: bool = False,
+    training: bool = True,
+    scale_at: ScaleAt = "train",
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop whole channels of volumes and scale the kept ones; else as `dropout1d`.
 
     Parameters
@@ -172,7 +178,7 @@ def dropout3d(
     )
 
 
-def channel_axes(space, dimensions, data_format):
+def channel_axes(space: int, dimensions: int, data_format: DataFormat) -> tuple[int, ...]:
     """The axes along which a channel extends, as a tuple.
 
     Parameters
@@ -211,8 +217,18 @@ def channel_axes(space, dimensions, data_format):
 
 
 def _channels(
-    space, x, rate, keep_prob, rng, mask, data_format, exact_count, training, scale_at, out
-):
+    space: int,
+    x: ArrayLike,
+    rate: float | None,
+    keep_prob: float | None,
+    rng: RandomSource,
+    mask: Mask | None,
+    data_format: DataFormat,
+    exact_count: bool,
+    training: bool,
+    scale_at: ScaleAt,
+    out: Array | None,
+) -> OutputAndMask:
     x = x if hasattr(x, "ndim") else as_array(x, "x")
     shared = channel_axes(space, x.ndim, data_format)
     if mask is not None:

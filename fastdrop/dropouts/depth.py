@@ -1,8 +1,16 @@
 """Stochastic depth: a whole branch is kept or dropped."""
 
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
 from fastdrop.arguments import is_one_of
 from fastdrop.dropouts.given import with_mask
 from fastdrop.functional import dropout, float_array
+from fastdrop.mask import Mask
+from fastdrop.pair import OutputAndMask
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array, ScaleAt
 
 __all__ = ["MODES", "stochastic_depth"]
 
@@ -10,17 +18,17 @@ MODES = ("row", "batch")
 
 
 def stochastic_depth(
-    x,
-    rate=None,
-    mode="row",
+    x: ArrayLike,
+    rate: float | None = None,
+    mode: Literal["row", "batch"] = "row",
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    training=True,
-    scale_at="train",
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    training: bool = True,
+    scale_at: ScaleAt = "train",
+    out: Array | None = None,
+) -> OutputAndMask:
     """Keep or drop the output of a network's branch as a whole, and scale kept outputs.
 
     ``y[n] = m[n] * x[n] / keep_prob`` [1]_; the residual connection beside the branch is the

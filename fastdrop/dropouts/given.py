@@ -1,15 +1,19 @@
 """What the kinds of dropout have in common: a mask that is given, results in any layout."""
 
+from collections.abc import Callable
+
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.functional import apply_mask, output_for
 from fastdrop.mask import Mask, mask_operand
 from fastdrop.pair import OutputAndMask
+from fastdrop.types import Array, Shape
 
 __all__ = ["check_given", "flat_bits", "result_array", "with_mask", "written"]
 
 
-def check_given(mask, rate, keep_prob, rng):
+def check_given(mask: object, rate: object, keep_prob: object, rng: object) -> None:
     """Check that a mask is one, and that nothing says how to draw another.
 
     Raises
@@ -24,7 +28,15 @@ def check_given(mask, rate, keep_prob, rng):
             raise TypeError(f"give a mask or {name}, not both: with a mask nothing is drawn")
 
 
-def with_mask(x, mask, rate, keep_prob, rng, training, out):
+def with_mask(
+    x: ArrayLike,
+    mask: Mask,
+    rate: object,
+    keep_prob: object,
+    rng: object,
+    training: bool,
+    out: Array | None,
+) -> OutputAndMask:
     """Apply a mask that is given instead of a drawn one; ``(y, mask)`` as `dropout` returns it."""
     check_given(mask, rate, keep_prob, rng)
     if not training:
@@ -32,12 +44,12 @@ def with_mask(x, mask, rate, keep_prob, rng, training, out):
     return OutputAndMask((apply_mask(x, mask, out=out), mask))
 
 
-def result_array(out, x):
+def result_array(out: Array | None, x: Array) -> Array:
     """`out`, checked, or a new array like x."""
     return numpy.empty_like(x) if out is None else output_for(out, x)
 
 
-def written(y, write, contiguous=False):
+def written(y: Array, write: Callable[[Array], None], contiguous: bool = False) -> Array:
     """Have ``write(array)`` write a result to y, by way of another array where it cannot; return y.
 
     Parameters
@@ -57,7 +69,7 @@ def written(y, write, contiguous=False):
     return y
 
 
-def flat_bits(mask, shape):
+def flat_bits(mask: Mask, shape: Shape) -> Array:
     """The bits of a mask that fits an array, one for each of its elements in C order."""
     bits, mask_shape, rows_per_mask = mask_operand(mask, shape)
     if mask_shape == shape and rows_per_mask == 1:

@@ -4,16 +4,19 @@ Both compute with NumPy, in the dtype of x (float16: in float32).
 """
 
 import math
+from typing import Any
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import mask_plan, real_number
 from fastdrop.dropouts.noise import check_given_noise
 from fastdrop.functional import float_array
 from fastdrop.mask import Mask
-from fastdrop.noise import new_noise, noise_operand
-from fastdrop.pair import OutputAndMask
-from fastdrop.stream import as_stream, draw_with
+from fastdrop.noise import Noise, new_noise, noise_operand
+from fastdrop.pair import OutputAndMask, OutputAndNoise
+from fastdrop.stream import RandomSource, as_stream, draw_with
+from fastdrop.types import Array, Axes, Shape
 
 __all__ = [
     "concrete_dropout",
@@ -24,15 +27,15 @@ __all__ = [
 
 
 def concrete_dropout(
-    x,
-    rate,
+    x: ArrayLike,
+    rate: float,
     *,
-    temperature=0.1,
-    rng=None,
-    noise=None,
-    shared_axes=(),
-    training=True,
-):
+    temperature: float = 0.1,
+    rng: RandomSource = None,
+    noise: Noise | None = None,
+    shared_axes: Axes = (),
+    training: bool = True,
+) -> OutputAndNoise:
     """Dropout whose masks are nearly 0 or 1, and have a derivative with respect to the rate [1]_.
 
     ``y = x * k / (1 - rate)`` with ``k = 1 - sigmoid((logit(rate) + logit(u)) / temperature)`` and
@@ -78,23 +81,26 @@ def concrete_dropout(
     >>> y.round(2)
     array([2.  , 1.98, 0.38, 0.82, 2.  , 2.  ])
     """
-    given, x = x, float_array(x, "x")
+    given: Any = x
+    x = float_array(x, "x")
     rate, temperature = _checked(rate, temperature)
     plan = mask_plan(x.shape, shared_axes, 1)
     if noise is not None:
         check_given_noise(noise, {"rng": rng}, training)
         noise_operand(noise, x.shape)
     elif not training:
-        return OutputAndMask((given, None))
+        return OutputAndNoise((given, None))
     else:
         noise = _drawn(rng, plan.shape)
     kept = _concrete(x, rate, temperature, noise)
     with numpy.errstate(invalid="ignore", over="ignore"):
         y = (x * (kept / kept.dtype.type(1 - rate))).astype(x.dtype, copy=False)
-    return OutputAndMask((y, noise))
+    return OutputAndNoise((y, noise))
 
 
-def concrete_dropout_backward(grad_y, x, rate, noise, *, temperature=0.1):
+def concrete_dropout_backward(
+    grad_y: ArrayLike, x: ArrayLike, rate: float, noise: Noise, *, temperature: float = 0.1
+) -> tuple[Array, float]:
     """Return the gradients of `concrete_dropout` with respect to x and to the logit of the rate.
 
     Parameters
@@ -137,7 +143,16 @@ def concrete_dropout_backward(grad_y, x, rate, noise, *, temperature=0.1):
     return grad_x, float(grad_logit)
 
 
-def standout(x, a, *, alpha=1.0, beta=0.0, rng=None, mask=None, training=True):
+def standout(
+    x: ArrayLike,
+    a: ArrayLike,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    training: bool = True,
+) -> OutputAndMask:
     """Keep each value with a probability of its own, which its pre-activation gives [1]_.
 
     ``y = m * x``, each m 1 with probability ``sigmoid(alpha * a + beta)``, else 0; outside of
@@ -201,7 +216,7 @@ def standout(x, a, *, alpha=1.0, beta=0.0, rng=None, mask=None, training=True):
     return OutputAndMask((numpy.where(kept, x, x.dtype.type(0)), mask))
 
 
-def standout_mask(noise, a, *, alpha, beta):
+def standout_mask(noise: Noise, a: ArrayLike, *, alpha: float, beta: float) -> Mask:
     """The mask that `standout` draws, of the uniform noise of the same draw.
 
     Parameters
@@ -218,7 +233,15 @@ def standout_mask(noise, a, *, alpha, beta):
     return Mask.from_array(_kept(noise, _standout(a, a, alpha, beta)[1]))
 
 
-def standout_backward(grad_y, x, a, mask, *, alpha=1.0, beta=0.0):
+def standout_backward(
+    grad_y: ArrayLike,
+    x: ArrayLike,
+    a: ArrayLike,
+    mask: Mask,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.0,
+) -> tuple[Array, Array, float, float]:
     """Return the gradients of `standout`.
 
     That of x is exact. Those of a, alpha and beta go by way of the probabilities, as if m had the
@@ -265,12 +288,12 @@ def standout_backward(grad_y, x, a, mask, *, alpha=1.0, beta=0.0):
     return grad_x, grad_a, *map(float, sums)
 
 
-def _kept(noise, keep):
+def _kept(noise: Noise, keep: Array) -> Array:
     """Which elements a uniform noise in (-1, 1) keeps, each with its probability."""
     return ~(noise.to_array(keep.dtype) >= 2 * keep - 1)  # where that is NaN, it shows
 
 
-def _checked(rate, temperature):
+def _checked(rate: float, temperature: float) -> tuple[float, float]:
     rate, temperature = real_number(rate, "rate"), real_number(temperature, "temperature")
     if not 0 < rate < 1:
         raise ValueError(f"rate must be in (0, 1), both ends excluded, got {rate}")
@@ -279,16 +302,16 @@ def _checked(rate, temperature):
     return rate, temperature
 
 
-def _drawn(rng, shape):
+def _drawn(rng: RandomSource, shape: Shape) -> Noise:
     """The uniform noise of the next draw, with scale 1."""
 
-    def drawn(key0, key1, number):
+    def drawn(key0: int, key1: int, number: int) -> Noise:
         return new_noise((key0, key1), number, "uniform", shape, 1.0, False)
 
     return draw_with(as_stream(rng), drawn)
 
 
-def _concrete(x, rate, temperature, noise):
+def _concrete(x: Array, rate: float, temperature: float, noise: Noise) -> Array:
     """How much of each value is kept, in [0, 1]."""
     own, _ = noise_operand(noise, x.shape)
     v = noise.to_array(numpy.promote_types(x.dtype, numpy.float32)).reshape(own)
@@ -298,7 +321,7 @@ def _concrete(x, rate, temperature, noise):
         return numpy.broadcast_to(_sigmoid(-moved), x.shape)
 
 
-def _standout(x, a, alpha, beta):
+def _standout(x: ArrayLike, a: ArrayLike, alpha: float, beta: float) -> tuple[Array, Array]:
     """x, and the probabilities to keep."""
     x, a = float_array(x, "x"), float_array(a, "a")
     alpha, beta = real_number(alpha, "alpha"), real_number(beta, "beta")
@@ -312,16 +335,16 @@ def _standout(x, a, alpha, beta):
         return x, _sigmoid(a.astype(working) * working.type(alpha) + working.type(beta))
 
 
-def _sigmoid(x):
+def _sigmoid(x: Array) -> Array:
     return 0.5 + 0.5 * numpy.tanh(0.5 * x)
 
 
-def _same_shape(grad_y, x):
+def _same_shape(grad_y: Array, x: Array) -> None:
     if grad_y.shape != x.shape:
         raise ValueError(f"grad_y must have the shape of x, expected {x.shape}, got {grad_y.shape}")
 
 
-def _check_mask(mask, shape, rng, training):
+def _check_mask(mask: object, shape: Shape, rng: RandomSource, training: bool) -> None:
     if not isinstance(mask, Mask):
         raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
     if rng is not None:

@@ -5,30 +5,33 @@ rate)``. Nothing is exactly 0, and nothing changes at test time.
 """
 
 import math
+from typing import Any, Literal
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability, mask_plan, real_number
 from fastdrop.functional import float_array, output_for
-from fastdrop.noise import new_noise, noise_operand
-from fastdrop.pair import OutputAndMask
-from fastdrop.stream import as_stream, draw_with
+from fastdrop.noise import Noise, new_noise, noise_operand
+from fastdrop.pair import OutputAndNoise
+from fastdrop.stream import RandomSource, as_stream, draw_with
+from fastdrop.types import Array, Axes, Shape
 
 __all__ = ["apply_noise", "gaussian_dropout", "gaussian_noise", "noise_backward", "uniform_dropout"]
 
 
 def gaussian_dropout(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    noise=None,
-    shared_axes=(),
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    noise: Noise | None = None,
+    shared_axes: Axes = (),
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndNoise:
     """Multiply values by normal numbers of mean 1 and variance ``rate / (1 - rate)`` [1]_.
 
     ``y = x * (1 + s * z)`` with ``s = sqrt(rate / (1 - rate))`` and standard normal numbers z. The
@@ -85,7 +88,7 @@ def gaussian_dropout(
     >>> fastdrop.noise_backward(numpy.ones(4), noise).round(3)
     array([1.01 , 0.966, 0.06 , 1.508])
     """
-    scale = None
+    scale = 1.0
     if noise is None:
         scale = math.sqrt(_variance(rate, keep_prob, "gaussian_dropout"))
     given = {"rate": rate, "keep_prob": keep_prob}
@@ -93,16 +96,16 @@ def gaussian_dropout(
 
 
 def uniform_dropout(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    noise=None,
-    shared_axes=(),
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    noise: Noise | None = None,
+    shared_axes: Axes = (),
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndNoise:
     """Multiply values by uniform numbers of mean 1 and variance ``rate / (1 - rate)``.
 
     ``y = x * (1 + b * u)`` with ``b = sqrt(3 * rate / (1 - rate))`` and uniform numbers u in (-1,
@@ -140,14 +143,23 @@ def uniform_dropout(
     >>> y.round(3)
     array([0.501, 0.774, 1.073, 1.018])
     """
-    scale = None
+    scale = 1.0
     if noise is None:
         scale = math.sqrt(3 * _variance(rate, keep_prob, "uniform_dropout"))
     given = {"rate": rate, "keep_prob": keep_prob}
     return _noisy(x, "uniform", scale, False, rng, noise, given, shared_axes, training, out)
 
 
-def gaussian_noise(x, std=None, *, rng=None, noise=None, shared_axes=(), training=True, out=None):
+def gaussian_noise(
+    x: ArrayLike,
+    std: float | None = None,
+    *,
+    rng: RandomSource = None,
+    noise: Noise | None = None,
+    shared_axes: Axes = (),
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndNoise:
     """Add normal numbers of mean 0 and standard deviation `std`: ``y = x + std * z``.
 
     Noise on a network's input [1]_. The gradient with respect to `x` is that with respect to y.
@@ -189,10 +201,11 @@ def gaussian_noise(x, std=None, *, rng=None, noise=None, shared_axes=(), trainin
         if not 0 <= std < math.inf:
             raise ValueError(f"std must be at least 0 and finite, got {std}")
     given = {"std": std}
-    return _noisy(x, "normal", std, True, rng, noise, given, shared_axes, training, out)
+    scale = 1.0 if std is None else std
+    return _noisy(x, "normal", scale, True, rng, noise, given, shared_axes, training, out)
 
 
-def apply_noise(x, noise, *, out=None):
+def apply_noise(x: ArrayLike, noise: Noise, *, out: Array | None = None) -> Array:
     """Apply a noise to any array: ``x * (1 + scale * z)``, or if additive ``x + scale * z``.
 
     Parameters
@@ -224,7 +237,7 @@ def apply_noise(x, noise, *, out=None):
     return _applied(float_array(x, "x"), noise, out, "x")
 
 
-def noise_backward(grad_y, noise, *, out=None):
+def noise_backward(grad_y: ArrayLike, noise: Noise | None, *, out: Array | None = None) -> Array:
     """Return the gradient of `gaussian_dropout`, `uniform_dropout` or `gaussian_noise`.
 
     ``grad_y * (1 + scale * z)``, with the numbers z made again; where the noise was added, or there
@@ -266,7 +279,7 @@ def noise_backward(grad_y, noise, *, out=None):
     return _applied(grad_y, noise, out, "grad_y")
 
 
-def _variance(rate, keep_prob, name):
+def _variance(rate: float | None, keep_prob: float | None, name: str) -> float:
     """The variance of the factor at a rate.
 
     Raises
@@ -288,26 +301,37 @@ def _variance(rate, keep_prob, name):
     return (1.0 - keep) / keep
 
 
-def _noisy(x, kind, scale, additive, rng, noise, given, shared_axes, training, out):
+def _noisy(
+    x: ArrayLike,
+    kind: Literal["normal", "uniform"],
+    scale: float,
+    additive: bool,
+    rng: RandomSource,
+    noise: Noise | None,
+    given: dict[str, Any],
+    shared_axes: Axes,
+    training: bool,
+    out: Array | None,
+) -> OutputAndNoise:
     """Draw a noise, or take the one that is given, and apply it; ``(y, noise)``."""
-    original = x
+    original: Any = x
     x = float_array(x, "x")
     if noise is not None:
         check_given_noise(noise, given | {"rng": rng}, training)
-        return OutputAndMask((_applied(x, noise, out, "x"), noise))
+        return OutputAndNoise((_applied(x, noise, out, "x"), noise))
     plan = mask_plan(x.shape, shared_axes, 1)
     if not training:
-        return OutputAndMask((original if out is None else _copied(x, out, "x"), None))
+        return OutputAndNoise((original if out is None else _copied(x, out, "x"), None))
     y = numpy.empty_like(x) if out is None else output_for(out, x)
 
-    def drawn(key0, key1, number):
+    def drawn(key0: int, key1: int, number: int) -> OutputAndNoise:
         noise = new_noise((key0, key1), number, kind, plan.shape, scale, additive)
-        return OutputAndMask((_applied(x, noise, y, "x"), noise))
+        return OutputAndNoise((_applied(x, noise, y, "x"), noise))
 
     return draw_with(as_stream(rng), drawn)
 
 
-def check_given_noise(noise, others, training):
+def check_given_noise(noise: object, others: dict[str, Any], training: bool) -> None:
     """Check that nothing says how to draw another noise than the one that is given.
 
     Raises
@@ -322,13 +346,13 @@ def check_given_noise(noise, others, training):
         raise TypeError("noise must be None with training=False: nothing is changed then")
 
 
-def _copied(x, out, name):
+def _copied(x: Array, out: Array | None, name: str) -> Array:
     y = numpy.empty_like(x) if out is None else output_for(out, x, name)
     numpy.copyto(y, x)
     return y
 
 
-def _applied(x, noise, out, name):
+def _applied(x: Array, noise: Noise, out: Array | None, name: str) -> Array:
     own, arguments = noise_operand(noise, x.shape, name)
     y = numpy.empty_like(x) if out is None else output_for(out, x, name)
     if arguments is None:
@@ -345,7 +369,7 @@ def _applied(x, noise, out, name):
     return y
 
 
-def _broadcast(x, noise, own, y):
+def _broadcast(x: Array, noise: Noise, own: Shape, y: Array) -> None:
     """What the kernel computes, where values share a number, or are rows of a larger array."""
     working = numpy.promote_types(x.dtype, numpy.float32)
     moved = noise.to_array(working).reshape(own)

@@ -1,29 +1,32 @@
 """The end of a block with a residual connection: bias, dropout and sum in one pass."""
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability
 from fastdrop.dropouts.given import check_given, flat_bits, result_array, written
 from fastdrop.functional import dropout_backward, float_array, overlap
+from fastdrop.mask import Mask
 from fastdrop.pair import OutputAndMask
-from fastdrop.stream import as_stream
+from fastdrop.stream import RandomSource, as_stream
+from fastdrop.types import Array, Shape
 
 __all__ = ["bias_dropout_residual", "bias_dropout_residual_backward"]
 
 
 def bias_dropout_residual(
-    x,
-    residual,
-    bias=None,
-    rate=None,
+    x: ArrayLike,
+    residual: ArrayLike,
+    bias: ArrayLike | None = None,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndMask:
     """Return ``residual + dropout(x + bias)``, computed in one pass.
 
     This is the end of a transformer's sublayer: `x` is the product without its bias, `residual` the
@@ -99,7 +102,9 @@ def bias_dropout_residual(
     return OutputAndMask((y, mask))
 
 
-def bias_dropout_residual_backward(grad_y, mask, *, bias=True, out=None):
+def bias_dropout_residual_backward(
+    grad_y: ArrayLike, mask: Mask | None, *, bias: bool = True, out: Array | None = None
+) -> tuple[Array, Array | None]:
     """Return the gradients of `bias_dropout_residual` with respect to `x` and `bias`, in one pass.
 
     That with respect to `residual` is `grad_y` itself.
@@ -152,7 +157,7 @@ def bias_dropout_residual_backward(grad_y, mask, *, bias=True, out=None):
         return grad_x, sums.astype(grad_y.dtype)
 
 
-def _like(array, x, shape, name):
+def _like(array: ArrayLike, x: Array, shape: Shape, name: str) -> Array:
     """An argument of the dtype of x and a shape, contiguous."""
     array = float_array(array, name)
     if array.dtype != x.dtype or array.shape != shape:

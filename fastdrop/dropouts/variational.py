@@ -1,25 +1,31 @@
 """Dropout over time with one mask for all steps: `variational_dropout`."""
 
+from numpy.typing import ArrayLike
+
 from fastdrop.arguments import as_array, integer
 from fastdrop.dropouts.given import with_mask
 from fastdrop.functional import dropout
+from fastdrop.mask import Mask
+from fastdrop.pair import OutputAndMask
+from fastdrop.stream import RandomSource
+from fastdrop.types import Array, ScaleAt
 
 __all__ = ["variational_dropout"]
 
 
 def variational_dropout(
-    x,
-    rate=None,
+    x: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    time_axis=1,
-    exact_count=False,
-    training=True,
-    scale_at="train",
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    time_axis: int = 1,
+    exact_count: bool = False,
+    training: bool = True,
+    scale_at: ScaleAt = "train",
+    out: Array | None = None,
+) -> OutputAndMask:
     """Drop units of sequences, the same ones at all steps of a sequence [1]_.
 
     ``y[n, t, i] = m[n, i] * x[n, t, i] / keep_prob``, with one bit ``m[n, i]`` for each unit of

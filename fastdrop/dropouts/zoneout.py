@@ -1,29 +1,31 @@
 """Units of a recurrent network that keep their state for a step: `zoneout`."""
 
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import keep_probability
 from fastdrop.dropouts.given import check_given
 from fastdrop.functional import apply_mask, float_array, output_for
-from fastdrop.mask import mask_operand
+from fastdrop.mask import Mask, mask_operand
 from fastdrop.pair import OutputAndMask
-from fastdrop.stream import as_stream
+from fastdrop.stream import RandomSource, as_stream
+from fastdrop.types import Array, Axes
 
 __all__ = ["zoneout", "zoneout_backward"]
 
 
 def zoneout(
-    new,
-    previous,
-    rate=None,
+    new: ArrayLike,
+    previous: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    rng=None,
-    mask=None,
-    shared_axes=(),
-    training=True,
-    out=None,
-):
+    keep_prob: float | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    shared_axes: Axes = (),
+    training: bool = True,
+    out: Array | None = None,
+) -> OutputAndMask:
     """Let units of a recurrent network keep their previous state at random [1]_.
 
     ``h = m * new + (1 - m) * previous``, each m 0 with probability `rate`; outside of training
@@ -98,7 +100,7 @@ def zoneout(
     return OutputAndMask((_mixed(new, previous, mask, out), mask))
 
 
-def zoneout_backward(grad_h, mask):
+def zoneout_backward(grad_h: ArrayLike, mask: Mask) -> tuple[Array, Array]:
     """Return the gradients of `zoneout` with respect to the new and the previous state.
 
     Parameters
@@ -131,7 +133,7 @@ def zoneout_backward(grad_h, mask):
     return apply_mask(grad_h, mask, scale=1.0), apply_mask(grad_h, ~mask, scale=1.0)
 
 
-def _mixed(new, previous, mask, out):
+def _mixed(new: Array, previous: Array, mask: Mask, out: Array | None) -> Array:
     y = numpy.empty_like(new) if out is None else output_for(out, new, "new")
     if y is not new:
         numpy.copyto(y, new)
@@ -139,7 +141,7 @@ def _mixed(new, previous, mask, out):
     return y
 
 
-def _expected(new, previous, keep, out):
+def _expected(new: Array, previous: Array, keep: float, out: Array | None) -> Array:
     y = numpy.empty_like(new) if out is None else output_for(out, new, "new")
     working = numpy.promote_types(new.dtype, numpy.float32).type
     with numpy.errstate(all="ignore"):

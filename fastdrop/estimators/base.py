@@ -1,118 +1,82 @@
-"""What both estimators share: parameters, fit, the network and what is kept of it."""
+"""What both estimators share: the network's arrays, prediction, uncertainty, copies and files."""
+
+import functools
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any
 
 import numpy
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from fastdrop._version import __version__
 from fastdrop.arguments import native
 from fastdrop.callers import warn_caller
-from fastdrop.estimators.compatibility import validate_data
-from fastdrop.estimators.constraints import CONSTRAINTS, wanted_dtypes
+from fastdrop.estimators.examples import evaluate
 from fastdrop.estimators.fitting import Fitting
-from fastdrop.estimators.network import build, dense_layers, dropout_layers
-from fastdrop.estimators.objective import output
-from fastdrop.estimators.rows import evaluate
-from fastdrop.estimators.solver import Solver
-from fastdrop.estimators.uncertainty import Uncertainty
+from fastdrop.estimators.network import (
+    as_random_state,
+    build,
+    dense_layers,
+    dropout_layers,
+    output,
+)
+from fastdrop.estimators.parameters import (
+    Data,
+    RandomState,
+    Rate,
+    dropout_rates,
+    validate_data,
+    wanted_dtypes,
+)
+from fastdrop.estimators.sampling import Posterior, log_densities, log_mean
+from fastdrop.estimators.solvers import Solver
 from fastdrop.stream import MaskStream
+from fastdrop.types import Array
 
 __all__ = ["MultilayerPerceptron"]
 
+MOST_SAMPLES = 2**31 - 1
 
-class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
+
+def _words(random_state: RandomState) -> list[int]:
+    """A seed for masks from any random state."""
+    words = as_random_state(random_state).randint(0, 2**32, 4, dtype=numpy.uint32)
+    return [int(word) for word in words]
+
+
+# A RandomState takes longer to make than ten samples of a row.
+_seed_of = functools.lru_cache(maxsize=64)(_words)
+
+
+def _shortest(rates: list[Rate]) -> str:
+    """Rates of the hidden layers as one number if they are equal, otherwise as a list."""
+    if rates and len(set(rates)) == 1:
+        return str(rates[0]) if callable(rates[0]) else f"{rates[0]:g}"
+    return str(rates)
+
+
+class MultilayerPerceptron(Fitting):
     """Base of `MLPClassifier` and `MLPRegressor`.
 
-    A subclass defines what `Fitting` and `Uncertainty` ask for, and `_validation_score`.
-
-    Attributes
-    ----------
-    _network : nn.Sequential
-        Trained; its last Dense gives raw scores, of which `_output` makes probabilities or values.
-        `coefs_` and `intercepts_` are its arrays themselves.
+    A subclass defines what `Fitting` asks for, and `_shown`, which makes of the
+    outputs what `predict_samples` returns.
     """
-
-    _parameter_constraints = CONSTRAINTS
-
-    def __init__(
-        self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
-        *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dropout=0.0,
-        input_dropout=0.0,
-        rows_per_mask=1,
-        exact_count=False,
-        max_norm=None,
-        dtype=None,
-        scoring=None,
-    ):
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.dropout = dropout
-        self.input_dropout = input_dropout
-        self.rows_per_mask = rows_per_mask
-        self.exact_count = exact_count
-        self.max_norm = max_norm
-        self.dtype = dtype
-        self.scoring = scoring
 
     # --- The network's arrays --------------------------------------------------------------------
 
-    def _show_weights(self):
+    def _show_weights(self) -> None:
         layers = dense_layers(self._network)
         self.coefs_ = [layer.weight for layer in layers]
         self.intercepts_ = [layer.bias for layer in layers]
 
-    def _copy_weights(self, coefs, intercepts):
+    def _copy_weights(self, coefs: list[Array], intercepts: list[Array]) -> None:
         for layer, weight, bias in zip(dense_layers(self._network), coefs, intercepts, strict=True):
             layer.weight, layer.bias = weight, bias
         self._show_weights()
 
-    def _take_over_weights(self):
+    def _take_over_weights(self) -> None:
         """Let the network use arrays that were put into `coefs_` or `intercepts_` since."""
         layers = dense_layers(self._network)
         same = all(
@@ -122,20 +86,20 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
         if not same:
             self._copy_weights(self.coefs_, self.intercepts_)
 
-    def _streams(self):
+    def _streams(self) -> list[MaskStream]:
         return [layer.stream for layer in dropout_layers(self._network)]
 
-    def __sklearn_is_fitted__(self):
+    def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_network")
 
     # --- Prediction ------------------------------------------------------------------------------
 
-    def _checked(self, X, y="no_validation", reset=False):
+    def _checked(self, X: Any, y: Any = "no_validation", reset: bool = False) -> Any:
         """X, and y if given, checked and converted as far as scikit-learn asks."""
         alone = isinstance(y, str) and y == "no_validation"
         if alone and not reset and self._needs_no_check(X):
             return X
-        kwargs = {} if alone else {"multi_output": True, "y_numeric": self._numeric}
+        kwargs: dict[str, Any] = {} if alone else {"multi_output": True, "y_numeric": self._numeric}
         if isinstance(X, numpy.ndarray) or sparse.issparse(X):
             X = native(X)  # scikit-learn would make float64 of float32 in the other byte order
         return validate_data(
@@ -148,7 +112,7 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
             **kwargs,
         )
 
-    def _needs_no_check(self, X):
+    def _needs_no_check(self, X: Any) -> bool:
         """Whether scikit-learn's check, which takes longer than a row's prediction, returns X."""
         return (
             type(X) is numpy.ndarray
@@ -161,20 +125,121 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
             and bool(numpy.isfinite(X).all())
         )
 
-    def _raw(self, X):
+    def _raw(self, X: Data) -> Array:
         """Raw scores of checked or unchecked data, shape (n_samples, n_outputs)."""
         check_is_fitted(self)
-        X = self._checked(X)
+        rows = self._checked(X)
         self._take_over_weights()
-        return evaluate(self._network, X.tocsr() if sparse.issparse(X) else X)
+        return evaluate(self._network, rows.tocsr() if sparse.issparse(rows) else rows)
 
-    def _output(self, raw):
+    def _output(self, raw: Array) -> Array:
         """Raw scores as probabilities or values, of the same shape."""
         return output(raw, self.out_activation_)
 
+    # --- Monte Carlo dropout ----------------------------------------------------------------------
+
+    def predict_samples(
+        self, X: Data, n_samples: int = 100, random_state: RandomState = None
+    ) -> Array:
+        """Return predictions with units dropped: samples of the posterior [1]_.
+
+        Each sample has one set of units, the same for all rows, whatever `rows_per_mask` is.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix, shape (n_rows, n_features)
+        n_samples : int, optional
+        random_state : int, RandomState, Generator, MaskStream or None, optional
+            Decides the masks: neither the number of rows nor that of the samples changes them. None
+            takes entropy from the operating system with every call, so that forked processes do not
+            repeat each other's masks; `numpy.random.seed` has no influence.
+
+        Returns
+        -------
+        numpy.ndarray, shape (n_samples, ...)
+            For each sample the result of `predict_proba` of the classifier or of `predict` of the
+            regressor. Their mean is the prediction, their spread the uncertainty of the model.
+
+        Warns
+        -----
+        UserWarning
+            If the network was fitted without dropout, since all samples are equal then, or with
+            other rates than those that have been set since.
+
+        References
+        ----------
+        .. [1] Y. Gal, Z. Ghahramani, "Dropout as a Bayesian approximation: representing model
+           uncertainty in deep learning", ICML 2016, section 4.
+
+        Examples
+        --------
+        >>> import numpy
+        >>> from fastdrop import MLPRegressor
+        >>> X = numpy.linspace(-1, 1, 100).reshape(-1, 1)
+        >>> model = MLPRegressor(hidden_layer_sizes=32, dropout=0.1, random_state=0)
+        >>> model.fit(X, X.ravel()).predict_samples(X[:5], n_samples=20, random_state=0).shape
+        (20, 5)
+        """
+        check_is_fitted(self)
+        rows = self._checked(X)
+        samples = self._samples(rows, n_samples, random_state)
+        outputs = self._shown(numpy.empty((0, self.n_outputs_))).shape[1:]
+        result = numpy.empty((n_samples, rows.shape[0], *outputs), self._network.dtype)
+        for numbers, places, raw in samples:
+            shown = self._shown(self._output(raw.reshape(-1, self.n_outputs_)))
+            result[numbers, places] = shown.reshape(*raw.shape[:2], *outputs)
+        return result
+
+    def _samples(
+        self, X: Any, n_samples: int, random_state: RandomState
+    ) -> Iterator[tuple[slice, slice, Array]]:
+        """Raw scores of checked data, as `Posterior.samples` yields them."""
+        if isinstance(n_samples, bool):
+            raise TypeError(f"n_samples must be an int, got {n_samples}")
+        check_scalar(n_samples, "n_samples", Integral, min_val=1, max_val=MOST_SAMPLES)
+        self._take_over_weights()
+        self._tell_rates()
+        seed = None  # not NumPy's global state, which forked processes share
+        if random_state is not None:
+            seed = _seed_of(random_state) if isinstance(random_state, int) else _words(random_state)
+        posterior = Posterior(self._network, seed)
+        return posterior.samples(X.tocsr() if sparse.issparse(X) else X, n_samples)
+
+    def _tell_rates(self) -> None:
+        """Warn where the samples are not those that the parameters promise."""
+        rates = self._architecture["rates"]
+        text = f"input_dropout={_shortest(rates[:1])}, dropout={_shortest(rates[1:])}"
+        wanted = dropout_rates([self.input_dropout], 1)
+        wanted += dropout_rates(self.dropout, len(rates) - 1)
+        if wanted != rates:
+            warn_caller(
+                f"the network was fitted with {text}, and has these rates until the next fit; set "
+                f"since are input_dropout={_shortest(wanted[:1])}, dropout={_shortest(wanted[1:])}"
+            )
+        if not any(rates):
+            warn_caller(f"the network was fitted with {text}: every sample is the same")
+
+    def _log_likelihood(
+        self,
+        X: Any,
+        target: Array,
+        tau: float | None,
+        n_samples: int,
+        random_state: RandomState,
+    ) -> Array:
+        """Logarithm of the mean likelihood of each row of checked data, shape (n_rows,)."""
+        if target.ndim == 2 and target.shape[1] != self.n_outputs_:
+            raise ValueError(f"y must have {self.n_outputs_} outputs, got {target.shape[1]}")
+
+        def densities(raw: Array, rows: slice) -> Array:
+            return log_densities(raw, target[rows], self.out_activation_, tau)
+
+        samples = self._samples(X, n_samples, random_state)
+        return log_mean(samples, X.shape[0], densities)
+
     # --- Copies and files ------------------------------------------------------------------------
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """The estimator without work arrays: what its network and solver need to be made again."""
         state = dict(super().__getstate__())
         state["_fastdrop_version"] = __version__
@@ -186,7 +251,7 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
             state["_solver"] = self._solver.state()
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Make network and solver again."""
         state = dict(state)
         version = state.pop("_fastdrop_version", "before 0.1.0")
@@ -205,7 +270,7 @@ class MultilayerPerceptron(Fitting, Uncertainty, BaseEstimator):
         if "_solver" in state:
             self._solver = Solver.from_state(self._network, state["_solver"])
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags

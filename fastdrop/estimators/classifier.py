@@ -1,28 +1,28 @@
 """The classifier."""
 
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
 import numpy
-from sklearn.base import ClassifierMixin, _fit_context
+from numpy.typing import ArrayLike, DTypeLike
+from sklearn.base import ClassifierMixin
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.metaestimators import available_if
-from sklearn.utils.multiclass import (
-    _check_partial_fit_first_call,
-    type_of_target,
-    unique_labels,
-)
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import check_is_fitted
 
+from fastdrop.estimators import parameters
 from fastdrop.estimators.base import MultilayerPerceptron
-from fastdrop.estimators.compatibility import check_weights
-from fastdrop.estimators.constraints import CONSTRAINTS, OF_CLASSIFIERS
-from fastdrop.estimators.fitting import has_epochs
-from fastdrop.estimators.objective import log_probabilities
+from fastdrop.estimators.fitting import if_epochs, validated
+from fastdrop.estimators.network import log_probabilities
+from fastdrop.types import Array, RowsPerMask
 
 __all__ = ["MLPClassifier"]
 
 
-def _labels(y, warn=False):
+def _labels(y: Array, warn: bool = False) -> Any:
     """Labels, without the axis of a single column."""
     return column_or_1d(y, warn=warn) if y.ndim == 2 and y.shape[1] == 1 else y
 
@@ -37,7 +37,9 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     ----------
     hidden_layer_sizes : int or sequence of int, optional
         Units of each hidden layer.
-    activation : {"relu", "identity", "logistic", "tanh"}, optional
+    activation : {"relu", "identity", "logistic", "tanh", "selu"}, optional
+        Of the hidden layers. "selu", whose weights begin normal of variance ``1 / units_in`` and
+        biases at 0 [3]_, wants standardised features.
     solver : {"adam", "sgd", "lbfgs"}, optional
         "lbfgs", SciPy's, needs all dropout to be 0.
     alpha : float, optional
@@ -80,6 +82,12 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         Rate of the hidden layers, or of each, in [0, 1]; or a schedule (`fastdrop.schedules`).
     input_dropout : float or callable, optional
         Rate of the features.
+    dropout_kind : {"bernoulli", "gaussian", "alpha"}, optional
+        What dropout does, of the features too. "bernoulli" sets to 0, so steps skip what is
+        dropped. "gaussian" multiplies by normal numbers of mean 1 and variance
+        ``rate / (1 - rate)`` ([1]_, section 10). "alpha", for "selu", keeps mean and variance
+        [3]_. The last two leave no unit out: a step takes as long as without dropout, or longer;
+        rates must be below 1, and the next two parameters as they are by default.
     rows_per_mask : int or "batch", optional
         How many consecutive examples of a batch share a mask. 1 [1]_ is the default. Groups are
         faster: with four of them or more in a batch, and half the `learning_rate_init` that suits
@@ -127,6 +135,8 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
        simple way to prevent neural networks from overfitting", JMLR 15 (2014), section 4.
     .. [2] B. Graham, J. Reizenstein, L. Robinson, "Efficient batchwise dropout training using
        submatrices", arXiv 1502.02478 (2015), section 2.
+    .. [3] G. Klambauer, T. Unterthiner, A. Mayr, S. Hochreiter, "Self-normalizing neural
+       networks", NeurIPS 2017, section 4.
 
     Examples
     --------
@@ -140,79 +150,53 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
     True
     """
 
-    _parameter_constraints = CONSTRAINTS | OF_CLASSIFIERS
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **parameters.Parameters._parameter_constraints,
+        "class_weight": [None, dict, list, StrOptions({"balanced"})],
+    }
     _numeric = False
+    class_weight: parameters.ClassWeight
+    classes_: Array
 
     def __init__(
         self,
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        hidden_layer_sizes: parameters.Sizes = (100,),
+        activation: parameters.Activation = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dropout=0.0,
-        input_dropout=0.0,
-        rows_per_mask=1,
-        exact_count=False,
-        max_norm=None,
-        dtype=None,
-        scoring=None,
-        class_weight=None,
-    ):
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            dropout=dropout,
-            input_dropout=input_dropout,
-            rows_per_mask=rows_per_mask,
-            exact_count=exact_count,
-            max_norm=max_norm,
-            dtype=dtype,
-            scoring=scoring,
-        )
-        self.class_weight = class_weight
+        solver: parameters.SolverName = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: parameters.LearningRate = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: parameters.RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: parameters.Rate | Sequence[parameters.Rate] | Array = 0.0,
+        input_dropout: parameters.Rate = 0.0,
+        dropout_kind: parameters.DropoutKind = "bernoulli",
+        rows_per_mask: RowsPerMask = 1,
+        exact_count: bool = False,
+        max_norm: float | None = None,
+        dtype: DTypeLike | None = None,
+        scoring: parameters.Scoring = None,
+        class_weight: parameters.ClassWeight = None,
+    ) -> None:
+        self._keep(locals())
 
-    def _prepare(self, y, fresh, single):
+    def _prepare(self, y: Array, fresh: bool, single: bool) -> None:
         """Learn the classes, or check that y has no others."""
         y = _labels(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or single):
@@ -227,10 +211,12 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             )
         self._check_known(classes)
 
-    def _check_targets(self, y):
+    def _check_targets(self, y: Array) -> None:
         self._check_known(unique_labels(_labels(y)))
 
-    def _weights_of(self, X, y, sample_weight, single):
+    def _weights_of(
+        self, X: Any, y: Array, sample_weight: ArrayLike | None, single: bool
+    ) -> Array | None:
         """The weight of each example, by itself and by its class; None if all weigh the same."""
         weights = super()._weights_of(X, y, sample_weight, single)
         if self.class_weight is None:
@@ -249,32 +235,32 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
                 "class_weight must have finite weights that are at least 0, and not 0 for all "
                 f"classes, got {self.class_weight!r}"
             )
-        return check_weights(factors if weights is None else factors * weights, X)
+        return parameters.check_weights(factors if weights is None else factors * weights, X)
 
-    def _check_known(self, classes):
+    def _check_known(self, classes: Array) -> None:
         if len(numpy.setdiff1d(classes, self.classes_, assume_unique=True)):
             raise ValueError(
                 f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. "
                 f"'y' has {classes}."
             )
 
-    def _targets(self, y):
+    def _targets(self, y: Array) -> Array:
         """Class numbers where classes exclude each other, else a matrix of 0 and 1."""
         y = _labels(y)
         if self._label_binarizer.y_type_ == "multiclass":
-            return numpy.searchsorted(self.classes_, column_or_1d(y))
-        return self._label_binarizer.transform(y).astype(bool)
+            return numpy.asarray(numpy.searchsorted(self.classes_, column_or_1d(y)))
+        return numpy.asarray(self._label_binarizer.transform(y), bool)
 
-    def _outputs(self, target):
+    def _outputs(self, target: Array) -> int:
         return len(self.classes_) if target.ndim == 1 else target.shape[1]
 
-    def _activation_of_output(self):
+    def _activation_of_output(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _stratified(self):
+    def _stratified(self) -> bool:
         return self.n_outputs_ == 1
 
-    def _validation_score(self, raw, target, weights):
+    def _validation_score(self, raw: Array, target: Array, weights: Array | None) -> float:
         """Share of the examples that are right in all labels."""
         if target.ndim == 1:
             right = raw.argmax(axis=1) == target
@@ -282,9 +268,15 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             right = ((raw > 0) == (target > 0)).all(axis=1)
         return float(numpy.average(right, weights=weights))
 
-    @available_if(has_epochs)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None, classes=None):
+    @if_epochs
+    @validated
+    def partial_fit(
+        self,
+        X: parameters.Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
         """Fit for one epoch, going on from the weights there are.
 
         Parameters
@@ -308,7 +300,7 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             self._fit(X, y, sample_weight, {}, single=True)
         return self
 
-    def predict(self, X):
+    def predict(self, X: parameters.Data) -> Array:
         """Return the most probable class of each row.
 
         Parameters
@@ -321,13 +313,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """
         return self._labels(self._output(self._raw(X)))
 
-    def _labels(self, probabilities):
+    def _labels(self, probabilities: Array) -> Array:
         """The classes that have these probabilities, shape (n_samples, n_outputs)."""
         if self.n_outputs_ == 1:
             probabilities = probabilities.ravel()
-        return self._label_binarizer.inverse_transform(probabilities)
+        return numpy.asarray(self._label_binarizer.inverse_transform(probabilities))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: parameters.Data) -> Array:
         """Return the probability of every class, in the order of `classes_`.
 
         Parameters
@@ -340,13 +332,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
         """
         return self._shown(self._output(self._raw(X)))
 
-    def _shown(self, probabilities):
+    def _shown(self, probabilities: Array) -> Array:
         """Probabilities (n_samples, n_outputs) with a column for each of two classes."""
         if self.n_outputs_ == 1:
             return numpy.hstack([1 - probabilities, probabilities])
         return probabilities
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: parameters.Data) -> Array:
         """Return the logarithm of the probability of every class.
 
         Computed from the scores, so it is finite where the probability itself rounds to 0.
@@ -364,7 +356,13 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             raw = numpy.hstack([-raw, raw])
         return log_probabilities(raw, self.out_activation_)
 
-    def predictive_log_likelihood(self, X, y, n_samples=100, random_state=None):
+    def predictive_log_likelihood(
+        self,
+        X: parameters.Data,
+        y: ArrayLike,
+        n_samples: int = 100,
+        random_state: parameters.RandomState = None,
+    ) -> Array:
         """Return the logarithm of each row's likelihood, averaged over samples of the posterior.
 
         ``log(mean(p_s(y)))`` of the probabilities p_s that `predict_samples` returns, multiplied
@@ -387,14 +385,14 @@ class MLPClassifier(ClassifierMixin, MultilayerPerceptron):
             For classes that the fit did not see.
         """
         check_is_fitted(self)
-        X, y = self._checked(X, y)
-        self._check_targets(y)
-        return self._log_likelihood(X, self._targets(y), None, n_samples, random_state)
+        rows, labels = self._checked(X, y)
+        self._check_targets(labels)
+        return self._log_likelihood(rows, self._targets(labels), None, n_samples, random_state)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
-    def _more_tags(self):
+    def _more_tags(self) -> dict[str, bool]:
         return {"multilabel": True}

@@ -1,15 +1,122 @@
-"""Examples to learn from, and those that are held out."""
+"""Rows of dense and sparse data, some at a time, and examples: rows with what is to be learnt."""
 
-import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy
+from scipy import sparse
 from sklearn.model_selection import train_test_split
 
-from fastdrop.estimators.objective import Objective
-from fastdrop.estimators.rows import Rows, evaluate
+from fastdrop import nn
+from fastdrop.estimators.network import Objective
+from fastdrop.types import Array
 
-__all__ = ["Examples", "split"]
+if TYPE_CHECKING:
+    from fastdrop.estimators.base import MultilayerPerceptron
+
+__all__ = ["Examples", "Rows", "chunk_rows", "chunks", "evaluate", "split"]
+
+# Elements of the widest layer in one chunk: 4 MB of float32, and as many rows at least.
+CHUNK = 1 << 20
+LEAST_ROWS = 64
+
+
+class Rows:
+    """Rows of a matrix as C-contiguous arrays of one dtype; sparse ones become dense as taken.
+
+    Parameters
+    ----------
+    x : numpy.ndarray or sparse matrix, shape (n_samples, n_features)
+    dtype : numpy.dtype
+    """
+
+    def __init__(self, x: Any, dtype: numpy.dtype[Any]) -> None:
+        self.x: Any
+        self.sparse: bool = sparse.issparse(x)
+        if self.sparse:
+            self.x = x.tocsr().astype(dtype, copy=False)
+        else:
+            self.x = numpy.ascontiguousarray(x, dtype)
+        self._taken = numpy.empty(0, dtype)
+
+    def __len__(self) -> int:
+        return int(self.x.shape[0])
+
+    def take(self, rows: Array) -> Array:
+        """Return these rows, in an array that the next call overwrites.
+
+        Parameters
+        ----------
+        rows : numpy.ndarray of int, shape (n,)
+        """
+        shape = (len(rows), self.x.shape[1])
+        size = shape[0] * shape[1]
+        if self._taken.size < size:
+            self._taken = numpy.empty(size, self._taken.dtype)
+        taken = self._taken[:size].reshape(shape)
+        if self.sparse:
+            self.x[rows].toarray(out=taken)
+        else:
+            numpy.take(self.x, rows, axis=0, out=taken, mode="clip")
+        return taken
+
+
+def chunk_rows(network: nn.Sequential) -> int:
+    """How many rows of data the layers of a network have room for at a time."""
+    widest: int = max(max(parameter.value.shape) for parameter in network.parameters())
+    return max(LEAST_ROWS, CHUNK // widest)
+
+
+def chunks(
+    network: nn.Sequential, x: Any, chosen: Array | None = None
+) -> Iterator[tuple[slice, Array]]:
+    """Yield rows of data, dense and no more at a time than the network's layers have room for.
+
+    Parameters
+    ----------
+    network : nn.Sequential
+        Its widest layer decides how many.
+    x : numpy.ndarray or CSR matrix, or Rows where `chosen` is given, shape (n_samples, n_features)
+    chosen : numpy.ndarray of int, shape (n,), optional
+        Which rows of `Rows`; all by default.
+
+    Yields
+    ------
+    slice
+        Their places among all, or among the chosen.
+    numpy.ndarray, shape (rows, n_features)
+    """
+    rows = chunk_rows(network)
+    total = len(chosen) if chosen is not None else x.shape[0]
+    for first in range(0, total, rows):
+        places = slice(first, min(first + rows, total))
+        if chosen is not None:
+            yield places, x.take(chosen[places])
+        else:
+            part = x[places]
+            yield places, part.toarray() if sparse.issparse(part) else part
+
+
+def evaluate(network: nn.Sequential, x: Any, chosen: Array | None = None) -> Array:
+    """Return what a network says about rows of data at test time.
+
+    Parameters
+    ----------
+    network, x, chosen
+        As for `chunks`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (n, outputs)
+        Raw scores, of the network's dtype.
+    """
+    outputs = network.parameters()[-1].value.shape[-1]
+    total = len(chosen) if chosen is not None else x.shape[0]
+    raw = numpy.empty((total, outputs), network.dtype)
+    for places, part in chunks(network, x, chosen):
+        raw[places] = network.forward(part)
+    return raw
 
 
 @dataclass
@@ -28,19 +135,19 @@ class Examples:
     """
 
     rows: Rows
-    target: numpy.ndarray
-    weights: numpy.ndarray | None
-    given: numpy.ndarray
-    places: numpy.ndarray
+    target: Array
+    weights: Array | None
+    given: Array
+    places: Array
 
-    def __len__(self):
-        return len(self.places)
+    def __len__(self) -> int:
+        return int(self.places.size)
 
-    def at(self, places):
+    def at(self, places: Array) -> Self:
         """The examples at these places among the rows."""
         return replace(self, places=places)
 
-    def part(self, wanted):
+    def part(self, wanted: int) -> Self:
         """At most this many of the examples, evenly spaced; of weight 0 not all, if possible."""
         places = self.places
         if self.weights is not None:
@@ -49,16 +156,16 @@ class Examples:
             places = places[numpy.linspace(0, len(places) - 1, wanted).astype(int)]
         return self.at(places)
 
-    def targets(self):
+    def targets(self) -> tuple[Array, Array | None]:
         """Their targets and weights, the latter None where all weigh the same."""
         weights = None if self.weights is None else self.weights[self.places]
         return self.target[self.places], weights
 
-    def features(self):
+    def features(self) -> Any:
         """Their rows of data, an array or CSR matrix of shape (n, n_features)."""
         return self.rows.x[self.places]
 
-    def gradients(self, network, objective, places):
+    def gradients(self, network: nn.Sequential, objective: Objective, places: Array) -> float:
         """Let a network have the gradients of a batch.
 
         Parameters
@@ -79,37 +186,30 @@ class Examples:
         network.backward(grad)
         return value
 
-    def raw(self, network):
+    def raw(self, network: nn.Sequential) -> Array:
         """Raw scores of a network without masks, shape (n, outputs)."""
         return evaluate(network, self.rows, self.places)
 
-    def loss(self, model):
-        """The loss of a model's network without masks and penalty."""
+    def loss(self, model: "MultilayerPerceptron", raw: Array | None = None) -> float:
+        """The loss, without penalty, of these raw scores, or of the network's without masks."""
         target, weights = self.targets()
-        raw = self.raw(model._network)
+        raw = self.raw(model._network) if raw is None else raw
         return Objective(model.out_activation_, model.n_outputs_)(raw, target, weights)[0]
 
-    def loss_of_zeros(self, model):
-        """The loss of a network that says 0 of everything: a scale for losses."""
-        target, weights = self.targets()
-        raw = numpy.zeros((len(self), model.n_outputs_), model._network.dtype)
-        return Objective(model.out_activation_, model.n_outputs_)(raw, target, weights)[0]
-
-    def score(self, model, scorer):
+    def score(self, model: "MultilayerPerceptron", scorer: Callable[..., float]) -> float:
         """What a scorer of scikit-learn's says of a model.
 
         Its `predict` sees the rows as they are here, so names of features are not compared.
         """
-        seen = copy.copy(vars(model))
-        seen.pop("feature_names_in_", None)
         view = object.__new__(type(model))
-        vars(view).update(seen)
+        view.__dict__.update(model.__dict__)
+        view.__dict__.pop("feature_names_in_", None)
         _, weights = self.targets()
         more = {} if weights is None else {"sample_weight": weights}
         return float(scorer(view, self.features(), self.given[self.places], **more))
 
 
-def split(model, examples):
+def split(model: "MultilayerPerceptron", examples: Examples) -> tuple[Examples, Examples]:
     """Hold out some of the examples.
 
     Parameters

@@ -2,16 +2,16 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, Self, TypeVar, cast
 
 import numpy
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils.metaestimators import available_if
 
-from fastdrop.callers import warn_caller
-from fastdrop.estimators.compatibility import check_weights
-from fastdrop.estimators.constraints import check_lbfgs, dropout_rates, layer_sizes
-from fastdrop.estimators.examples import Examples, split
-from fastdrop.estimators.lbfgs import minimise
+from fastdrop import nn
+from fastdrop.estimators.examples import Examples, Rows, split
 from fastdrop.estimators.network import (
     as_random_state,
     build,
@@ -19,18 +19,35 @@ from fastdrop.estimators.network import (
     dropout_layers,
     mask_seed,
 )
-from fastdrop.estimators.rows import Rows
-from fastdrop.estimators.solver import Solver
+from fastdrop.estimators.parameters import (
+    Data,
+    Parameters,
+    check_weights,
+    dropout_rates,
+    layer_sizes,
+)
+from fastdrop.estimators.solvers import Solver, minimise
 from fastdrop.estimators.training import train
+from fastdrop.types import Array
 
-__all__ = ["Fitting", "has_epochs"]
+__all__ = ["Fitting", "if_epochs", "validated"]
 
 # Lists that a fit appends to.
 CURVES = ("loss_curve_", "validation_scores_")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def has_epochs(estimator):
-    """Whether the solver goes by epochs, so that there is a `partial_fit`."""
+def validated(method: Method) -> Method:
+    """Decorate a method: parameters are checked before it runs."""
+    return cast(Method, _fit_context(prefer_skip_nested_validation=True)(method))
+
+
+def if_epochs(method: Method) -> Method:
+    """Decorate a method: it is there where the solver goes by epochs."""
+    return cast(Method, available_if(_has_epochs)(method))
+
+
+def _has_epochs(estimator: Parameters) -> bool:
     if estimator.solver == "lbfgs":
         raise AttributeError(
             "partial_fit is only available for stochastic optimizers. lbfgs is not stochastic."
@@ -38,15 +55,45 @@ def has_epochs(estimator):
     return True
 
 
-class Fitting:
+class Fitting(Parameters):
     """The fit of a `MultilayerPerceptron`, of which this is a part.
 
     A subclass defines `_prepare`, which learns from y what it has to, `_targets`, what the network
-    learns, `_check_targets`, `_outputs`, `_activation_of_output` and `_stratified`.
+    learns, `_check_targets`, `_outputs`, `_activation_of_output`, `_stratified` and
+    `_validation_score`.
+
+    Attributes
+    ----------
+    _network : nn.Sequential
+        Trained; its last Dense gives raw scores, of which `_output` makes probabilities or values.
+        `coefs_` and `intercepts_` are its arrays themselves.
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, X_val=None, y_val=None, sample_weight_val=None):
+    _network: nn.Sequential
+    best_loss_: Any  # float, or None with early stopping
+    best_validation_score_: Any  # float or None
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    loss_: float
+    loss_curve_: list[float]
+    validation_scores_: Any  # list of float or None
+    n_features_in_: int
+    n_iter_: int
+    n_layers_: int
+    n_outputs_: int
+    out_activation_: str
+    t_: int
+
+    @validated
+    def fit(
+        self,
+        X: Data,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        X_val: Data | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Fit the model to data.
 
         Parameters
@@ -77,9 +124,9 @@ class Fitting:
             self._fit(X, y, sample_weight, validation, single=False)
         return self
 
-    @available_if(has_epochs)
-    @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    @if_epochs
+    @validated
+    def partial_fit(self, X: Data, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit for one epoch, going on from the weights there are.
 
         Parameters
@@ -97,12 +144,12 @@ class Fitting:
             self._fit(X, y, sample_weight, {}, single=True)
         return self
 
-    def _is_fresh(self, single):
+    def _is_fresh(self, single: bool) -> bool:
         """Whether a fit begins with new weights."""
         return not hasattr(self, "coefs_") or not (self.warm_start or single)
 
     @contextlib.contextmanager
-    def _all_or_nothing(self, single):
+    def _all_or_nothing(self, single: bool) -> Iterator[None]:
         """Put everything back as it was if the block fails.
 
         But for what a solver remembers of gradients: a `partial_fit` that has made steps before it
@@ -121,8 +168,8 @@ class Fitting:
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             for name, length in lengths.items():
                 del before[name][length:]
             if network is not None:
@@ -134,17 +181,25 @@ class Fitting:
                     del self._solver
             raise
 
-    def _save_weights(self, network):
+    def _save_weights(self, network: nn.Sequential) -> list[Array]:
         """Copies of a network's weights, in arrays that are kept for the next time."""
         values = [parameter.value for parameter in network.parameters()]
-        spare = getattr(self, "_spare", None)
+        spare: list[Array] | None = getattr(self, "_spare", None)
         if spare is None or [a.dtype for a in spare] != [a.dtype for a in values]:
             self._spare = spare = [numpy.empty_like(value) for value in values]
         for copy, value in zip(spare, values, strict=True):
             numpy.copyto(copy, value)
         return spare
 
-    def _fit(self, X, y, sample_weight, validation, single, kind=Examples):
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None,
+        validation: dict[str, Any],
+        single: bool,
+        kind: type[Examples] = Examples,
+    ) -> None:
         """Train. `kind` makes the `Examples` that are learnt from, of its arguments."""
         sizes = layer_sizes(self.hidden_layer_sizes)
         rates = [*dropout_rates([self.input_dropout], 1), *dropout_rates(self.dropout, len(sizes))]
@@ -162,6 +217,7 @@ class Fitting:
             "rates": rates,
             "rows_per_mask": self.rows_per_mask,
             "exact_count": bool(self.exact_count),
+            "kind": self.dropout_kind,
             "dtype": self._dtype_of(X, fresh),
         }
         if fresh:
@@ -178,7 +234,7 @@ class Fitting:
             training, held_out = split(self, training)
         with numpy.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at
             if self.solver == "lbfgs":
-                vars(self).pop("_solver", None)
+                self.__dict__.pop("_solver", None)
                 minimise(self, training)
             else:
                 self._new_curves(fresh)
@@ -186,41 +242,20 @@ class Fitting:
                 train(self, training, held_out if self.early_stopping else None, single)
             self._look_back(held_out)
 
-    def _check_parameters(self, rates, validation, single):
-        """Refuse what does not go together, and warn of what leaves nothing to learn from."""
-        if single and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
-        if self.solver == "lbfgs":
-            check_lbfgs(rates, self.max_norm)
-        given = [name for name, value in validation.items() if value is not None]
-        if given and not self._holds_out():
-            raise ValueError(
-                f"{given[0]} is for early_stopping=True, which solver='lbfgs' does not know, or "
-                f"tau='fit', got early_stopping={self.early_stopping}, solver={self.solver!r}"
-            )
-        if given and ("X_val" not in given or "y_val" not in given):
-            missing = "y_val" if "X_val" in given else "X_val"
-            raise ValueError(f"{given[0]} was given without {missing}")
-        if self.scoring is not None and not self.early_stopping:
-            raise ValueError(
-                f"scoring={self.scoring!r} is used with early_stopping=True only, got False"
-            )
-        if 1 in rates:
-            name = "input_dropout" if rates[0] == 1 else "dropout"
-            warn_caller(
-                f"{name}=1 drops everything in training and prediction: the network learns the "
-                "biases behind it only"
-            )
-
-    def _holds_out(self):
-        """Whether some examples are not trained on; lbfgs stops by its own rule, as there."""
-        return self.early_stopping and self.solver != "lbfgs"
-
-    def _weights_of(self, X, y, sample_weight, single):
+    def _weights_of(
+        self, X: Any, y: Array, sample_weight: ArrayLike | None, single: bool
+    ) -> Array | None:
         """The weight of each example as an array, None if all weigh the same."""
         return None if sample_weight is None else check_weights(sample_weight, X)
 
-    def _examples(self, X, y, target, weights, kind=Examples):
+    def _examples(
+        self,
+        X: Any,
+        y: Array,
+        target: Array,
+        weights: Array | None,
+        kind: type[Examples] = Examples,
+    ) -> Examples:
         """Data and targets as the network wants them."""
         dtype = self._network.dtype
         if target.dtype.kind != "i":
@@ -236,7 +271,9 @@ class Fitting:
             weights = weights.astype(dtype, copy=False)
         return kind(Rows(X, dtype), target, weights, y, numpy.arange(X.shape[0]))
 
-    def _validation(self, X_val, y_val, sample_weight_val):
+    def _validation(
+        self, X_val: Data, y_val: ArrayLike, sample_weight_val: ArrayLike | None
+    ) -> Examples:
         """The user's own validation data, as `Examples`."""
         X, y = self._checked(X_val, y_val)
         self._check_targets(y)
@@ -249,10 +286,10 @@ class Fitting:
             sample_weight_val = check_weights(sample_weight_val, X, "sample_weight_val")
         return self._examples(X, y, target, sample_weight_val)
 
-    def _look_back(self, held_out):
+    def _look_back(self, held_out: Examples | None) -> None:
         """Measure what the examples that were held out tell of the fitted network."""
 
-    def _renew_solver(self, single):
+    def _renew_solver(self, single: bool) -> None:
         """A new solver for `fit`; for `partial_fit` the one there is, with today's parameters."""
         settings = self.get_params(deep=False)
         if not single or not hasattr(self, "_solver"):
@@ -260,26 +297,23 @@ class Fitting:
         elif any(self._solver.settings[name] != settings[name] for name in self._solver.settings):
             self._solver = Solver.from_state(self._network, self._solver.state(), settings)
 
-    def _dtype_of(self, X, fresh):
+    def _dtype_of(self, X: Any, fresh: bool) -> numpy.dtype[Any]:
         if self.dtype is not None:
             return numpy.dtype(self.dtype)
-        return self._network.dtype if not fresh and hasattr(self, "_network") else X.dtype
+        taken: numpy.dtype[Any] = X.dtype
+        return self._network.dtype if not fresh and hasattr(self, "_network") else taken
 
-    def _begin(self, architecture):
+    def _begin(self, architecture: dict[str, Any]) -> None:
         """Make a new network with new weights."""
-        self._seed = mask_seed(self._random_state)
-        self._mask_position = 0
-        self._architecture = architecture
-        self._network = build(**architecture, seed=self._seed)
+        self._make(architecture)
         draw_weights(self._network, self.activation, self._random_state)
         self._show_weights()
-        self.n_layers_ = len(architecture["sizes"])
-        self.out_activation_ = self._activation_of_output()
         self.t_ = 0
 
-    def _adopt(self, architecture):
+    def _adopt(self, architecture: dict[str, Any]) -> None:
         """Make a network of weights that were set before the first fit."""
         sizes = architecture["sizes"]
+        expected: tuple[list[Any], list[Any]]
         expected = list(itertools.pairwise(sizes)), [(size,) for size in sizes[1:]]
         weights = list(self.coefs_), list(getattr(self, "intercepts_", ()))
         for name, arrays, shapes in zip(("coefs_", "intercepts_"), weights, expected, strict=True):
@@ -288,17 +322,21 @@ class Fitting:
                     f"{name} must have the shapes {shapes}, as features, hidden_layer_sizes and "
                     f"outputs ask for, got {[numpy.shape(array) for array in arrays]}"
                 )
+        self._make(architecture)
+        self._copy_weights(*weights)
+        self.n_features_in_ = sizes[0]
+        self.t_ = getattr(self, "t_", 0)
+
+    def _make(self, architecture: dict[str, Any]) -> None:
+        """Make a network, all weights 0."""
         self._seed = mask_seed(self._random_state)
         self._mask_position = 0
         self._architecture = architecture
         self._network = build(**architecture, seed=self._seed)
-        self._copy_weights(*weights)
-        self.n_features_in_ = sizes[0]
-        self.n_layers_ = len(sizes)
+        self.n_layers_ = len(architecture["sizes"])
         self.out_activation_ = self._activation_of_output()
-        self.t_ = getattr(self, "t_", 0)
 
-    def _continue(self, architecture):
+    def _continue(self, architecture: dict[str, Any]) -> None:
         """Go on with the weights there are; anything but their shapes may have changed."""
         before = self._architecture
         if architecture["sizes"] != before["sizes"]:
@@ -320,7 +358,7 @@ class Fitting:
         if hasattr(self, "_solver"):
             self._solver = Solver.from_state(self._network, self._solver.state())
 
-    def _new_curves(self, fresh):
+    def _new_curves(self, fresh: bool) -> None:
         """Begin what a fit tells, where there is none to go on with."""
         if fresh or not hasattr(self, "_no_improvement_count"):
             self.loss_curve_ = []

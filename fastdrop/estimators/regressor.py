@@ -1,18 +1,24 @@
 """The regressor."""
 
+from collections.abc import Sequence
 from numbers import Real
+from typing import Any, ClassVar, Literal, overload
 
 import numpy
+from numpy.typing import ArrayLike, DTypeLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import check_scalar, column_or_1d
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from fastdrop.callers import warn_caller
+from fastdrop.estimators import parameters
 from fastdrop.estimators.base import MultilayerPerceptron
-from fastdrop.estimators.constraints import CONSTRAINTS, OF_REGRESSORS, check_loss
+from fastdrop.estimators.examples import Examples
 from fastdrop.estimators.network import mask_seed
 from fastdrop.estimators.sampling import Posterior, best_precision, moments
+from fastdrop.types import Array, RowsPerMask
 
 __all__ = ["MLPRegressor"]
 
@@ -35,8 +41,8 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, \
     power_t, max_iter, shuffle, random_state, tol, verbose, warm_start, momentum, \
     nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon, \
-    n_iter_no_change, max_fun, dropout, input_dropout, rows_per_mask, exact_count, max_norm, \
-    dtype, scoring
+    n_iter_no_change, max_fun, dropout, input_dropout, dropout_kind, rows_per_mask, exact_count, \
+    max_norm, dtype, scoring
         As for `MLPClassifier`; `scoring` None is the coefficient of determination.
     tau : {None, "fit"}, optional
         "fit": estimate the precision of the noise on the examples that are held out, those of early
@@ -77,85 +83,67 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
     True
     """
 
-    _parameter_constraints = CONSTRAINTS | OF_REGRESSORS
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **parameters.Parameters._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson"})],
+        "tau": [None, StrOptions({"fit"})],
+    }
     _numeric = True
+    loss: Literal["squared_error", "poisson"]
+    tau: Literal["fit"] | None
+    tau_: float
 
     def __init__(
         self,
-        loss="squared_error",
-        hidden_layer_sizes=(100,),
-        activation="relu",
+        loss: Literal["squared_error", "poisson"] = "squared_error",
+        hidden_layer_sizes: parameters.Sizes = (100,),
+        activation: parameters.Activation = "relu",
         *,
-        solver="adam",
-        alpha=0.0001,
-        batch_size="auto",
-        learning_rate="constant",
-        learning_rate_init=0.001,
-        power_t=0.5,
-        max_iter=200,
-        shuffle=True,
-        random_state=None,
-        tol=1e-4,
-        verbose=False,
-        warm_start=False,
-        momentum=0.9,
-        nesterovs_momentum=True,
-        early_stopping=False,
-        validation_fraction=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        n_iter_no_change=10,
-        max_fun=15000,
-        dropout=0.0,
-        input_dropout=0.0,
-        rows_per_mask=1,
-        exact_count=False,
-        max_norm=None,
-        dtype=None,
-        scoring=None,
-        tau=None,
-    ):
-        self.loss = loss
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            dropout=dropout,
-            input_dropout=input_dropout,
-            rows_per_mask=rows_per_mask,
-            exact_count=exact_count,
-            max_norm=max_norm,
-            dtype=dtype,
-            scoring=scoring,
-        )
-        self.tau = tau
+        solver: parameters.SolverName = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: parameters.LearningRate = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: parameters.RandomState = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dropout: parameters.Rate | Sequence[parameters.Rate] | Array = 0.0,
+        input_dropout: parameters.Rate = 0.0,
+        dropout_kind: parameters.DropoutKind = "bernoulli",
+        rows_per_mask: RowsPerMask = 1,
+        exact_count: bool = False,
+        max_norm: float | None = None,
+        dtype: DTypeLike | None = None,
+        scoring: parameters.Scoring = None,
+        tau: Literal["fit"] | None = None,
+    ) -> None:
+        self._keep(locals())
 
-    def _validate_params(self):
-        check_loss(self.loss)
+    def _validate_params(self) -> None:
+        loss: Any = self.loss
+        if not isinstance(loss, str):
+            raise ValueError(
+                "The 'loss' parameter of MLPRegressor must be a str among {'poisson', "
+                f"'squared_error'}}. Got {loss!r} instead. loss is the first parameter, as in "
+                f"scikit-learn: write MLPRegressor(hidden_layer_sizes={loss!r}) for the layers' "
+                "sizes"
+            )
         super()._validate_params()
 
-    def _prepare(self, y, fresh, single):
+    def _prepare(self, y: Array, fresh: bool, single: bool) -> None:
         """Check that the network goes on with the output that it was trained with."""
         if not fresh and getattr(self, "out_activation_", None) not in (
             None,
@@ -167,10 +155,10 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
                 f"after {before!r}, whose network has another output"
             )
 
-    def _check_targets(self, y):
+    def _check_targets(self, y: Array) -> None:
         """All values can be learnt that `_targets` lets pass."""
 
-    def _targets(self, y):
+    def _targets(self, y: Array) -> Array:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if self.loss == "poisson" and (y < 0).any():
@@ -179,42 +167,71 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             )
         return numpy.asarray(y.reshape(len(y), -1), numpy.float64)
 
-    def _outputs(self, target):
-        return target.shape[1]
+    def _outputs(self, target: Array) -> int:
+        return int(target.shape[1])
 
-    def _activation_of_output(self):
+    def _activation_of_output(self) -> str:
         return "exp" if self.loss == "poisson" else "identity"
 
-    def _stratified(self):
+    def _stratified(self) -> bool:
         return False
 
-    def _validation_score(self, raw, target, weights):
+    def _validation_score(self, raw: Array, target: Array, weights: Array | None) -> float:
         """The coefficient of determination, or NaN where a prediction overflows."""
         values = self._output(raw)
         if not numpy.isfinite(values).all():
             return numpy.nan
         return float(r2_score(target, values, sample_weight=weights))
 
-    def _check_parameters(self, rates, validation, single):
+    def _check_parameters(
+        self, rates: list[parameters.Rate], validation: dict[str, Any], single: bool
+    ) -> None:
         super()._check_parameters(rates, validation, single)
         if self.tau == "fit" and self.loss == "poisson":
             raise ValueError(NO_NOISE)
         if self.tau == "fit" and single:
             raise ValueError("partial_fit does not support tau='fit': it holds no examples out")
 
-    def _holds_out(self):
+    def _holds_out(self) -> bool:
         return super()._holds_out() or self.tau == "fit"
 
-    def _look_back(self, held_out):
+    def _look_back(self, held_out: Examples | None) -> None:
         """Choose the precision under which the examples that were held out are the most likely."""
-        vars(self).pop("tau_", None)
-        if self.tau == "fit":
+        self.__dict__.pop("tau_", None)
+        if held_out is not None and self.tau == "fit":
             held_out = held_out.part(MOST_ROWS)
             posterior = Posterior(self._network, mask_seed(self._random_state))
             samples = posterior.samples(held_out.features(), n_samples=100)
             self.tau_ = best_precision(samples, *held_out.targets())
 
-    def predict(self, X, return_std=False, n_samples=100, random_state=None, tau=None):
+    @overload
+    def predict(
+        self,
+        X: parameters.Data,
+        return_std: Literal[False] = False,
+        n_samples: int = 100,
+        random_state: parameters.RandomState = None,
+        tau: float | Literal["fit"] | None = None,
+    ) -> Array: ...
+
+    @overload
+    def predict(
+        self,
+        X: parameters.Data,
+        return_std: Literal[True],
+        n_samples: int = 100,
+        random_state: parameters.RandomState = None,
+        tau: float | Literal["fit"] | None = None,
+    ) -> tuple[Array, Array]: ...
+
+    def predict(
+        self,
+        X: parameters.Data,
+        return_std: bool = False,
+        n_samples: int = 100,
+        random_state: parameters.RandomState = None,
+        tau: float | Literal["fit"] | None = None,
+    ) -> Array | tuple[Array, Array]:
         """Return the value of each row, and how uncertain it is if wanted.
 
         Parameters
@@ -257,25 +274,32 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
             return self._shown(self._output(self._raw(X)))
         check_is_fitted(self)
         noise = 0.0 if tau is None else 1 / self._precision(tau)
-        X = self._checked(X)
+        rows = self._checked(X)
         if n_samples == 1:
             warn_caller("n_samples=1 has no spread: std is 0, but for tau")
-        samples = self._samples(X, n_samples, random_state)
-        mean, variance = moments(samples, (X.shape[0], self.n_outputs_), self._output)
+        samples = self._samples(rows, n_samples, random_state)
+        mean, variance = moments(samples, (rows.shape[0], self.n_outputs_), self._output)
         dtype = self._network.dtype
         std = numpy.sqrt(variance + noise)
         return self._shown(mean).astype(dtype), self._shown(std).astype(dtype)
 
-    def _precision(self, tau):
+    def _precision(self, tau: float | Literal["fit"] | None) -> float:
         if self.out_activation_ == "exp":
             raise ValueError(NO_NOISE)
         if isinstance(tau, str) and tau == "fit":
             if not hasattr(self, "tau_"):
                 raise ValueError("tau='fit' needs a fit with the parameter tau='fit', got none")
             return self.tau_
-        return check_scalar(tau, "tau", Real, min_val=0, include_boundaries="neither")
+        return float(check_scalar(tau, "tau", Real, min_val=0, include_boundaries="neither"))
 
-    def predictive_log_likelihood(self, X, y, tau=None, n_samples=100, random_state=None):
+    def predictive_log_likelihood(
+        self,
+        X: parameters.Data,
+        y: ArrayLike,
+        tau: float | Literal["fit"] | None = None,
+        n_samples: int = 100,
+        random_state: parameters.RandomState = None,
+    ) -> Array:
         """Return the logarithm of each row's likelihood, averaged over samples of the posterior.
 
         With S samples f_s of D outputs, equation 8 of the paper [1]_'s appendix::
@@ -311,9 +335,10 @@ class MLPRegressor(RegressorMixin, MultilayerPerceptron):
         check_is_fitted(self)
         if tau is not None or self.out_activation_ == "identity":
             tau = self._precision(tau)
-        X, y = self._checked(X, y)
-        return self._log_likelihood(X, self._targets(y), tau, n_samples, random_state)
+        rows, values = self._checked(X, y)
+        target = self._targets(values)
+        return self._log_likelihood(rows, target, tau, n_samples, random_state)
 
-    def _shown(self, values):
+    def _shown(self, values: Array) -> Array:
         """Values (n_samples, n_outputs), without the axis of a single output."""
         return values.ravel() if values.shape[1] == 1 else values

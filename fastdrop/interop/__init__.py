@@ -1,12 +1,13 @@
 """Work together with other packages; each module here imports the one it is named after."""
 
 import contextlib
+from collections.abc import Iterator
 
 __all__ = ["needs"]
 
 
 @contextlib.contextmanager
-def needs(package, extra, sentence):
+def needs(package: str, extra: str, sentence: str) -> Iterator[None]:
     """Say how to install a package, where the imports in the body of the `with` do not find it.
 
     Parameters

@@ -26,23 +26,23 @@ class FastdropController(threadpoolctl.LibController):
     filename_prefixes = ("_kernels.",)  # other packages may have such a module, but no such symbol
     check_symbols = ("fastdrop_get_num_threads",)
 
-    def get_num_threads(self):
+    def get_num_threads(self) -> int:
         """The largest number of threads a kernel may use."""
         return fastdrop.config.get_num_threads()
 
-    def set_num_threads(self, num_threads):
+    def set_num_threads(self, num_threads: int) -> None:
         """Set it, for the whole process."""
         fastdrop.config.set_num_threads(num_threads)
 
-    def get_version(self):
+    def get_version(self) -> str:
         """fastdrop's version."""
         return fastdrop.config.__version__
 
 
-_registered = []
+_registered: list[type] = []
 
 
-def register():
+def register() -> None:
     """Make threadpoolctl know fastdrop; a second call changes nothing.
 
     Examples

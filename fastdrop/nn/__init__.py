@@ -10,7 +10,7 @@ A `Sequential` chains layers; every layer also works by itself.
 """
 
 from fastdrop.nn.activations import GELU, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
-from fastdrop.nn.alpha import AlphaDropout, FeatureAlphaDropout
+from fastdrop.nn.alpha import SELU, AlphaDropout, FeatureAlphaDropout
 from fastdrop.nn.attention import SoftmaxDropout
 from fastdrop.nn.channels import Dropout1d, Dropout2d, Dropout3d
 from fastdrop.nn.concrete import ConcreteDropout
@@ -39,6 +39,7 @@ from fastdrop.parameters import Parameter
 
 __all__ = [
     "GELU",
+    "SELU",
     "AlphaDropout",
     "BatchNorm1d",
     "BiasDropoutResidual",

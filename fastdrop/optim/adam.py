@@ -1,13 +1,17 @@
 """Adam and AdamW; [3]_, [4]_ and [5]_ as in `fastdrop.optim`."""
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_zeros
-from fastdrop.optim.optimiser import Optimiser
-from fastdrop.optim.settings import Setting, flag, interval
+from fastdrop.optim.groups import Params
+from fastdrop.optim.optimiser import Gradient, Memory, Optimiser
+from fastdrop.optim.settings import Rate, Setting, flag, interval
+from fastdrop.types import Array
 
 __all__ = ["Adam", "AdamW"]
 
@@ -84,20 +88,20 @@ class Adam(Optimiser):
 
     def __init__(
         self,
-        params,
-        learning_rate=0.001,
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.0,
-        max_norm=None,
+        params: Params,
+        learning_rate: Rate = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
         *,
-        amsgrad=False,
-        maximize=False,
-        clip_value=None,
-        clip_norm=None,
-        average=None,
-    ):
+        amsgrad: bool = False,
+        maximize: bool = False,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        average: float | None = None,
+    ) -> None:
         super().__init__(
             params,
             learning_rate=learning_rate,
@@ -114,7 +118,7 @@ class Adam(Optimiser):
         )
         self._table = _corrections(self.beta1, self.beta2, 1 << 10)
 
-    def _make_memory(self, value):
+    def _make_memory(self, value: Array) -> Memory:
         rows = value.shape[0] if value.ndim == 2 else 1
         memory = {
             "first_moment": aligned_zeros(value.shape, value.dtype),
@@ -127,7 +131,7 @@ class Adam(Optimiser):
             memory["largest_second_moment"] = aligned_zeros(value.shape, value.dtype)
         return memory
 
-    def _changed(self, name, before):
+    def _changed(self, name: str, before: Any) -> None:
         super()._changed(name, before)
         if name == "amsgrad" and self.amsgrad != before:
             for memory in self._memory:
@@ -139,14 +143,14 @@ class Adam(Optimiser):
                     memory["largest_second_moment"] = largest
         elif name in ("beta1", "beta2"):
             self._table = _corrections(self.beta1, self.beta2, 1 << 10)
-            moments = ("first_moment",)
+            moments = ["first_moment"]
             if name == "beta2":
-                moments = ("second_moment", "largest_second_moment")
+                moments = ["second_moment", "largest_second_moment"]
             for memory in self._memory:
                 _correct_anew(memory, moments, before, self._settings[name])
                 self._shorten_counts(memory)
 
-    def _shorten_counts(self, memory):
+    def _shorten_counts(self, memory: Memory) -> None:
         """Let no count exceed the table, whose last line is good for all that follow."""
         last, updates = len(self._table) - 1, memory["updates"]
         if updates > last and (self._table[-1] == 1).all():
@@ -155,7 +159,7 @@ class Adam(Optimiser):
                 counts[...] = -(-counts * last // updates)
             memory["updates"] = last
 
-    def _check_memory(self, name, state, steps):
+    def _check_memory(self, name: str, state: Mapping[str, Any], steps: int) -> None:
         updates = int(state[f"{name}.updates"])
         if not 0 <= updates <= steps:
             raise ValueError(f"{name}.updates must be from 0 to {steps}, the steps, got {updates}")
@@ -164,7 +168,15 @@ class Adam(Optimiser):
             if ((counts < 0) | (counts > updates)).any():
                 raise ValueError(f"{name}.{what} must be from 0 to {updates}, the updates")
 
-    def _update(self, value, memory, gradient, rate, weight_decay, max_norm):
+    def _update(
+        self,
+        value: Array,
+        memory: Memory,
+        gradient: Gradient,
+        rate: float,
+        weight_decay: float,
+        max_norm: float,
+    ) -> None:
         updates = memory["updates"] + 1
         table = self._table
         if updates >= len(table) and (table[-1] != 1).any():
@@ -218,20 +230,20 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        params,
-        learning_rate=0.001,
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.01,
-        max_norm=None,
+        params: Params,
+        learning_rate: Rate = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.01,
+        max_norm: float | None = None,
         *,
-        amsgrad=False,
-        maximize=False,
-        clip_value=None,
-        clip_norm=None,
-        average=None,
-    ):
+        amsgrad: bool = False,
+        maximize: bool = False,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        average: float | None = None,
+    ) -> None:
         super().__init__(
             params,
             learning_rate,
@@ -248,7 +260,7 @@ class AdamW(Adam):
         )
 
 
-def _corrections(beta1, beta2, lines):
+def _corrections(beta1: float, beta2: float, lines: int) -> Array:
     """Line k: 1 - beta2**k, 1 - beta1**k; ends with the first line of ones, if there is one."""
     slowest = max(beta1, beta2)
     if slowest > 0:  # 1 - beta**k is 1 from beta**k = 2**-54 on
@@ -259,7 +271,7 @@ def _corrections(beta1, beta2, lines):
     return table[: ones[0] + 1].copy() if ones.size else table
 
 
-def _correct_anew(memory, moments, before, now):
+def _correct_anew(memory: Memory, moments: Iterable[str], before: float, now: float) -> None:
     """Rescale moments that were averaged with the decay `before` to those of the decay `now`.
 
     A moment after k updates is ``1 - before**k`` times a weighted mean of gradients, or of their

@@ -6,11 +6,15 @@ References
    Journal on Control and Optimization 30 (1992).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_empty
-from fastdrop.parameters import active_indices
+from fastdrop.parameters import Units, active_indices
+from fastdrop.types import Array
 
 __all__ = ["Averages"]
 
@@ -21,13 +25,13 @@ CHUNK = 1 << 15
 class Averages:
     """Moves averages towards weights where units were active."""
 
-    def __init__(self):
-        self._scratch = {}
+    def __init__(self) -> None:
+        self._scratch: dict[Any, Array] = {}
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {"_scratch": {}}
 
-    def move(self, average, value, decay, units):
+    def move(self, average: Array, value: Array, decay: float, units: Sequence[Units]) -> None:
         """``average += (1 - decay) * (value - average)``, for what was active.
 
         Parameters
@@ -54,7 +58,7 @@ class Averages:
             numpy.multiply(step, rest, out=step)
             numpy.add(mine, step, out=mine)
 
-    def _array(self, name, shape, dtype):
+    def _array(self, name: str, shape: Sequence[int], dtype: numpy.dtype[Any]) -> Array:
         size = int(numpy.prod(shape))
         held = self._scratch.get((name, dtype))
         if held is None or held.size < size:

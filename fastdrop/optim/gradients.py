@@ -1,11 +1,14 @@
 """Gradients as an optimiser uses them: clipped, and with the sign of what is sought."""
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy
 
 from fastdrop.aligned import aligned_empty
-from fastdrop.parameters import active_indices
+from fastdrop.parameters import Units, active_indices
+from fastdrop.types import Array
 
 __all__ = ["Gradients"]
 
@@ -25,16 +28,16 @@ class Gradients:
     maximize : bool
     """
 
-    def __init__(self, clip_value, clip_norm, maximize):
+    def __init__(self, clip_value: float | None, clip_norm: float | None, maximize: bool) -> None:
         self._value = clip_value
         self._norm = clip_norm
         self._sign = -1.0 if maximize else 1.0
-        self._scratch = {}
+        self._scratch: dict[Any, Array] = {}
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scratch": {}}
 
-    def factor(self, gradients):
+    def factor(self, gradients: Iterable[Any]) -> float:
         """By what all gradients of a step are multiplied, after their values are clipped.
 
         Parameters
@@ -55,9 +58,9 @@ class Gradients:
                 f"the norm of the gradients is {norm}, which clip_norm cannot bound; no parameter "
                 "was updated"
             )
-        return self._sign * (self._norm / norm if norm > self._norm else 1.0)
+        return float(self._sign * (self._norm / norm if norm > self._norm else 1.0))
 
-    def adjusted(self, gradient, factor):
+    def adjusted(self, gradient: Array, factor: float) -> Array:
         """The gradient clipped and multiplied: itself, or in an array that the next call reuses."""
         if self._value is not None:
             gradient = numpy.clip(
@@ -69,13 +72,13 @@ class Gradients:
                 gradient = numpy.multiply(gradient, factor, out=out)
         return gradient
 
-    def _array_like(self, gradient):
+    def _array_like(self, gradient: Array) -> Array:
         held = self._scratch.get(gradient.dtype)
         if held is None or held.size < gradient.size:
             held = self._scratch[gradient.dtype] = aligned_empty((gradient.size,), gradient.dtype)
         return held[: gradient.size].reshape(gradient.shape)
 
-    def _norm_of(self, gradient, compact, *units):
+    def _norm_of(self, gradient: Array, compact: bool, *units: Units) -> float:
         """The Euclidean norm of what is active of a gradient."""
         if not compact and any(part is not None for part in units):
             gradient = gradient[numpy.ix_(*map(active_indices, units, gradient.shape))]
@@ -90,7 +93,7 @@ class Gradients:
         return math.sqrt(squares)
 
     @staticmethod
-    def _scaled_norm(flat):
+    def _scaled_norm(flat: Array) -> float:
         largest = float(numpy.abs(flat).max())
         if largest == 0 or not math.isfinite(largest):
             return largest

@@ -1,12 +1,24 @@
 """Groups of parameters, each with settings of its own."""
 
+import collections
 import contextlib
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeAlias
 
 from fastdrop.attributes import Sealed, read_only
 from fastdrop.optim.settings import Setting, interval, optional, rate_or_schedule
-from fastdrop.parameters import check_names, named_parameters_of
+from fastdrop.parameters import Parameter, check_names, named_parameters_of
 
-__all__ = ["Group", "groups_of"]
+__all__ = ["Group", "Params", "groups_of"]
+
+
+class HasParameters(Protocol):
+    """A network, a layer, or what else has parameters."""
+
+    def parameters(self) -> Iterable[Parameter]: ...
+
+
+Params: TypeAlias = HasParameters | Iterable[Parameter] | Iterable[dict[str, Any]] | dict[str, Any]
 
 
 class Group(Sealed):
@@ -28,29 +40,29 @@ class Group(Sealed):
         optional(interval(0.0, lowest_allowed=False)), "float or None: as for the optimiser."
     )
 
-    def __init__(self, names, parameters, optimiser):
+    def __init__(self, names: list[str], parameters: list[Parameter], optimiser: Any) -> None:
         self._names = names
         self._parameters = tuple(parameters)
         self._optimiser = optimiser
-        self._own = {}
+        self._own: dict[str, Any] = {}
 
     @read_only("make a new optimiser")
-    def parameters(self):
+    def parameters(self) -> tuple[Parameter, ...]:
         """tuple of Parameter: those of the group."""
         return self._parameters
 
-    def _get(self, name):
+    def _get(self, name: str) -> Any:
         return self._own[name] if name in self._own else self._optimiser._get(name)
 
-    def _set(self, name, value):
+    def _set(self, name: str, value: Any) -> None:
         self._own[name] = value
 
-    def described(self):
+    def described(self) -> dict[str, Any]:
         """What a state has to agree on: names, and settings of its own but the learning rate."""
         own = {name: value for name, value in self._own.items() if name != "learning_rate"}
         return {"params": list(self._names), **own}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         own = "".join(f", {name}={value!r}" for name, value in self._own.items())
         return f"Group({len(self._parameters)} parameters{own})"
 
@@ -58,7 +70,7 @@ class Group(Sealed):
 SETTINGS = [name for name, value in vars(Group).items() if isinstance(value, Setting)]
 
 
-def groups_of(params, optimiser):
+def groups_of(params: Params, optimiser: Any) -> list[Group]:
     """Read the `params` argument of an optimiser.
 
     Parameters
@@ -77,14 +89,15 @@ def groups_of(params, optimiser):
     TypeError, ValueError
         Naming what cannot be.
     """
-    if not callable(getattr(params, "parameters", None)) and not isinstance(params, str | dict):
+    given: Any = params
+    if not callable(getattr(given, "parameters", None)) and not isinstance(given, str | dict):
         with contextlib.suppress(TypeError):  # what cannot be listed is told below
-            params = list(params)
-    descriptions = [{"params": params}]
-    if isinstance(params, dict):
-        descriptions = [params]
-    elif isinstance(params, list) and params and all(isinstance(one, dict) for one in params):
-        descriptions = params
+            given = list(given)
+    descriptions: list[dict[str, Any]] = [{"params": given}]
+    if isinstance(given, dict):
+        descriptions = [given]
+    elif isinstance(given, list) and given and all(isinstance(one, dict) for one in given):
+        descriptions = given
     groups = []
     for description in descriptions:
         if "params" not in description:
@@ -105,12 +118,8 @@ def groups_of(params, optimiser):
         groups.append(group)
     parameters = [parameter for group in groups for parameter in group.parameters]
     if len({id(parameter) for parameter in parameters}) < len(parameters):
-        seen = set()
-        twice = sorted(
-            parameter.name
-            for parameter in parameters
-            if id(parameter) in seen or seen.add(id(parameter))
-        )
+        times = collections.Counter(map(id, parameters))
+        twice = sorted({one.name for one in parameters if times[id(one)] > 1})
         raise ValueError(f"params must have every parameter once, got twice: {', '.join(twice)}")
     check_names(name for group in groups for name in group._names)
     return groups

@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, TypeAlias
 
 import numpy
 
@@ -10,11 +12,17 @@ from fastdrop.arguments import integer, native
 from fastdrop.attributes import Sealed, read_only
 from fastdrop.optim.average import Averages
 from fastdrop.optim.gradients import Gradients
-from fastdrop.optim.groups import groups_of
+from fastdrop.optim.groups import Group, Params, groups_of
 from fastdrop.optim.settings import Setting, flag, interval, optional, rate_or_schedule
-from fastdrop.parameters import check_keys, operands
+from fastdrop.parameters import Parameter, check_keys, operands
+from fastdrop.types import Array
 
-__all__ = ["Optimiser"]
+__all__ = ["Gradient", "Memory", "Optimiser"]
+
+# What an optimiser remembers of a parameter, by name: arrays, and a number of updates.
+Memory: TypeAlias = dict[str, Any]
+# A gradient, whether it is compact, and the active units of both axes.
+Gradient: TypeAlias = list[Any]
 
 
 class Optimiser(Sealed):
@@ -24,7 +32,14 @@ class Optimiser(Sealed):
     `_make_memory`, which arrays a parameter needs; `_update`, and if need be `_changed`.
     """
 
-    _SETTINGS = ("weight_decay", "max_norm", "maximize", "clip_value", "clip_norm", "average")
+    _SETTINGS: ClassVar[tuple[str, ...]] = (
+        "weight_decay",
+        "max_norm",
+        "maximize",
+        "clip_value",
+        "clip_norm",
+        "average",
+    )
 
     learning_rate = Setting(rate_or_schedule, "float or callable: the rate, or a schedule.")
     weight_decay = Setting(interval(0.0), "float: factor on the weights.")
@@ -45,9 +60,10 @@ class Optimiser(Sealed):
         optional(interval(0.0, 1.0)), "float or None: decay of the moving average of the weights."
     )
 
-    def __init__(self, params, **settings):
-        self._settings = {}
-        self._memory = None  # until all settings are checked
+    def __init__(self, params: Params, **settings: Any) -> None:
+        self._settings: dict[str, Any] = {}
+        self._memory: list[Memory] = []
+        self._built = False  # until all settings are checked
         self._steps = 0
         self._averages = Averages()
         self._averaged = False
@@ -64,33 +80,35 @@ class Optimiser(Sealed):
             self._make_memory(parameter.value) | self._make_average(parameter.value)
             for _, parameter, _ in self._entries
         ]
+        self._built = True
 
     @read_only("make a new optimiser")
-    def parameters(self):
+    def parameters(self) -> tuple[Parameter, ...]:
         """tuple of Parameter: the parameters that it updates."""
         return tuple(parameter for _, parameter, _ in self._entries)
 
     @read_only("make a new optimiser, or set attributes of a group")
-    def groups(self):
+    def groups(self) -> tuple[Group, ...]:
         """tuple of Group: the parameters with their settings."""
         return self._groups
 
     @read_only("load_state_dict sets it")
-    def steps(self):
+    def steps(self) -> int:
         """int: steps done."""
         return self._steps
 
-    def _get(self, name):
+    def _get(self, name: str) -> Any:
         return self._settings[name]
 
-    def _set(self, name, value):
+    def _set(self, name: str, value: Any) -> None:
         """Take a setting that has been checked."""
         before = self._settings.get(name)
         self._settings[name] = value
         if name in ("clip_value", "clip_norm", "maximize"):
             get = self._settings.get
-            self._gradients = Gradients(get("clip_value"), get("clip_norm"), get("maximize"))
-        if self._memory is None:
+            clip_value, clip_norm = get("clip_value"), get("clip_norm")
+            self._gradients = Gradients(clip_value, clip_norm, bool(get("maximize")))
+        if not self._built:
             return
         try:
             self._changed(name, before)
@@ -98,7 +116,7 @@ class Optimiser(Sealed):
             self._settings[name] = before
             raise
 
-    def _changed(self, name, before):
+    def _changed(self, name: str, before: Any) -> None:
         """Adapt velocities and moments to a new value of a setting that was `before`."""
         if name == "average" and (before is None) != (self.average is None):
             self._not_averaged("average cannot be set")
@@ -106,7 +124,23 @@ class Optimiser(Sealed):
                 memory.pop("average", None)
                 memory |= self._make_average(parameter.value)
 
-    def _make_average(self, value):
+    def _make_memory(self, value: Array) -> Memory:
+        """What is remembered of a parameter."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _make_memory")
+
+    def _update(
+        self,
+        value: Array,
+        memory: Memory,
+        gradient: Gradient,
+        rate: float,
+        weight_decay: float,
+        max_norm: float,
+    ) -> None:
+        """Move a parameter, as a matrix, and what is remembered of it."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _update")
+
+    def _make_average(self, value: Array) -> Memory:
         """The average of a parameter, which begins at its value."""
         if self.average is None:
             return {}
@@ -114,7 +148,7 @@ class Optimiser(Sealed):
         average[...] = value
         return {"average": average}
 
-    def step(self):
+    def step(self) -> None:
         """Move every parameter that has a gradient by one step, in place.
 
         Parameters without one are left alone. A gradient stays after the step: the next backward
@@ -131,7 +165,7 @@ class Optimiser(Sealed):
             rate of this step is no number from 0 on.
         """
         self._not_averaged("step() is of the weights")
-        calls = []
+        calls: list[tuple[Any, ...]] = []
         for (_, parameter, group), memory in zip(self._entries, self._memory, strict=True):
             if parameter.grad is not None:
                 calls.append((parameter, group, memory, *operands(parameter)))
@@ -141,8 +175,7 @@ class Optimiser(Sealed):
                 "copied without its network never gets one: copy network and optimiser together, "
                 "as in copy.deepcopy((net, opt))"
             )
-        rates = [self._rate(group) for group in self._groups]
-        rates = dict(zip(map(id, self._groups), rates, strict=True))
+        rates = {id(group): self._rate(group) for group in self._groups}
         factor = self._gradients.factor([call[4:] for call in calls])
         for parameter, group, memory, value, gradient, *units in calls:
             gradient = self._gradients.adjusted(gradient, factor)
@@ -155,15 +188,15 @@ class Optimiser(Sealed):
                 self._averages.move(average, value, self.average, units[1:])
         self._steps += 1
 
-    def _rate(self, group):
+    def _rate(self, group: Group) -> float:
         """The learning rate of a group in this step."""
         rate = group.learning_rate
         if callable(rate):
             rate = interval(0.0)(rate(self._steps), f"learning_rate({self._steps})")
-        return rate
+        return float(rate)
 
     @contextlib.contextmanager
-    def averaged(self):
+    def averaged(self) -> Iterator[None]:
         """Put the averages of the weights in the weights' place, for a ``with`` block.
 
         There, networks compute with the averages; `step` and `state_dict` are errors.
@@ -197,18 +230,18 @@ class Optimiser(Sealed):
         finally:
             self._swap()
 
-    def _swap(self):
+    def _swap(self) -> None:
         self._averaged = not self._averaged
         for (_, parameter, _), memory in zip(self._entries, self._memory, strict=True):
             value = parameter.value
             parameter.value = memory["average"]
             memory["average"] = value
 
-    def _not_averaged(self, what):
+    def _not_averaged(self, what: str) -> None:
         if self._averaged:
             raise RuntimeError(f"{what}: not within averaged(), where the weights are averages")
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Return the state of the optimiser, from which a run resumes bit for bit.
 
         Returns
@@ -234,7 +267,7 @@ class Optimiser(Sealed):
             state[name] = memory if isinstance(memory, int) else memory.copy()
         return state
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state that `state_dict` returned, in place.
 
         Parameters
@@ -279,16 +312,16 @@ class Optimiser(Sealed):
                 else:
                     mine[...] = numpy.asarray(given)
 
-    def _check_memory(self, name, state, steps):
+    def _check_memory(self, name: str, state: Mapping[str, Any], steps: int) -> None:
         """Check numbers that the kernels rely on, of one parameter in a state."""
 
-    def _arrays(self):
+    def _arrays(self) -> Iterator[tuple[str, Any]]:
         """Pairs of name and what is remembered, of all parameters."""
         for (name, _, _), memory in zip(self._entries, self._memory, strict=True):
             for what, value in memory.items():
                 yield f"{name}.{what}", value
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         settings = [f"learning_rate={self.learning_rate!r}"]
         settings += [f"{name}={self._settings[name]!r}" for name in self._SETTINGS]
         groups = f" in {len(self._groups)} groups" if len(self._groups) > 1 else ""

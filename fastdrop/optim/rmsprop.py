@@ -1,12 +1,16 @@
 """RMSprop."""
 
+from typing import Any
+
 import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_zeros
-from fastdrop.optim.optimiser import Optimiser
-from fastdrop.optim.settings import Setting, interval
+from fastdrop.optim.groups import Params
+from fastdrop.optim.optimiser import Gradient, Memory, Optimiser
+from fastdrop.optim.settings import Rate, Setting, interval
 from fastdrop.parameters import active_indices
+from fastdrop.types import Array
 
 __all__ = ["RMSprop"]
 
@@ -71,19 +75,19 @@ class RMSprop(Optimiser):
 
     def __init__(
         self,
-        params,
-        learning_rate=0.001,
-        rho=0.9,
-        momentum=0.0,
-        epsilon=1e-8,
-        weight_decay=0.0,
-        max_norm=None,
+        params: Params,
+        learning_rate: Rate = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
         *,
-        maximize=False,
-        clip_value=None,
-        clip_norm=None,
-        average=None,
-    ):
+        maximize: bool = False,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        average: float | None = None,
+    ) -> None:
         super().__init__(
             params,
             learning_rate=learning_rate,
@@ -98,13 +102,13 @@ class RMSprop(Optimiser):
             average=average,
         )
 
-    def _make_memory(self, value):
+    def _make_memory(self, value: Array) -> Memory:
         memory = {"squares": aligned_zeros(value.shape, value.dtype)}
         if self.momentum:
             memory["velocity"] = aligned_zeros(value.shape, value.dtype)
         return memory
 
-    def _changed(self, name, before):
+    def _changed(self, name: str, before: Any) -> None:
         super()._changed(name, before)
         if name == "momentum" and (before == 0) != (self.momentum == 0):
             for (_, parameter, _), memory in zip(self._entries, self._memory, strict=True):
@@ -112,7 +116,15 @@ class RMSprop(Optimiser):
                 if self.momentum:
                     memory["velocity"] = self._make_memory(parameter.value)["velocity"]
 
-    def _update(self, value, memory, gradient, rate, weight_decay, max_norm):
+    def _update(
+        self,
+        value: Array,
+        memory: Memory,
+        gradient: Gradient,
+        rate: float,
+        weight_decay: float,
+        max_norm: float,
+    ) -> None:
         array, compact, *units = gradient
         squares = memory["squares"].reshape(value.shape)
         velocity = memory.get("velocity")

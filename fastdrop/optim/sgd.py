@@ -1,12 +1,16 @@
 """Stochastic gradient descent; [1]_ and [2]_ as in `fastdrop.optim`."""
 
+from typing import Any
+
 import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.aligned import aligned_zeros
-from fastdrop.optim.optimiser import Optimiser
-from fastdrop.optim.settings import Setting, flag, interval
+from fastdrop.optim.groups import Params
+from fastdrop.optim.optimiser import Gradient, Memory, Optimiser
+from fastdrop.optim.settings import Rate, Setting, flag, interval
 from fastdrop.parameters import active_indices
+from fastdrop.types import Array
 
 __all__ = ["SGD"]
 
@@ -92,19 +96,19 @@ class SGD(Optimiser):
 
     def __init__(
         self,
-        params,
-        learning_rate,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=0.0,
-        max_norm=None,
+        params: Params,
+        learning_rate: Rate,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        max_norm: float | None = None,
         *,
-        dampening=0.0,
-        maximize=False,
-        clip_value=None,
-        clip_norm=None,
-        average=None,
-    ):
+        dampening: float = 0.0,
+        maximize: bool = False,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        average: float | None = None,
+    ) -> None:
         super().__init__(
             params,
             momentum=momentum,
@@ -120,7 +124,7 @@ class SGD(Optimiser):
         )
         self._check()
 
-    def _check(self):
+    def _check(self) -> None:
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum greater than 0, got 0.0")
         if self.nesterov and self.dampening:
@@ -131,7 +135,7 @@ class SGD(Optimiser):
                 f"{self.dampening}"
             )
 
-    def _changed(self, name, before):
+    def _changed(self, name: str, before: Any) -> None:
         super()._changed(name, before)
         self._check()
         if name == "momentum" and (before == 0) != (self.momentum == 0):
@@ -139,14 +143,22 @@ class SGD(Optimiser):
                 memory.pop("velocity", None)
                 memory |= self._make_memory(parameter.value)
 
-    def _make_memory(self, value):
+    def _make_memory(self, value: Array) -> Memory:
         return {"velocity": aligned_zeros(value.shape, value.dtype)} if self.momentum else {}
 
-    def _update(self, value, memory, gradient, rate, weight_decay, max_norm):
+    def _update(
+        self,
+        value: Array,
+        memory: Memory,
+        gradient: Gradient,
+        rate: float,
+        weight_decay: float,
+        max_norm: float,
+    ) -> None:
         velocity = memory.get("velocity")
         if velocity is not None:
             velocity = velocity.reshape(value.shape)
-        if self.dampening:
+        if self.dampening and velocity is not None:
             gradient, weight_decay = self._dampened(value, velocity, gradient, weight_decay)
         array, compact, rows, columns = gradient
         update = kernels.Update(
@@ -156,7 +168,9 @@ class SGD(Optimiser):
         )  # fmt: skip
         kernels.update(update)
 
-    def _dampened(self, value, velocity, gradient, weight_decay):
+    def _dampened(
+        self, value: Array, velocity: Array, gradient: Gradient, weight_decay: float
+    ) -> tuple[Gradient, float]:
         """Gradient and decay times ``1 - dampening``, and velocities that make up for it at first.
 
         A weight's first update is not dampened. It is told by its velocity, exactly 0, from which

@@ -1,11 +1,14 @@
 """bfloat16, which NumPy does not have: the upper half of a float32, held as uint16."""
 
 import numpy
+from numpy.typing import ArrayLike
+
+from fastdrop.reference.bits import Array
 
 __all__ = ["bfloat16_of", "float32_of"]
 
 
-def float32_of(bits):
+def float32_of(bits: ArrayLike) -> Array:
     """Return bfloat16 values, given by their bits, as float32; exact.
 
     Examples
@@ -16,7 +19,7 @@ def float32_of(bits):
     return (numpy.asarray(bits, numpy.uint16).astype(numpy.uint32) << 16).view(numpy.float32)
 
 
-def bfloat16_of(values):
+def bfloat16_of(values: ArrayLike) -> Array:
     """Return the bits of the nearest bfloat16 of float32 or float64 values; of two, the even one.
 
     A NaN keeps its sign and the upper bits of its payload and becomes quiet.

@@ -1,11 +1,19 @@
 """Packed bits: checked, and unpacked to booleans."""
 
+from typing import Any, TypeAlias
+
 import numpy
+from numpy.typing import NDArray
 
-__all__ = ["check_bits", "unpacked"]
+__all__ = ["Array", "Shape", "Units", "check_bits", "unpacked"]
+
+Array: TypeAlias = NDArray[Any]
+Shape: TypeAlias = tuple[int, ...]
+# Packed bits of active units, and the number of the first one's bit; None: all units.
+Units: TypeAlias = tuple[Array, int] | None
 
 
-def check_bits(bits, n, name="bits"):
+def check_bits(bits: Array, n: int, name: str = "bits") -> None:
     """Check that an array can hold `n` packed bits.
 
     Raises
@@ -20,7 +28,7 @@ def check_bits(bits, n, name="bits"):
         )
 
 
-def unpacked(bits, n, offset=0, name="bits"):
+def unpacked(bits: Array, n: int, offset: int = 0, name: str = "bits") -> Array:
     """Return `n` packed bits as booleans, the first of them bit number `offset`.
 
     Examples

@@ -8,11 +8,12 @@ References
 
 import ctypes
 import math
+from typing import Any
 
 import numpy
 
 from fastdrop.reference.bfloat16 import bfloat16_of, float32_of
-from fastdrop.reference.bits import unpacked
+from fastdrop.reference.bits import Array, Shape, unpacked
 from fastdrop.reference.stream import draw_bernoulli
 
 __all__ = [
@@ -28,7 +29,9 @@ __all__ = [
 DTYPES = (numpy.float16, numpy.float32, numpy.float64, numpy.uint16)
 
 
-def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
+def dropout_forward(
+    x: Array, key0: int, key1: int, draw: int, threshold: int, scale: float, bits: Array, out: Array
+) -> None:
     """Draw a Bernoulli mask of the shape of `x` into `bits` and apply it as `apply_mask` does.
 
     Examples
@@ -42,7 +45,9 @@ def dropout_forward(x, key0, key1, draw, threshold, scale, bits, out):
     apply_mask(x, bits, x.shape, 1, scale, out)
 
 
-def dropout_fresh(key0, key1, draw, x, threshold, scale, out):
+def dropout_fresh(
+    key0: int, key1: int, draw: int, x: Array, threshold: int, scale: float, out: Array | None
+) -> tuple[Array, Array]:
     """Return the result of `dropout_forward`, in `out` or a new array, and the bits."""
     out = numpy.empty(x.shape, x.dtype) if out is None else out
     bits = numpy.empty((x.size + 7) // 8, numpy.uint8)
@@ -50,7 +55,9 @@ def dropout_fresh(key0, key1, draw, x, threshold, scale, out):
     return out, bits
 
 
-def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
+def apply_mask(
+    x: Array, bits: Array, mask_shape: Shape, rows_per_mask: int, scale: float, out: Array
+) -> None:
     """Write ``x * scale`` where the mask keeps and ``+0.0`` where it drops [2]_.
 
     Dropped values are replaced, not multiplied: NaN and inf become zero as well.
@@ -94,7 +101,18 @@ def apply_mask(x, bits, mask_shape, rows_per_mask, scale, out):
     numpy.copyto(out, 0, where=dropped)
 
 
-def dropout_at(x, dtype, n, key0, key1, draw, threshold, scale, bits, out):
+def dropout_at(
+    x: int,
+    dtype: int,
+    n: int,
+    key0: int,
+    key1: int,
+    draw: int,
+    threshold: int,
+    scale: float,
+    bits: int,
+    out: int,
+) -> None:
     """`dropout_forward` on memory that belongs to somebody else, such as a tensor.
 
     Parameters
@@ -117,7 +135,7 @@ def dropout_at(x, dtype, n, key0, key1, draw, threshold, scale, bits, out):
     dropout_forward(values, key0, key1, draw, threshold, scale, packed, result)
 
 
-def apply_mask_at(x, dtype, n, bits, scale, out):
+def apply_mask_at(x: int, dtype: int, n: int, bits: int, scale: float, out: int) -> None:
     """`apply_mask` on memory that belongs to somebody else, each of n elements with its own bit.
 
     Examples
@@ -132,15 +150,16 @@ def apply_mask_at(x, dtype, n, bits, scale, out):
     apply_mask(values, packed, (n,), 1, scale, result)
 
 
-def _memory(address, n, dtype):
+def _memory(address: int, n: int, dtype: Any) -> Array:
     """An array of n elements over memory that is there already."""
     if not n:
         return numpy.empty(0, dtype)
     size = n * numpy.dtype(dtype).itemsize
-    return numpy.frombuffer((ctypes.c_char * size).from_address(address), dtype)
+    memory: Any = (ctypes.c_char * size).from_address(address)
+    return numpy.frombuffer(memory, dtype)
 
 
-def rectify(x, bits, scale, gate):
+def rectify(x: Array, bits: Array | None, scale: float, gate: Array) -> int:
     """ReLU, mask and scale in place: `apply_mask` where `x` is not <= 0, too.
 
     Parameters

@@ -11,11 +11,12 @@ References
 
 import itertools
 import math
+from typing import Any
 
 import numpy
 
 from fastdrop.reference.bfloat16 import bfloat16_of, float32_of
-from fastdrop.reference.bits import unpacked
+from fastdrop.reference.bits import Array, Shape, unpacked
 
 __all__ = [
     "apply_affine",
@@ -27,7 +28,16 @@ __all__ = [
 ]
 
 
-def apply_affine(x, bits, mask_shape, rows_per_mask, scale, shift, dropped, out):
+def apply_affine(
+    x: Array,
+    bits: Array,
+    mask_shape: Shape,
+    rows_per_mask: int,
+    scale: float,
+    shift: float,
+    dropped: float,
+    out: Array,
+) -> None:
     """Write ``x * scale + shift`` where the mask keeps and `dropped` where it drops [4]_.
 
     Each step is rounded once, in the dtype of `x`; for float16 and bfloat16 in float32, and the
@@ -56,7 +66,9 @@ def apply_affine(x, bits, mask_shape, rows_per_mask, scale, shift, dropped, out)
         _narrowed(numpy.where(kept, values, number(dropped)) + number(0), out)
 
 
-def residual_forward(x, bias, residual, bits, scale, out):
+def residual_forward(
+    x: Array, bias: Array | None, residual: Array, bits: Array | None, scale: float, out: Array
+) -> None:
     """Write ``residual + dropout(x + bias)``: the end of a block with a residual connection.
 
     Parameters
@@ -85,7 +97,9 @@ def residual_forward(x, bias, residual, bits, scale, out):
         _narrowed(values + _widened(residual), out)
 
 
-def residual_backward(grad, bits, scale, out, sums):
+def residual_backward(
+    grad: Array, bits: Array | None, scale: float, out: Array, sums: Array
+) -> None:
     """Write the gradient under the mask, and the sums of its columns, the bias' gradient.
 
     Parameters
@@ -110,7 +124,16 @@ def residual_backward(grad, bits, scale, out, sums):
         _narrowed(values, out)
 
 
-def softmax_forward(x, attend, attend_starts, causal, bits, scale, probabilities, out):
+def softmax_forward(
+    x: Array,
+    attend: Array | None,
+    attend_starts: Array | None,
+    causal: int,
+    bits: Array | None,
+    scale: float,
+    probabilities: Array,
+    out: Array,
+) -> None:
     """Write the softmax of each row of scores, and what dropout leaves of it [6]_.
 
     Parameters
@@ -143,7 +166,7 @@ def softmax_forward(x, attend, attend_starts, causal, bits, scale, probabilities
     scores = x.reshape(-1, width)
     rows, columns = numpy.arange(len(scores))[:, None], numpy.arange(width)
     allowed = numpy.ones(scores.shape, bool)
-    if attend is not None:
+    if attend is not None and attend_starts is not None:
         every = numpy.unpackbits(attend, bitorder="little").view(bool)
         allowed &= every[attend_starts[:, None] + columns]
     if causal:
@@ -160,7 +183,9 @@ def softmax_forward(x, attend, attend_starts, causal, bits, scale, probabilities
     numpy.copyto(out, dropped)
 
 
-def softmax_backward(grad, probabilities, bits, scale, out):
+def softmax_backward(
+    grad: Array, probabilities: Array, bits: Array | None, scale: float, out: Array
+) -> None:
     """Write the gradient with respect to the scores, from that of the output.
 
     Parameters
@@ -183,7 +208,7 @@ def softmax_backward(grad, probabilities, bits, scale, out):
         numpy.copyto(out, probabilities * (inner - total))
 
 
-def drop_blocks(seeds, maps, extent, block, bits):
+def drop_blocks(seeds: Array, maps: int, extent: Shape, block: Shape, bits: Array) -> int:
     """Write the bits of places that no block covers, and return how many there are [5]_.
 
     Parameters
@@ -215,26 +240,26 @@ def drop_blocks(seeds, maps, extent, block, bits):
     return int(numpy.count_nonzero(kept))
 
 
-def _widened(x):
+def _widened(x: Array) -> Array:
     """What is computed with: float32 of the half types, of which uint16 holds bfloat16."""
     if x.dtype == numpy.uint16:
         return float32_of(x)
     return x.astype(numpy.promote_types(x.dtype, numpy.float32), copy=False)
 
 
-def _narrowed(values, out):
+def _narrowed(values: Array, out: Array) -> None:
     """Write what was computed, rounded to the dtype of `out`."""
     numpy.copyto(out, bfloat16_of(values) if out.dtype == numpy.uint16 else values, "same_kind")
 
 
-def _factor(scale, dtype):
+def _factor(scale: float, dtype: numpy.dtype[Any]) -> Any:
     """A scale as the dtype rounds it, in the dtype that is computed with."""
     if dtype == numpy.uint16:
         return float32_of(bfloat16_of(scale))
     return numpy.promote_types(dtype, numpy.float32).type(dtype.type(scale))
 
 
-def _selected(values, bits):
+def _selected(values: Array, bits: Array | None) -> Array:
     """Zeros where bits drop."""
     if bits is None:
         return values

@@ -9,8 +9,12 @@ References
    Mathematical Statistics 29 (1958), pp. 610-611.
 """
 
-import numpy
+from collections.abc import Sequence
 
+import numpy
+from numpy.typing import ArrayLike
+
+from fastdrop.reference.bits import Array, Shape
 from fastdrop.reference.stream import philox4x32, window_elements
 
 __all__ = [
@@ -60,7 +64,7 @@ _COSINE = [
 _TWO_LOG_2 = _real(_hex("-0x1.62e430p+0"))
 
 
-def noise_words(elements, draw, key):
+def noise_words(elements: ArrayLike, draw: int, key: tuple[int, int]) -> Array:
     """Return the noise word of each element: 32 random bits that no mask uses.
 
     Returns
@@ -80,20 +84,20 @@ def noise_words(elements, draw, key):
     return philox4x32(counter, key)[word.astype(numpy.int64), numpy.arange(elements.size)]
 
 
-def _polynomial(coefficients, x):
+def _polynomial(coefficients: Sequence[numpy.float32], x: Array) -> Array:
     """Horner's rule, a product and a sum at a time."""
-    total = numpy.full(x.shape, coefficients[-1])
+    total: Array = numpy.full(x.shape, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         total = total * x + coefficient
     return total
 
 
-def _signed(words):
+def _signed(words: Array) -> Array:
     """Words as signed integers, rounded to float32."""
     return words.view(numpy.int32).astype(numpy.float32)
 
 
-def normals(lengths, turns):
+def normals(lengths: Array, turns: Array) -> tuple[Array, Array]:
     """Return the two normal numbers of each pair of words [1]_.
 
     Parameters
@@ -129,7 +133,7 @@ def normals(lengths, turns):
     return first, radius * numpy.where(exchange, cosine, sine)
 
 
-def uniform_noise(words):
+def uniform_noise(words: Array) -> Array:
     """Return the uniform number in (-1, 1) of each word; the largest are rounded to 1.
 
     Examples
@@ -137,10 +141,10 @@ def uniform_noise(words):
     >>> uniform_noise(numpy.array([0, 2**30, 2**31], numpy.uint32))
     array([ 4.656613e-10,  5.000000e-01, -1.000000e+00], dtype=float32)
     """
-    return _signed(words | numpy.uint32(1)) * _real(2.0**-31)
+    return numpy.asarray(_signed(words | numpy.uint32(1)) * _real(2.0**-31))
 
 
-def _noise(elements, draw, noise, key):
+def _noise(elements: ArrayLike, draw: int, noise: int, key: tuple[int, int]) -> Array:
     if noise == UNIFORM:
         return uniform_noise(noise_words(elements, draw, key))
     elements = numpy.asarray(elements, dtype=numpy.uint64)
@@ -150,7 +154,16 @@ def _noise(elements, draw, noise, key):
     return numpy.where(elements == low, first, second)
 
 
-def draw_noise(key0, key1, draw, noise, shape, starts, stops, out):
+def draw_noise(
+    key0: int,
+    key1: int,
+    draw: int,
+    noise: int,
+    shape: Shape,
+    starts: Shape,
+    stops: Shape,
+    out: Array,
+) -> None:
     """Write the noise of a window, whose own shape `out` has, to `out`, C-contiguous float32.
 
     Parameters
@@ -174,7 +187,9 @@ def draw_noise(key0, key1, draw, noise, shape, starts, stops, out):
         flat[first:last] = _noise(elements, draw, noise, (key0, key1))
 
 
-def apply_noise(x, key0, key1, draw, noise, scale, additive, out):
+def apply_noise(
+    x: Array, key0: int, key1: int, draw: int, noise: int, scale: float, additive: bool, out: Array
+) -> None:
     """Write ``x * (1 + scale * z)`` or, additive, ``x + scale * z`` to `out`.
 
     Parameters

@@ -19,10 +19,12 @@ References
 
 import itertools
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import numpy
 
-from fastdrop.reference.bits import unpacked
+from fastdrop.reference.bits import Array, Shape, Units, unpacked
 
 __all__ = [
     "Product",
@@ -36,7 +38,7 @@ __all__ = [
 ]
 
 
-def gather(x, rows, columns, out):
+def gather(x: Array, rows: Units, columns: Units, out: Array) -> None:
     """Copy the active rows and columns of a matrix to a smaller one [3]_.
 
     Parameters
@@ -57,7 +59,17 @@ def gather(x, rows, columns, out):
 
 
 @numpy.errstate(all="ignore")
-def scatter(x, rows, columns, out, *, scale=1.0, bias=None, bias_scale=1.0, accumulate=False):
+def scatter(
+    x: Array,
+    rows: Units,
+    columns: Units,
+    out: Array,
+    *,
+    scale: float = 1.0,
+    bias: Array | None = None,
+    bias_scale: float = 1.0,
+    accumulate: bool = False,
+) -> None:
     """Put a small matrix back in the active rows and columns of a large one: `gather`'s reverse.
 
     Parameters
@@ -125,9 +137,22 @@ class Product:
     """
 
     def __init__(
-        self, a, b, c, *, mask_a=None, mask_b=None, mask_c=None, bias=None, skip_zeros=False,
-        sum_rows=False, fused=False, columns_of_b=False, nonzeros=-1.0, method="auto",
-    ):  # fmt: skip
+        self,
+        a: Array,
+        b: Array,
+        c: Array,
+        *,
+        mask_a: Any = None,
+        mask_b: Any = None,
+        mask_c: Any = None,
+        bias: Array | None = None,
+        skip_zeros: bool = False,
+        sum_rows: bool = False,
+        fused: bool = False,
+        columns_of_b: bool = False,
+        nonzeros: float = -1.0,
+        method: str = "auto",
+    ) -> None:
         shapes = [x.shape for x in (a, b, c)]
         (m, k), (_, n) = shapes[:2]
         if shapes != [(m, k), (k, n), (m, n)]:
@@ -141,20 +166,20 @@ class Product:
         self.skip_zeros, self.sum_rows, self.fused = skip_zeros, sum_rows, fused
         self.columns_of_b, self.nonzeros, self.method = columns_of_b, nonzeros, method
 
-    def kept(self, mask, shape):
+    def kept(self, mask: Any, shape: Shape) -> Array:
         """Which elements of a matrix a mask of its rows keeps."""
         if mask is None:
             return numpy.ones(shape, bool)
         return kept_elements(mask.bits, shape, mask.rows_per_mask)
 
-    def scale(self, *masks):
+    def scale(self, *masks: Any) -> Any:
         """The product of the scales of masks, 1 where there are none."""
         scales = [1.0 if mask is None or self.fused else mask.scale for mask in masks]
         return self.a.dtype.type(math.prod(scales))
 
 
 @numpy.errstate(all="ignore")  # the compiled kernels say nothing, either
-def matmul(product):
+def matmul(product: Product) -> int:
     """Compute a `Product`: sums run over what is kept, and nothing is multiplied by a mask.
 
     Returns
@@ -187,15 +212,15 @@ def matmul(product):
     if p.bias is not None:
         result += p.bias * p.scale(p.mask_c)
     p.c[...] = result if p.fused else numpy.where(kept_c, result, 0)
-    return count.get("skip" if p.method == "auto" else p.method, m * n * k)
+    return int(count.get("skip" if p.method == "auto" else p.method, m * n * k))
 
 
-def plan(product):
+def plan(product: Product) -> str:
     """Return what "auto" stands for, "skip": these sums leave out what is dropped."""
     return "skip" if product.method == "auto" else product.method
 
 
-def _of_groups(p, kept_a, kept_b, kept_c):
+def _of_groups(p: Product, kept_a: Array, kept_b: Array, kept_c: Array) -> int:
     """Multiply-adds of kept units: for every row that masks are about, those of both its sides."""
     second = p.mask_b if p.sum_rows else p.mask_c
     rows = max(p.a.shape[1] if p.sum_rows else p.a.shape[0], 1)
@@ -209,7 +234,7 @@ def _of_groups(p, kept_a, kept_b, kept_c):
 
 
 @numpy.errstate(all="ignore")
-def masked_sums(x, mask, out):
+def masked_sums(x: Array, mask: Any, out: Array) -> None:
     """Sum the columns of a matrix, of what a mask keeps: the gradient of a bias.
 
     Parameters
@@ -236,7 +261,7 @@ def masked_sums(x, mask, out):
     numpy.multiply(numpy.where(kept, x, 0).sum(axis=0), x.dtype.type(mask.scale), out=out)
 
 
-def surely_apart(results, operands):
+def surely_apart(results: Iterable[Array], operands: Iterable[Array]) -> bool:
     """Whether all arrays lie in one piece and no result shares memory with another array.
 
     False means that it was not found out in the little time there is.
@@ -260,7 +285,7 @@ def surely_apart(results, operands):
     )
 
 
-def plain_operands(x, w, out):
+def plain_operands(x: Array, w: Array, out: Array) -> bool:
     """Return False: nobody is in such a hurry here that checks had to be left out.
 
     The compiled module says whether `x`, `w` and `out` (or None) are C-contiguous matrices of one
@@ -274,7 +299,7 @@ def plain_operands(x, w, out):
     return False
 
 
-def active_places(shape, rows, columns):
+def active_places(shape: Shape, rows: Units, columns: Units) -> Any:
     """The index of the active rows and columns of a matrix."""
     axes = zip(shape, (rows, columns), ("rows", "columns"), strict=True)
     return numpy.ix_(
@@ -287,7 +312,9 @@ def active_places(shape, rows, columns):
     )
 
 
-def kept_elements(bits, shape, rows_per_mask, name="bits"):
+def kept_elements(
+    bits: Array | None, shape: Shape, rows_per_mask: int, name: str = "bits"
+) -> Array:
     """Which elements of a matrix a packed mask keeps, rows that share one written out."""
     if bits is None:
         return numpy.ones(shape, dtype=bool)
@@ -296,7 +323,7 @@ def kept_elements(bits, shape, rows_per_mask, name="bits"):
     return mask[numpy.arange(shape[0]) // rows_per_mask]
 
 
-def sums_of_stored(x, stored, w, kept=None):
+def sums_of_stored(x: Array, stored: Array, w: Array, kept: Array | None = None) -> Array:
     """Return ``x @ w``, sums running over stored elements of x and kept ones of w (None: all)."""
     if kept is not None and not kept.all():
         result = numpy.zeros((x.shape[0], w.shape[1]), dtype=x.dtype)

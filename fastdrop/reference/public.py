@@ -1,9 +1,12 @@
 """What the public products mean, said in NumPy."""
 
 import math
+from typing import Any
 
 import numpy
+from numpy.typing import DTypeLike
 
+from fastdrop.reference.bits import Array, Shape
 from fastdrop.reference.products import sums_of_stored
 
 __all__ = ["masked_matmul", "masked_matmul_backward"]
@@ -11,18 +14,18 @@ __all__ = ["masked_matmul", "masked_matmul_backward"]
 
 @numpy.errstate(all="ignore")
 def masked_matmul(
-    x,
-    w,
+    x: Array,
+    w: Array,
     *,
-    mask_in=None,
-    mask_out=None,
-    mask_weight=None,
-    bias=None,
-    skip_zeros=False,
-    method="auto",
-    out=None,
-    dtype=None,
-):
+    mask_in: Any = None,
+    mask_out: Any = None,
+    mask_weight: Any = None,
+    bias: Array | None = None,
+    skip_zeros: bool = False,
+    method: str = "auto",
+    out: Array | None = None,
+    dtype: DTypeLike | None = None,
+) -> Array:
     """Say what `fastdrop.masked_matmul` computes: ``s_out m_out ∘ ((s_in m_in ∘ x) @ w + bias)``.
 
     With `mask_weight`, ``s_w m_w ∘ w`` stands in the place of w. Row by row, the sums run over what
@@ -68,17 +71,17 @@ def masked_matmul(
 
 @numpy.errstate(all="ignore")
 def masked_matmul_backward(
-    grad_y,
-    x,
-    w,
+    grad_y: Array,
+    x: Array,
+    w: Array,
     *,
-    mask_in=None,
-    mask_out=None,
-    mask_weight=None,
-    skip_zeros=False,
-    method="auto",
-    dtype=None,
-):
+    mask_in: Any = None,
+    mask_out: Any = None,
+    mask_weight: Any = None,
+    skip_zeros: bool = False,
+    method: str = "auto",
+    dtype: DTypeLike | None = None,
+) -> tuple[Array, Array, Array]:
     """Say what `fastdrop.masked_matmul_backward` computes.
 
     With ``g = s_out m_out ∘ grad_y`` and ``a = s_in m_in ∘ x``, the gradients are
@@ -122,7 +125,7 @@ def masked_matmul_backward(
     return grad_x, grad_w, grad_bias
 
 
-def _written_out(mask, shape):
+def _written_out(mask: Any, shape: Shape) -> tuple[Array, float]:
     """Return which elements of an array a mask keeps, and the mask's scale, 1 without a mask."""
     if mask is None:
         return numpy.ones(shape, dtype=bool), 1.0
@@ -132,11 +135,11 @@ def _written_out(mask, shape):
     return numpy.broadcast_to(kept, shape), mask.scale
 
 
-def _matrix(array):
+def _matrix(array: Array) -> Array:
     """An array with its leading axes joined into one."""
     return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
-def _scaled(array, scale, dtype):
+def _scaled(array: Array, scale: float, dtype: numpy.dtype[Any]) -> Array:
     """An array times a scale, both in a dtype."""
-    return array.astype(dtype) * dtype.type(scale)
+    return numpy.asarray(array.astype(dtype) * dtype.type(scale))

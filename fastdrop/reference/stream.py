@@ -9,10 +9,12 @@ References
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy
+from numpy.typing import ArrayLike
 
-from fastdrop.reference.bits import check_bits
+from fastdrop.reference.bits import Array, Shape, check_bits
 
 __all__ = [
     "bernoulli_threshold",
@@ -44,7 +46,7 @@ _CHUNK = 1 << 15
 # --- The stream's arithmetic -------------------------------------------------------------------
 
 
-def philox4x32(counter, key):
+def philox4x32(counter: Iterable[ArrayLike], key: tuple[int, int]) -> Array:
     """Encrypt 128-bit counters with Philox4x32, ten rounds [1]_.
 
     Parameters
@@ -63,6 +65,12 @@ def philox4x32(counter, key):
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
     # Each 32-bit word lives in a 64-bit lane: a product of two words then fits in one lane.
+    c0: Array
+    c1: Array
+    c2: Array
+    c3: Array
+    k0: Array
+    k1: Array
     c0, c1, c2, c3 = (numpy.asarray(word, dtype=numpy.uint64) for word in counter)
     k0, k1 = (numpy.asarray(word, dtype=numpy.uint64) for word in key)
     for _ in range(ROUNDS):
@@ -77,7 +85,7 @@ def philox4x32(counter, key):
     return numpy.stack(numpy.broadcast_arrays(c0, c1, c2, c3)).astype(numpy.uint32)
 
 
-def digits(elements, draw, digit, key):
+def digits(elements: ArrayLike, draw: int, digit: int, key: tuple[int, int]) -> Array:
     """Return binary digit number `digit` of the uniform number of each element.
 
     Digit 0 is worth 1/2, digit 63 is worth 2**-64.
@@ -106,10 +114,10 @@ def digits(elements, draw, digit, key):
         (draw >> 32) << 8 | digit,
     )
     word = philox4x32(counter, key)[(elements >> 5) & 3, run]
-    return ((word >> (elements & 31)) & 1).astype(numpy.uint8)
+    return numpy.asarray(word >> (elements & 31) & 1, numpy.uint8)
 
 
-def uniforms(elements, draw, key):
+def uniforms(elements: ArrayLike, draw: int, key: tuple[int, int]) -> Array:
     """Return the uniform number of each element, all 64 digits of it, times 2**64.
 
     Returns
@@ -122,13 +130,13 @@ def uniforms(elements, draw, key):
     ['0x7b26781b7e7aa4c1', '0x5c99c1d1ecb8bf77']
     """
     elements = numpy.asarray(elements, dtype=numpy.uint64)
-    result = numpy.zeros(elements.shape, dtype=numpy.uint64)
+    result: Array = numpy.zeros(elements.shape, dtype=numpy.uint64)
     for digit in range(DIGITS):
         result = result << 1 | digits(elements, draw, digit, key)
     return result
 
 
-def bernoulli_threshold(keep_prob):
+def bernoulli_threshold(keep_prob: float) -> int:
     """Return ``keep_prob * 2**64`` rounded half to even, an int in [0, 2**64].
 
     Examples
@@ -140,7 +148,7 @@ def bernoulli_threshold(keep_prob):
     return round(math.ldexp(float(keep_prob), 64))
 
 
-def exact_keep_count(keep_prob, n):
+def exact_keep_count(keep_prob: float, n: int) -> int:
     """Return how many elements of a row of length `n` an exact-count mask keeps.
 
     It is the nearest integer, halves upwards; the 1e-6 makes up for the rounding of ``1 - rate``,
@@ -154,7 +162,7 @@ def exact_keep_count(keep_prob, n):
     return math.floor(keep_prob * n + 0.5 + 1e-6)
 
 
-def kept_bernoulli(elements, draw, threshold, key):
+def kept_bernoulli(elements: ArrayLike, draw: int, threshold: int, key: tuple[int, int]) -> Array:
     """Tell which elements a Bernoulli mask keeps: those with ``U * 2**64 < threshold``.
 
     Returns
@@ -188,7 +196,16 @@ def kept_bernoulli(elements, draw, threshold, key):
 # --- The kernels -------------------------------------------------------------------------------
 
 
-def draw_bernoulli(key0, key1, draw, threshold, shape, starts, stops, bits):
+def draw_bernoulli(
+    key0: int,
+    key1: int,
+    draw: int,
+    threshold: int,
+    shape: Shape,
+    starts: Shape,
+    stops: Shape,
+    bits: Array,
+) -> None:
     """Write the packed bits of a Bernoulli mask, or of a window of one, to `bits`.
 
     Examples
@@ -208,7 +225,9 @@ def draw_bernoulli(key0, key1, draw, threshold, shape, starts, stops, bits):
         bits[first // 8 : (last + 7) // 8] = numpy.packbits(kept, bitorder="little")
 
 
-def draw_bernoulli_rows(key0, key1, draw, threshold, width, bits):
+def draw_bernoulli_rows(
+    key0: int, key1: int, draw: int, threshold: int, width: int, bits: Array
+) -> None:
     """Write the packed bits of several draws of a mask of shape (width,), each to a row of `bits`.
 
     Row i, whole bytes, is draw number ``draw + i``.
@@ -224,7 +243,16 @@ def draw_bernoulli_rows(key0, key1, draw, threshold, width, bits):
         draw_bernoulli(key0, key1, number, threshold, (width,), (0,), (width,), row)
 
 
-def draw_exact_count(key0, key1, draw, keep, shape, starts, stops, bits):
+def draw_exact_count(
+    key0: int,
+    key1: int,
+    draw: int,
+    keep: int,
+    shape: Shape,
+    starts: Shape,
+    stops: Shape,
+    bits: Array,
+) -> None:
     """Write the packed bits of an exact-count mask, or of a window of one, to `bits`.
 
     A row runs along the last axis of `shape` (a caller leaves trailing shared axes out) and keeps
@@ -266,7 +294,9 @@ def draw_exact_count(key0, key1, draw, keep, shape, starts, stops, bits):
 # --- Checks and indices ------------------------------------------------------------------------
 
 
-def _check_draw(key0, key1, draw, shape, starts, stops, bits):
+def _check_draw(
+    key0: int, key1: int, draw: int, shape: Shape, starts: Shape, stops: Shape, bits: Array
+) -> int:
     """Check what both kinds of draw take; return the number of elements of the window."""
     for name, value, limit in (("key0", key0, 32), ("key1", key1, 32), ("draw", draw, 56)):
         if not 0 <= value < 1 << limit:
@@ -282,7 +312,7 @@ def _check_draw(key0, key1, draw, shape, starts, stops, bits):
     return n
 
 
-def window_elements(first, last, shape, starts, stops):
+def window_elements(first: int, last: int, shape: Shape, starts: Shape, stops: Shape) -> Array:
     """Return the element indices of positions `first` to `last` of a window, both in C order."""
     position = numpy.arange(first, last, dtype=numpy.uint64)
     element = numpy.zeros_like(position)

@@ -16,8 +16,11 @@ References
    algorithm 2.
 """
 
+from typing import Any
+
 import numpy
 
+from fastdrop.reference.bits import Array, Units
 from fastdrop.reference.products import active_places
 
 __all__ = ["Update", "correction_table", "update"]
@@ -92,11 +95,37 @@ class Update:
     """
 
     def __init__(
-        self, value, gradient, *, rows=None, columns=None, compact=False, learning_rate,
-        first=None, second=None, top=None, row_counts=None, column_counts=None, steps=0,
-        table=None, momentum=0.0, nesterov=False, beta1=0.0, beta2=0.0, epsilon=0.0,
-        weight_decay=0.0, decoupled=False, max_norm=numpy.inf,
-    ):  # fmt: skip
+        self,
+        value: Array,
+        gradient: Array,
+        *,
+        rows: Units = None,
+        columns: Units = None,
+        compact: bool = False,
+        learning_rate: float,
+        first: Array | None = None,
+        second: Array | None = None,
+        top: Array | None = None,
+        row_counts: Array | None = None,
+        column_counts: Array | None = None,
+        steps: int = 0,
+        table: Array | None = None,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta1: float = 0.0,
+        beta2: float = 0.0,
+        epsilon: float = 0.0,
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+        max_norm: float = numpy.inf,
+    ) -> None:
+        # What a rule does without is None, and not looked at.
+        self.first: Any
+        self.second: Any
+        self.top: Any
+        self.row_counts: Any
+        self.column_counts: Any
+        self.table: Any
         self.value, self.first, self.second, self.top = value, first, second, top
         self.row_counts, self.column_counts = row_counts, column_counts
         self.steps, self.table = steps, table
@@ -112,7 +141,7 @@ class Update:
 
 
 @numpy.errstate(all="ignore")
-def update(update):
+def update(update: Update) -> None:
     """Move weights, and what their rule remembers, by one `Update`.
 
     Examples
@@ -142,7 +171,7 @@ def update(update):
     _bound_norms(update.value, update.columns, update.max_norm)
 
 
-def _move_sgd(u):
+def _move_sgd(u: Update) -> None:
     cast, g, w = u.value.dtype.type, u.gradient, u.value[u.places]
     if u.weight_decay != 0:
         g = g + cast(u.weight_decay) * w
@@ -155,7 +184,7 @@ def _move_sgd(u):
     u.value[u.places] = w - cast(u.learning_rate) * step
 
 
-def _move_adam(u):
+def _move_adam(u: Update) -> None:
     cast, g, index, steps = u.value.dtype.type, u.gradient, u.places, u.steps
     rows, columns, row_counts, column_counts = u.rows, u.columns, u.row_counts, u.column_counts
     shares = []
@@ -164,7 +193,7 @@ def _move_adam(u):
         shares.append(counts[units].sum() / (units.size * steps) if units.size else 1.0)
     row_share, column_share = shares
 
-    def corrections(updates):
+    def corrections(updates: Any) -> Any:
         s, q = _from_line(u.table, updates)
         return s, u.epsilon * s, u.learning_rate * (s / q)
 
@@ -200,7 +229,7 @@ def _move_adam(u):
     u.value[index] = kept - r * m / (numpy.sqrt(v) + e)
 
 
-def correction_table(beta1, beta2, lines):
+def correction_table(beta1: float, beta2: float, lines: int) -> Array:
     """Return Adam's bias corrections of 0, 1, ... updates, at most `lines` of them.
 
     Returns
@@ -222,7 +251,7 @@ def correction_table(beta1, beta2, lines):
     return table[: ones[0] + 1].copy() if ones.size else table
 
 
-def _from_line(table, line):
+def _from_line(table: Array, line: Any) -> Any:
     """sqrt(1 - beta2**k) and 1 - beta1**k, between two lines of the table in proportion."""
     below = numpy.floor(line).astype(numpy.int64)
     above = numpy.minimum(below + 1, len(table) - 1)
@@ -233,12 +262,12 @@ def _from_line(table, line):
     return numpy.sqrt(second), first
 
 
-def _unless_first(counts, corrections):
+def _unless_first(counts: Array, corrections: Array) -> Array:
     """0, less than the least there is, for units after a first update."""
     return numpy.where(counts <= 1, 0, corrections)
 
 
-def _bound_norms(value, columns, max_norm):
+def _bound_norms(value: Array, columns: Array, max_norm: float) -> None:
     """Scale active columns down [2]_; squares are summed in float64 from the first row on."""
     if max_norm == numpy.inf:
         return

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import fastdrop
 from fastdrop import MLPClassifier, nn
-from fastdrop.estimators import stopping
+from fastdrop.estimators import training
 from fastdrop.estimators.examples import Examples
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -126,7 +126,7 @@ def test_max_norm_bounds_incoming_weights(solver):
 def looks(model, x, y):
     """Fit, and return the losses of the network without masks that the rule saw, and its window."""
     seen = []
-    original = stopping.TrendRule.converged
+    original = training.TrendRule.converged
 
     def converged(rule):
         result = original(rule)
@@ -134,7 +134,7 @@ def looks(model, x, y):
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stopping.TrendRule, "converged", converged)
+        patch.setattr(training.TrendRule, "converged", converged)
         model.fit(x, y)
     return seen
 

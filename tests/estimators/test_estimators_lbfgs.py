@@ -11,7 +11,6 @@ from scipy import sparse
 from test_estimators_equivalence import examples, pair, public, weights_of
 
 import fastdrop
-from fastdrop.estimators import rows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -57,8 +56,8 @@ def test_lbfgs_in_chunks_of_sparse_data(monkeypatch):
     x, y = examples("classes")
     models = [fastdrop.MLPClassifier(solver="lbfgs", max_iter=6, random_state=0) for _ in range(2)]
     models[0].fit(x, y)
-    monkeypatch.setattr(rows, "CHUNK", 1)
-    monkeypatch.setattr(rows, "LEAST_ROWS", 37)
+    monkeypatch.setattr("fastdrop.estimators.examples.CHUNK", 1)
+    monkeypatch.setattr("fastdrop.estimators.examples.LEAST_ROWS", 37)
     models[1].fit(sparse.csr_matrix(x), y)
     for mine, other in zip(*(model.coefs_ for model in models), strict=True):
         numpy.testing.assert_allclose(mine, other, rtol=1e-6, atol=1e-8)

@@ -11,8 +11,7 @@ pytest.importorskip("sklearn", reason="the estimators need the extra 'sklearn'")
 
 from sklearn.datasets import load_iris
 
-from fastdrop import MLPClassifier
-from fastdrop.estimators import progress
+from fastdrop import MLPClassifier, progress
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 import fastdrop
 from fastdrop import nn
-from fastdrop.estimators import rows, sampling
+from fastdrop.estimators import examples, sampling
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -75,9 +75,9 @@ def test_rows_samples_and_chunks_change_no_mask(monkeypatch, dtype):
     numpy.testing.assert_allclose(few, whole[:4], **close)
     part = model.predict_samples(x[30:50], 10, random_state=1)
     numpy.testing.assert_allclose(part, whole[:, 30:50], **close)
-    monkeypatch.setattr(rows, "CHUNK", 1)
-    monkeypatch.setattr(rows, "LEAST_ROWS", 7)
-    sizes = [len(part) for _, part in rows.chunks(model._network, x)]
+    monkeypatch.setattr(examples, "CHUNK", 1)
+    monkeypatch.setattr(examples, "LEAST_ROWS", 7)
+    sizes = [len(part) for _, part in examples.chunks(model._network, x)]
     assert sizes == [7] * 17 + [1]
     numpy.testing.assert_allclose(model.predict_samples(x, 10, random_state=1), whole, **close)
     again = model.predict(x, return_std=True, n_samples=10, random_state=1)
@@ -154,8 +154,8 @@ def test_stacked_samples_are_those_of_one_at_a_time(monkeypatch, number, options
         monkeypatch.setattr(sampling, "FEW_ROWS", few)
         monkeypatch.setattr(sampling, "MORE_ROWS", 0)
         found.append(model.predict_samples(x[:number], 30, random_state=1))
-        monkeypatch.setattr(rows, "CHUNK", 1)
-        monkeypatch.setattr(rows, "LEAST_ROWS", 40)
+        monkeypatch.setattr(examples, "CHUNK", 1)
+        monkeypatch.setattr(examples, "LEAST_ROWS", 40)
         found.append(model.predict_samples(x[:number], 30, random_state=1))
         monkeypatch.undo()
     for other in found[1:]:
@@ -168,8 +168,8 @@ def test_one_call_has_one_set_of_masks_for_all_its_chunks(monkeypatch, few):
     model = regressor(dropout=0.5).fit(x, y)
     monkeypatch.setattr(sampling, "FEW_ROWS", few)
     monkeypatch.setattr(sampling, "MORE_ROWS", 0)
-    monkeypatch.setattr(rows, "CHUNK", 1)
-    monkeypatch.setattr(rows, "LEAST_ROWS", 20)
+    monkeypatch.setattr(examples, "CHUNK", 1)
+    monkeypatch.setattr(examples, "LEAST_ROWS", 20)
     same = model.predict_samples(numpy.repeat(x[:1], 60, axis=0), 5)  # random_state=None
     numpy.testing.assert_allclose(same, same[:, :1].repeat(60, axis=1), rtol=1e-12)
 

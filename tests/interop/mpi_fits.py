@@ -158,6 +158,7 @@ def fits_that_cannot_be():
         (ValueError, ["^class_weight must"], classify(one, class_weight={0: 0, 1: 0})),
         (ValueError, ["^The 'alpha' parameter"], fit(alpha=-1)),
         (ValueError, ["lbfgs"], fit(solver="lbfgs")),
+        (ValueError, ["dropout_kind", "alpha"], fit(dropout_kind="alpha", activation="selu")),
         (ValueError, ["scoring", "r2"], fit(scoring="r2", early_stopping=True)),
         (ValueError, ["validation_fraction"], fit(early_stopping=True, validation_fraction=0.01)),
         (ValueError, [rank, "y_rows"], fit(change=lambda x, y, m: ([x, y[:-1]], m))),

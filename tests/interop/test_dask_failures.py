@@ -16,7 +16,7 @@ pytest.importorskip("sklearn")
 from dask_common import LABELS, LAZY, ROWS, VALUES, X, classifier, regressor  # noqa: E402
 
 import fastdrop.dask  # noqa: E402
-from fastdrop.estimators.progress import Progress  # noqa: E402
+from fastdrop.progress import Progress  # noqa: E402
 
 pytestmark = pytest.mark.dask
 

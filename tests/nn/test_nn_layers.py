@@ -32,6 +32,7 @@ LAYERS = {
     "GaussianNoise": lambda: nn.GaussianNoise(0.5),
     "GELU": nn.GELU,
     "GELU, tanh": lambda: nn.GELU("tanh"),
+    "SELU": nn.SELU,
     "SiLU": nn.SiLU,
     "Softmax": nn.Softmax,
     "LayerNorm": lambda: nn.LayerNorm(6),

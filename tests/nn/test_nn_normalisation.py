@@ -15,6 +15,7 @@ LAYERS = {
     "BatchNorm1d": lambda: nn.BatchNorm1d(5),
     "GELU": nn.GELU,
     "GELU, tanh": lambda: nn.GELU(approximate="tanh"),
+    "SELU": nn.SELU,
     "SiLU": nn.SiLU,
     "Softmax": nn.Softmax,
     "GaussianDropout": lambda: nn.GaussianDropout(0.3, rng=1),

@@ -163,7 +163,7 @@ def _settings(model, parameters):
 
 
 def _progress(verbose, blocks, dtype):
-    from fastdrop.estimators.progress import Progress
+    from fastdrop.progress import Progress
 
     return Progress(verbose, blocks, dtype, unit="block")
 

@@ -123,7 +123,7 @@ def _fit(ranks, model, X, y, sample_weight):
 
 def _fit_all(model, X, y, weights, kind):
     """The estimator's fit on targets of all rows, with features of this rank's."""
-    rows = importlib.import_module("fastdrop.estimators.rows")
+    rows = importlib.import_module("fastdrop.estimators.examples")
     sparse = importlib.import_module("scipy.sparse")
 
     def examples(everything, *others):
@@ -146,6 +146,11 @@ def _check_model(model):
         )
     if model.solver == "lbfgs":
         raise ValueError("solver='lbfgs' cannot be fitted on several ranks: use 'adam' or 'sgd'")
+    if model.dropout_kind == "alpha":
+        raise ValueError(
+            "dropout_kind='alpha' cannot be fitted on several ranks, since it does not draw for a "
+            "part of a batch: use 'bernoulli' or 'gaussian'"
+        )
     if model.scoring not in (None, "loss"):
         raise ValueError(
             f"scoring must be None or 'loss' on several ranks, got {model.scoring!r}: a scorer "

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from fastdrop.estimators.examples import Examples
-from fastdrop.estimators.rows import evaluate
+from fastdrop.estimators.examples import Examples, evaluate
 from fastdrop.interop.mpi.batch import GlobalBatch
 
 __all__ = ["RankExamples", "Shares"]

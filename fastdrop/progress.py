@@ -1,7 +1,8 @@
-"""What `verbose` shows of a fit."""
+"""What `verbose` shows of long work: a bar, or lines where there is no terminal."""
 
 import importlib
 import sys
+from typing import Any, Literal
 
 __all__ = ["Progress"]
 
@@ -21,11 +22,17 @@ class Progress:
     unit : {"epoch", "block"}, optional
     """
 
-    def __init__(self, verbose, total, dtype, unit="epoch"):
+    def __init__(
+        self,
+        verbose: bool | int,
+        total: int,
+        dtype: Any,
+        unit: Literal["epoch", "block"] = "epoch",
+    ) -> None:
         self._name = "Iteration" if unit == "epoch" else unit.capitalize()
         self._lines = verbose > 1
         self._verbose = bool(verbose)
-        self._bar = None
+        self._bar: Any = None
         if not verbose:
             return
         tqdm = _tqdm() if _can_draw(sys.stderr) else None
@@ -36,7 +43,7 @@ class Progress:
         if self._lines:
             self._line(f"Computing in {dtype}, at most {total} {self._name.lower()}s")
 
-    def done(self, number, loss, score=None):
+    def done(self, number: int, loss: float, score: float | None = None) -> None:
         """Show that a unit is done; `score` is None without validation."""
         if not self._verbose:
             return
@@ -54,31 +61,31 @@ class Progress:
             more = "" if score is None else f", validation score = {score:.6f}"
             self._line(f"{self._name} {number}, loss = {loss:.8f}{more}")
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Show a sentence."""
         if self._verbose:
             self._line(text)
 
-    def _line(self, text):
+    def _line(self, text: str) -> None:
         if self._bar is None:
             print(text)
         else:
             self._bar.write(text)
 
-    def close(self):
+    def close(self) -> None:
         """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
 
 
-def _can_draw(stream):
+def _can_draw(stream: Any) -> bool:
     """Whether a bar can be drawn again and again: on a terminal, and in a notebook."""
     if stream is None:
         return False
-    return stream.isatty() or type(stream).__module__.startswith("ipykernel")
+    return bool(stream.isatty()) or type(stream).__module__.startswith("ipykernel")
 
 
-def _tqdm():
+def _tqdm() -> Any:
     try:
         return importlib.import_module("tqdm")
     except ModuleNotFoundError:
