@@ -50,11 +50,13 @@ def fits_are_those_of_the_estimators():
     weights[: len(x) // 3] = 0
     options = {"batch_size": 50, "max_iter": 6, "random_state": 3, "dropout": 0.3}
     options |= {"rows_per_mask": "batch", "hidden_layer_sizes": (20, 11)}
+    alpha = {"dropout_kind": "alpha", "activation": "selu", "rows_per_mask": 1, "shuffle": False}
     for model, *data in [
         (MLPRegressor(**options), x, y),
         (MLPRegressor(**options, solver="sgd", learning_rate="adaptive"), x, y),
         (MLPRegressor(**options), x, examples(outputs=3)[1], weights),
         (MLPRegressor(**options, early_stopping=True), x, y, weights),
+        (MLPRegressor(**options | alpha), x, y),
         (MLPRegressor(**options, tau="fit"), sparse.csr_matrix(x), y),
         (MLPClassifier(**options), x, labels),
         (MLPClassifier(**options, class_weight="balanced"), sparse.csr_matrix(x), labels),
@@ -158,7 +160,6 @@ def fits_that_cannot_be():
         (ValueError, ["^class_weight must"], classify(one, class_weight={0: 0, 1: 0})),
         (ValueError, ["^The 'alpha' parameter"], fit(alpha=-1)),
         (ValueError, ["lbfgs"], fit(solver="lbfgs")),
-        (ValueError, ["dropout_kind", "alpha"], fit(dropout_kind="alpha", activation="selu")),
         (ValueError, ["scoring", "r2"], fit(scoring="r2", early_stopping=True)),
         (ValueError, ["validation_fraction"], fit(early_stopping=True, validation_fraction=0.01)),
         (ValueError, [rank, "y_rows"], fit(change=lambda x, y, m: ([x, y[:-1]], m))),

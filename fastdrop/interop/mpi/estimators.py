@@ -146,11 +146,6 @@ def _check_model(model):
         )
     if model.solver == "lbfgs":
         raise ValueError("solver='lbfgs' cannot be fitted on several ranks: use 'adam' or 'sgd'")
-    if model.dropout_kind == "alpha":
-        raise ValueError(
-            "dropout_kind='alpha' cannot be fitted on several ranks, since it does not draw for a "
-            "part of a batch: use 'bernoulli' or 'gaussian'"
-        )
     if model.scoring not in (None, "loss"):
         raise ValueError(
             f"scoring must be None or 'loss' on several ranks, got {model.scoring!r}: a scorer "
