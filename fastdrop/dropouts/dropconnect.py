@@ -1,6 +1,10 @@
 """DropConnect: a mask on the weights of a product, and two ways to predict without one."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy
+from numpy.typing import ArrayLike
 
 from fastdrop.arguments import contiguous, integer, is_one_of, keep_probability, mask_plan
 from fastdrop.dropouts.given import check_given
@@ -8,9 +12,10 @@ from fastdrop.dropouts.row_weights import gradients_of_groups, products_of_group
 from fastdrop.functional import check_output, float_array
 from fastdrop.mask import Mask
 from fastdrop.matmul import masked_matmul, masked_matmul_backward, parameter_gradients
-from fastdrop.noise import new_noise
+from fastdrop.noise import Noise, new_noise
 from fastdrop.pair import OutputAndMask
-from fastdrop.stream import as_stream, draw_with
+from fastdrop.stream import RandomSource, as_stream, draw_with
+from fastdrop.types import Array, RowsPerMask, ScaleAt, Shape
 
 __all__ = [
     "dropconnect",
@@ -21,19 +26,19 @@ __all__ = [
 
 
 def dropconnect(
-    x,
-    w,
-    rate=None,
+    x: ArrayLike,
+    w: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    bias=None,
-    rng=None,
-    mask=None,
-    rows_per_mask="batch",
-    training=True,
-    scale_at="train",
-    out=None,
-):
+    keep_prob: float | None = None,
+    bias: ArrayLike | None = None,
+    rng: RandomSource = None,
+    mask: Mask | None = None,
+    rows_per_mask: RowsPerMask = "batch",
+    training: bool = True,
+    scale_at: ScaleAt = "train",
+    out: Array | None = None,
+) -> OutputAndMask:
     """Multiply by weights of which some are dropped at random (DropConnect [1]_).
 
     ``y = x @ (m ∘ w / keep_prob) + bias``, with one bit of the mask m for each weight. Dropout of
@@ -129,7 +134,9 @@ def dropconnect(
     return OutputAndMask((_to(out, _product(x, w, mask, bias), x.dtype), mask))
 
 
-def dropconnect_backward(grad_y, x, w, mask, *, input_gradient=True):
+def dropconnect_backward(
+    grad_y: ArrayLike, x: ArrayLike, w: ArrayLike, mask: Mask | None, *, input_gradient: bool = True
+) -> tuple[Array | None, Array, Array]:
     """Return the gradients of `dropconnect`.
 
     Parameters
@@ -193,7 +200,15 @@ def dropconnect_backward(grad_y, x, w, mask, *, input_gradient=True):
         return tuple(None if one is None else one.astype(dtype, copy=False) for one in gradients)
 
 
-def dropconnect_moments(x, w, rate=None, *, keep_prob=None, bias=None, scale_at="train"):
+def dropconnect_moments(
+    x: ArrayLike,
+    w: ArrayLike,
+    rate: float | None = None,
+    *,
+    keep_prob: float | None = None,
+    bias: ArrayLike | None = None,
+    scale_at: ScaleAt = "train",
+) -> tuple[Array, Array]:
     """Return mean and variance of the output of `dropconnect` over all masks [1]_.
 
     With p the `keep_prob`, the paper's ``p * (x @ w)`` and ``p * (1 - p) * (x∘x) @ (w∘w)`` where
@@ -241,17 +256,17 @@ def dropconnect_moments(x, w, rate=None, *, keep_prob=None, bias=None, scale_at=
 
 
 def dropconnect_inference(
-    x,
-    w,
-    rate=None,
+    x: ArrayLike,
+    w: ArrayLike,
+    rate: float | None = None,
     *,
-    keep_prob=None,
-    bias=None,
-    activation=None,
-    samples=100,
-    rng=None,
-    scale_at="train",
-):
+    keep_prob: float | None = None,
+    bias: ArrayLike | None = None,
+    activation: Callable[[Array], Any] = None,
+    samples: int = 100,
+    rng: RandomSource = None,
+    scale_at: ScaleAt = "train",
+) -> Array:
     """Return the mean of an activation function over masks of weights, as the paper predicts [1]_.
 
     What an activation function is given is a sum of many independent terms, and nearly normal.
@@ -317,11 +332,13 @@ def dropconnect_inference(
     return (total / total.dtype.type(samples)).astype(mean.dtype, copy=False)
 
 
-def _normal(key0, key1, number, shape):
+def _normal(key0: int, key1: int, number: int, shape: Shape) -> Noise:
     return new_noise((key0, key1), number, "normal", shape, 1.0, True)
 
 
-def _operands(x, w, bias):
+def _operands(
+    x: ArrayLike, w: ArrayLike, bias: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
     """x, w and bias, checked."""
     x, w = float_array(x, "x"), float_array(w, "w")
     if x.ndim == 0:
@@ -341,12 +358,12 @@ def _operands(x, w, bias):
     return x, w, bias
 
 
-def _working(x):
+def _working(x: Array) -> Array:
     """x in the dtype that is computed in."""
     return x.astype(numpy.float32) if x.dtype.char == "e" else x
 
 
-def _mask_of(x, w, rows_per_mask):
+def _mask_of(x: Array, w: Array, rows_per_mask: RowsPerMask) -> tuple[Shape, RowsPerMask]:
     """The shape a mask is drawn for, w or as many of it as x has rows, and its rows per mask."""
     if is_one_of(rows_per_mask, ("batch",)):
         return w.shape, 1
@@ -357,7 +374,7 @@ def _mask_of(x, w, rows_per_mask):
     return shape, rows_per_mask
 
 
-def _check_fits(mask, x, w):
+def _check_fits(mask: Mask, x: Array, w: Array) -> None:
     rows, every = x.shape[0], mask.rows_per_mask
     groups = -(-rows // every) if isinstance(every, int) else 1
     if mask.shape != w.shape and (x.ndim < 2 or mask.shape != (groups, *w.shape)):
@@ -366,7 +383,7 @@ def _check_fits(mask, x, w):
         )
 
 
-def _to(out, y, dtype):
+def _to(out: Array | None, y: Array, dtype: numpy.dtype[Any]) -> Array:
     """A result of another dtype perhaps, in `out` or as it is."""
     with numpy.errstate(over="ignore"):
         if out is None:
@@ -375,7 +392,7 @@ def _to(out, y, dtype):
     return out
 
 
-def _product(x, w, mask, bias, factor=1.0):
+def _product(x: Array, w: Array, mask: Mask, bias: Array | None, factor: float = 1.0) -> Array:
     """``factor * x @ (mask ∘ w) + bias``, of float16 in float32."""
     x, w = _working(x), _working(w)
     bias = None if bias is None else contiguous(bias, x.dtype)

@@ -1,17 +1,20 @@
 """Products of rows that have a mask of the weights each, or a few rows together."""
 
 import math
+from collections.abc import Iterator
 
 import numpy
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import contiguous
+from fastdrop.mask import Mask
 from fastdrop.operands import RowMask
+from fastdrop.types import Array
 
 __all__ = ["gradients_of_groups", "products_of_groups"]
 
 
-def _groups(x, w, mask):
+def _groups(x: Array, w: Array, mask: Mask) -> Iterator[tuple[slice, RowMask]]:
     """Rows of x that share a mask of w, and the mask: slices of axis 0, row masks."""
     every = mask.rows_per_mask if isinstance(mask.rows_per_mask, int) else max(x.shape[0], 1)
     for group in range(mask.shape[0]):
@@ -20,12 +23,12 @@ def _groups(x, w, mask):
         yield rows, RowMask(bits, 1, *w.shape, mask.scale, mask.keep_prob)
 
 
-def _matrix(x):
+def _matrix(x: Array) -> Array:
     """x with its leading axes joined; a view, where it is contiguous."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _part(bits, first, count):
+def _part(bits: Array, first: int, count: int) -> Array:
     """`count` packed bits from bit `first` on, packed."""
     begin, skipped = divmod(first, 8)
     if skipped == 0:
@@ -34,7 +37,7 @@ def _part(bits, first, count):
     return numpy.packbits(some[skipped:], bitorder="little")
 
 
-def products_of_groups(x, w, mask, bias):
+def products_of_groups(x: Array, w: Array, mask: Mask, bias: Array | None) -> Array:
     """The product of each group of rows and its weights, plus a bias.
 
     Parameters
@@ -53,7 +56,9 @@ def products_of_groups(x, w, mask, bias):
     return y
 
 
-def gradients_of_groups(grad_y, x, w, mask, input_gradient):
+def gradients_of_groups(
+    grad_y: Array, x: Array, w: Array, mask: Mask, input_gradient: bool
+) -> tuple[Array | None, Array, Array]:
     """The gradients of x (None, if it is not asked for), w and the bias, of these products."""
     w = contiguous(w, w.dtype)
     grad_x = numpy.empty(x.shape, x.dtype) if input_gradient else None

@@ -163,7 +163,7 @@ def _spawned(seed: Seed, count: int) -> tuple[MaskStream, ...]:
 _kept_streams = functools.lru_cache(maxsize=64)(_spawned)
 
 
-def _with_unit_masks(layers: list[nn.Layer], dtype: numpy.dtype[Any]) -> nn.Sequential:
+def _with_unit_masks(layers: Sequence[nn.Layer], dtype: numpy.dtype[Any]) -> nn.Sequential:
     """A network with the weights of these layers, not copied, and one mask for a whole batch."""
     copies: list[nn.Layer] = []
     for layer in layers:

@@ -241,7 +241,7 @@ class _Loss:
         """Return the loss, a float, and its gradient, of the vector's shape and dtype."""
         self.take_over(vector)
         training, network = self._training, self._network
-        value, sums = 0.0, numpy.zeros_like(vector)
+        value, sums = 0.0, numpy.zeros(vector.shape)
         rows = chunk_rows(network)
         for first in range(0, len(training), rows):
             chosen = training.places[first : first + rows]
@@ -252,7 +252,8 @@ class _Loss:
             loss = training.gradients(network, self._objective, chosen)
             share = weight / self._total
             value += share * loss
-            sums += share * numpy.concatenate([p.grad.ravel() for p in self._parameters])
+            grads: list[Any] = [p.grad for p in self._parameters]
+            sums += share * numpy.concatenate([grad.ravel() for grad in grads])
         if self._alpha:
             size = sum(p.value.size for p in self._parameters[: self._matrices])
             weights = vector[:size]

@@ -1,16 +1,16 @@
 """SELU units, and the layers of alpha dropout for networks of them."""
 
-import numpy
-
 from typing import Any
+
+import numpy
 
 from fastdrop.dropouts import alpha_dropout, feature_alpha_dropout
 from fastdrop.dropouts.alpha import SELU_ALPHA, SELU_SCALE
 from fastdrop.nn.elementwise import Elementwise
 from fastdrop.nn.random import FunctionLayer
-from fastdrop.nn.types import Rate
+from fastdrop.nn.types import Rate, Scratch
 from fastdrop.stream import RandomSource
-from fastdrop.types import Shape
+from fastdrop.types import Array, Shape
 
 __all__ = ["SELU", "AlphaDropout", "FeatureAlphaDropout"]
 
@@ -38,7 +38,7 @@ class SELU(Elementwise):
     fused_as = "elementwise"
     from_output = True
 
-    def apply(self, x, out, scratch):
+    def apply(self, x: Array, out: Array, scratch: Scratch) -> None:
         """Write the function of x to out."""
         low = scratch("low", x.shape, x.dtype)
         numpy.minimum(x, 0, out=low)
@@ -47,7 +47,7 @@ class SELU(Elementwise):
         numpy.multiply(x, SELU_SCALE, out=out)
         numpy.copyto(out, low, where=out <= 0)
 
-    def multiply_derivative(self, grad, x, y, scratch):
+    def multiply_derivative(self, grad: Array, x: Any, y: Array, scratch: Scratch) -> None:
         """Multiply grad by 1.0507 where y is positive, by ``y + 1.7581`` elsewhere."""
         slope = scratch("slope", y.shape, y.dtype)
         numpy.minimum(y, 0, out=slope)
