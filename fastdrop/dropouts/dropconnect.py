@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from fastdrop.arguments import contiguous, integer, is_one_of, keep_probability, mask_plan
 from fastdrop.dropouts.given import check_given
-from fastdrop.dropouts.row_weights import gradients_of_groups, products_of_groups
+from fastdrop.dropouts.row_weights import gradients_of_groups, products_of_groups, working
 from fastdrop.functional import check_output, float_array
 from fastdrop.mask import Mask
 from fastdrop.matmul import masked_matmul, masked_matmul_backward, parameter_gradients
@@ -188,16 +188,16 @@ def dropconnect_backward(
         if not isinstance(mask, Mask):
             raise TypeError(f"mask must be a fastdrop.Mask or None, got {type(mask).__name__}")
         _check_fits(mask, x, w)
-    dtype = x.dtype
-    x, w, grad_y = (_working(array) for array in (x, w, grad_y))
+    dtype, x, w, grad_y = x.dtype, working(x), working(w), working(grad_y)
     if mask is not None and mask.ndim == 3:
-        gradients = gradients_of_groups(grad_y, x, w, mask, input_gradient)
+        grad_x, *others = gradients_of_groups(grad_y, x, w, mask, input_gradient)
     elif input_gradient:
-        gradients = masked_matmul_backward(grad_y, x, w, mask_weight=mask)
+        grad_x, *others = masked_matmul_backward(grad_y, x, w, mask_weight=mask)
     else:
-        gradients = None, *parameter_gradients(grad_y, x, w, mask)
+        grad_x, others = None, list(parameter_gradients(grad_y, x, w, mask))
     with numpy.errstate(over="ignore"):
-        return tuple(None if one is None else one.astype(dtype, copy=False) for one in gradients)
+        grad_w, grad_bias = (one.astype(dtype, copy=False) for one in others)
+        return None if grad_x is None else grad_x.astype(dtype, copy=False), grad_w, grad_bias
 
 
 def dropconnect_moments(
@@ -249,7 +249,7 @@ def dropconnect_moments(
     factor, spread = (1.0, (1 - keep) / keep) if scale_at == "train" else (keep, keep * (1 - keep))
     dtype = x.dtype
     mean = _product(x, w, None, bias, factor)
-    x, w = _working(x), _working(w)
+    x, w = working(x), working(w)
     with numpy.errstate(all="ignore"):
         variance = masked_matmul(x * x, w * w) * x.dtype.type(spread)
         return mean.astype(dtype, copy=False), variance.astype(dtype, copy=False)
@@ -262,7 +262,7 @@ def dropconnect_inference(
     *,
     keep_prob: float | None = None,
     bias: ArrayLike | None = None,
-    activation: Callable[[Array], Any] = None,
+    activation: Callable[[Array], Any] | None = None,
     samples: int = 100,
     rng: RandomSource = None,
     scale_at: ScaleAt = "train",
@@ -308,18 +308,16 @@ def dropconnect_inference(
     >>> round(y.item(), 2), round(numpy.tanh(x @ w).item(), 2)
     (0.76, 0.76)
     """
-    samples = integer(samples, "samples")
-    if samples < 1:
+    if (samples := integer(samples, "samples")) < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
     if activation is not None and not callable(activation):
         raise TypeError(f"activation must be callable or None, got {type(activation).__name__}")
-    mean, variance = dropconnect_moments(
-        x, w, rate, keep_prob=keep_prob, bias=bias, scale_at=scale_at
-    )
+    options: dict[str, Any] = {"keep_prob": keep_prob, "bias": bias, "scale_at": scale_at}
+    mean, variance = dropconnect_moments(x, w, rate, **options)
     if activation is None:
         return mean
     deviation, stream = numpy.sqrt(variance), as_stream(rng)
-    total = numpy.zeros(mean.shape, numpy.promote_types(mean.dtype, numpy.float32))
+    total: Array = numpy.zeros(mean.shape, numpy.promote_types(mean.dtype, numpy.float32))
     for _ in range(samples):
         z = draw_with(stream, _normal, mean.shape)
         y = numpy.asarray(activation(mean + deviation * z.to_array(mean.dtype)))
@@ -329,7 +327,7 @@ def dropconnect_inference(
                 f"shape {y.shape}"
             )
         total += y
-    return (total / total.dtype.type(samples)).astype(mean.dtype, copy=False)
+    return numpy.asarray(total / total.dtype.type(samples), mean.dtype)
 
 
 def _normal(key0: int, key1: int, number: int, shape: Shape) -> Noise:
@@ -356,11 +354,6 @@ def _operands(
         if bias.shape != (w.shape[1],):
             raise ValueError(f"bias must have shape ({w.shape[1]},), got {bias.shape}")
     return x, w, bias
-
-
-def _working(x: Array) -> Array:
-    """x in the dtype that is computed in."""
-    return x.astype(numpy.float32) if x.dtype.char == "e" else x
 
 
 def _mask_of(x: Array, w: Array, rows_per_mask: RowsPerMask) -> tuple[Shape, RowsPerMask]:
@@ -392,14 +385,16 @@ def _to(out: Array | None, y: Array, dtype: numpy.dtype[Any]) -> Array:
     return out
 
 
-def _product(x: Array, w: Array, mask: Mask, bias: Array | None, factor: float = 1.0) -> Array:
+def _product(
+    x: Array, w: Array, mask: Mask | None, bias: Array | None, factor: float = 1.0
+) -> Array:
     """``factor * x @ (mask ∘ w) + bias``, of float16 in float32."""
-    x, w = _working(x), _working(w)
+    x, w = working(x), working(w)
     bias = None if bias is None else contiguous(bias, x.dtype)
     if mask is not None and mask.ndim == 3:
         return products_of_groups(x, w, mask, bias)
     if factor == 1:
         return masked_matmul(x, w, mask_weight=mask, bias=bias)
     with numpy.errstate(all="ignore"):
-        y = masked_matmul(x, w) * x.dtype.type(factor)
+        y: Array = masked_matmul(x, w) * x.dtype.type(factor)
         return y if bias is None else y + bias

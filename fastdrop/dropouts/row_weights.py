@@ -11,7 +11,12 @@ from fastdrop.mask import Mask
 from fastdrop.operands import RowMask
 from fastdrop.types import Array
 
-__all__ = ["gradients_of_groups", "products_of_groups"]
+__all__ = ["gradients_of_groups", "products_of_groups", "working"]
+
+
+def working(x: Array) -> Array:
+    """x in the dtype that is computed in: float32 for float16."""
+    return x.astype(numpy.float32) if x.dtype.char == "e" else x
 
 
 def _groups(x: Array, w: Array, mask: Mask) -> Iterator[tuple[slice, RowMask]]:
@@ -20,7 +25,7 @@ def _groups(x: Array, w: Array, mask: Mask) -> Iterator[tuple[slice, RowMask]]:
     for group in range(mask.shape[0]):
         bits = _part(mask.bits, group * w.size, w.size)
         rows = slice(group * every, min((group + 1) * every, x.shape[0]))
-        yield rows, RowMask(bits, 1, *w.shape, mask.scale, mask.keep_prob)
+        yield rows, RowMask(bits, 1, w.shape[0], w.shape[1], mask.scale, mask.keep_prob)
 
 
 def _matrix(x: Array) -> Array:
@@ -66,7 +71,7 @@ def gradients_of_groups(
     own = numpy.empty_like(grad_w)
     for rows, kept in _groups(x, w, mask):
         inputs, grad = _matrix(x[rows]), _matrix(grad_y[rows])
-        if input_gradient:
+        if grad_x is not None:
             part = _matrix(grad_x[rows])
             kernels.matmul(kernels.Product(grad, w.T, part, mask_b=kept, columns_of_b=True))
         kernels.matmul(kernels.Product(inputs.T, grad, own, mask_c=kept, sum_rows=True))

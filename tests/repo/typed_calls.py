@@ -35,7 +35,7 @@ def products(x: Array, w: Array, mask: Mask) -> None:
     *_, grad_bias = fastdrop.masked_matmul_backward(x @ w, x, w, mask_in=mask)
     assert_type(grad_bias, Array)
     fastdrop.masked_matmul(x, w, method="fastest")  # type: ignore[arg-type]
-    fastdrop.masked_matmul(x, w, mask)  # type: ignore[misc]
+    fastdrop.masked_matmul(x, w, mask)  # type: ignore[call-arg]
 
 
 def estimators(x: Array, y: Array) -> None:
