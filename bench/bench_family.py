@@ -1,4 +1,4 @@
-"""The family of dropouts beside copying the bytes that they move, and beside torch."""
+"""The family of dropouts beside copying the bytes that they move, and beside torch and Keras."""
 
 import functools
 
@@ -9,7 +9,7 @@ from fastdrop import reference
 
 from . import verify
 from .cases import SEED, Bar, Case, Contender
-from .rivals import family as rivals
+from .rivals import keras, torch_family
 from .rivals import torch as torch_rivals
 
 __all__ = ["CASES"]
@@ -65,7 +65,8 @@ def _channels(n, rate, data_format):
         "dropout2d",
         _selected(x),
     )
-    return [own, _copy(x.size), torch_rivals.feature_dropout(x, rate)]
+    rival = keras.spatial_dropout(x, rate, data_format)
+    return [own, _copy(x.size), torch_rivals.feature_dropout(x, rate), rival]
 
 
 def _alpha(n, rate):
@@ -79,7 +80,7 @@ def _alpha(n, rate):
         verify.require(numpy.array_equal(y, expected), "not the reference's result")
 
     own = _own(lambda: fastdrop.alpha_dropout(x, rate, rng=stream, out=out), "alpha_dropout", check)
-    return [own, _copy(n), rivals.torch_alpha(x, rate)]
+    return [own, _copy(n), torch_family.alpha(x, rate), keras.alpha_dropout(x, rate)]
 
 
 def _blocks(n, rate):
@@ -88,7 +89,7 @@ def _blocks(n, rate):
     own = _own(
         lambda: fastdrop.dropblock2d(x, rate, 7, rng=stream, out=out), "dropblock2d", _selected(x)
     )
-    return [own, _copy(x.size), rivals.torch_dropblock(x, rate, 7)]
+    return [own, _copy(x.size), torch_family.dropblock(x, rate, 7)]
 
 
 def _depth(n, rate):
@@ -124,7 +125,7 @@ def _residual(n, rate):
         verify.require(numpy.allclose(sums, exact, rtol=1e-5, atol=1e-2), "not the sums")
 
     own = Contender("fastdrop", run, check, "fastdrop.bias_dropout_residual")
-    rival = rivals.torch_residual(x, bias, residual, grad, rate)
+    rival = torch_family.residual(x, bias, residual, grad, rate)
     return [own, _copy(x.size * 5 // 2), rival]
 
 
@@ -149,12 +150,53 @@ def _softmax(shape, rate):
         verify.require(numpy.allclose(gradient, inner, rtol=0, atol=1e-5), "not the gradient")
 
     own = Contender("fastdrop", run, check, "fastdrop.softmax_dropout")
-    return [own, rivals.torch_softmax(x, grad, rate)]
+    return [own, torch_family.softmax(x, grad, rate)]
 
 
-def _bars(rival, copy=1.6):
+ALL_WEIGHTS = "np.matmul, all weights"
+
+
+def _connected(shape, rate):
+    """A product of masked weights: with a mask that is there, and with one that is drawn."""
+    rows, units_in, units_out = shape
+    x, w = _normal((rows, units_in)), _normal((units_in, units_out), 1)
+    stream, out = fastdrop.MaskStream(SEED), numpy.empty((rows, units_out), numpy.float32)
+    mask = stream.draw(w.shape, rate=rate)
+    kept, masked = mask.to_array(numpy.float32) * numpy.float32(mask.scale), numpy.empty_like(w)
+
+    def check(y, used=mask):
+        exact = x.astype(float) @ numpy.where(used.to_array(), w * float(used.scale), 0)
+        verify.require(numpy.allclose(y, exact, rtol=0, atol=1e-2), "not the masked product")
+
+    def dense(y):
+        verify.require(numpy.allclose(y, x.astype(float) @ w, rtol=0, atol=1e-2), "not x @ w")
+
+    def copied():
+        numpy.multiply(w, kept, out=masked)
+        return numpy.matmul(x, masked, out=out)
+
+    return [
+        Contender(
+            "fastdrop",
+            lambda: fastdrop.dropconnect(x, w, mask=mask, out=out),
+            lambda result: check(*result),
+            "fastdrop.dropconnect",
+        ),
+        Contender(
+            "fastdrop, and draws the mask",
+            lambda: fastdrop.dropconnect(x, w, rate, rng=stream, out=out),
+            lambda result: check(*result),
+            "fastdrop.dropconnect",
+        ),
+        Contender(ALL_WEIGHTS, lambda: numpy.matmul(x, w, out=out), dense, "numpy.matmul"),
+        Contender("np.matmul(x, w * mask)", copied, check, "numpy.matmul"),
+        torch_family.dropconnect(x, w, rate),
+    ]
+
+
+def _bars(rivals, copy=1.6):
     bars = [Bar(COPY, at_most=copy, threads=1)]
-    return bars + [Bar(rival, times_faster=10, threads=1)] if rival else bars
+    return bars + [Bar(one, times_faster=10, threads=1) for one in rivals]
 
 
 def _cases():
@@ -166,10 +208,12 @@ def _cases():
         ("depth", _depth, "stochastic_depth"),
         ("residual", _residual, "bias_dropout_residual"),
     ]
-    torch = {
-        "alpha": "torch F.alpha_dropout",
-        "blocks": "torch, as torchvision's drop_block2d",
-        "residual": "torch residual + F.dropout(x + bias)",
+    rivals = {
+        "channels first": ("Keras",),
+        "channels last": ("Keras",),
+        "alpha": ("torch F.alpha_dropout", "Keras"),
+        "blocks": ("torch, as torchvision's drop_block2d",),
+        "residual": ("torch residual + F.dropout(x + bias)",),
     }
     for name, build, function in kinds:
         for rate in RATES:
@@ -178,10 +222,18 @@ def _cases():
                 SIZE,
                 functools.partial(build, rate=rate),
                 calls=f"fastdrop.{function}",
-                bars=_bars(torch.get(name)),
+                bars=_bars(rivals.get(name, ())),
                 usual_threads=(1,),
                 extended=rate == 0.2,
             )
+    yield Case(
+        "dropconnect/0.5",
+        (128, 1024, 1024),
+        functools.partial(_connected, rate=0.5),
+        calls="fastdrop.dropconnect",
+        bars=[Bar(ALL_WEIGHTS, at_most=1.25)],
+        usual_threads=(1, 2),
+    )
     yield Case(
         "softmax/0.1",
         (64, 128, 128),

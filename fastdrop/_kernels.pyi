@@ -215,6 +215,7 @@ class Update:
         *,
         rows: _Units = None,
         columns: _Units = None,
+        kept: NDArray[numpy.uint8] | None = None,
         compact: bool = False,
         learning_rate: float,
         first: _Matrix | None = None,

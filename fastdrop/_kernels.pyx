@@ -164,6 +164,7 @@ cdef extern from "kernels.h" nogil:
         int compact
         fd_units rows
         fd_units columns
+        const uint8_t *kept
         int64_t *row_counts
         int64_t *column_counts
         int64_t steps
@@ -802,7 +803,7 @@ cdef class Update:
     cdef object arrays
 
     def __cinit__(self, cnp.ndarray value not None, cnp.ndarray gradient not None, *,
-                  rows=None, columns=None, bint compact=False, double learning_rate,
+                  rows=None, columns=None, kept=None, bint compact=False, double learning_rate,
                   cnp.ndarray first=None, cnp.ndarray second=None, cnp.ndarray top=None,
                   cnp.ndarray row_counts=None, cnp.ndarray column_counts=None, int64_t steps=0,
                   cnp.ndarray table=None, double momentum=0.0, bint nesterov=False,
@@ -811,13 +812,18 @@ cdef class Update:
         cdef fd_weights *w = &self.weights
         cdef int64_t n_rows = cnp.PyArray_DIM(value, 0), n_columns = cnp.PyArray_DIM(value, 1)
         self.dtype = dtype_of(value)
-        self.arrays = (value, gradient, rows, columns, first, second, top, row_counts,
+        self.arrays = (value, gradient, rows, columns, kept, first, second, top, row_counts,
                        column_counts, table)
         w.value = cnp.PyArray_DATA(value)
         w.gradient = cnp.PyArray_DATA(gradient)
         w.compact = compact
         w.rows = units_of(rows, n_rows)
         w.columns = units_of(columns, n_columns)
+        w.kept = NULL
+        if kept is not None:
+            if columns is not None or compact:
+                raise ValueError("a mask of weights goes with all columns and a full gradient")
+            w.kept = units_of((kept, 0), n_rows * n_columns).bits
         if compact:
             n_rows, n_columns = fd_count_units(&w.rows), fd_count_units(&w.columns)
         if cnp.PyArray_DIM(gradient, 0) != n_rows or cnp.PyArray_DIM(gradient, 1) != n_columns:

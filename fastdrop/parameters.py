@@ -1,6 +1,7 @@
 """What a layer hands to an optimiser: an array of weights, its gradient, and who took part."""
 
 import collections
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -8,15 +9,18 @@ import numpy
 
 from fastdrop.arguments import native
 from fastdrop.attributes import read_only
-from fastdrop.types import Array
+from fastdrop.mask import Mask
+from fastdrop.types import Array, Shape
 
 __all__ = [
     "Parameter",
     "active_indices",
     "check_keys",
     "check_names",
+    "kept_weights",
     "named_parameters_of",
     "operands",
+    "unpacked_weights",
 ]
 
 # Packed bits of active units, and the number of the first one's bit; None: all units.
@@ -51,6 +55,10 @@ class Parameter:
         `fastdrop.Mask.bits`, and the number of the first one's bit. None: all of them. Weights of
         one dimension, such as biases, have `columns` only.
     compact : bool
+    mask : Mask or None
+        Which single weights took part, of the shape of `value`; None: all. The optimiser leaves the
+        others, and what it remembers of them, as they are, as it does with those of inactive units.
+        With a mask, `columns` are None, and the gradient is not compact.
 
     Notes
     -----
@@ -66,7 +74,7 @@ class Parameter:
     array([1., 0., 2.])
     """
 
-    __slots__ = ("_layer", "_own_name", "_value", "columns", "compact", "grad", "rows")
+    __slots__ = ("_layer", "_own_name", "_value", "columns", "compact", "grad", "mask", "rows")
 
     _layer: str | None
     _own_name: str
@@ -74,6 +82,7 @@ class Parameter:
     grad: Array | None
     rows: Units
     columns: Units
+    mask: Mask | None
     compact: bool
 
     def __init__(self, name: str, value: Array) -> None:
@@ -85,6 +94,7 @@ class Parameter:
         self.grad = None
         self.rows = None
         self.columns = None
+        self.mask = None
         self.compact = False
 
     @read_only("states go by it")
@@ -250,6 +260,35 @@ def operands(parameter: Parameter) -> tuple[Array, Array, bool, Units, Units]:
     rows = _units(rows, value.shape[0], parameter.name, "rows")
     columns = _units(columns, value.shape[1], parameter.name, "columns")
     return value, grad, compact, rows, columns
+
+
+def kept_weights(parameter: Parameter) -> Array | None:
+    """Packed bits of the single weights that took part in a parameter's gradient; None: all.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the parameter's mask is none, or does not fit.
+    """
+    mask, name = parameter.mask, parameter.name
+    if mask is None:
+        return None
+    if not isinstance(mask, Mask):
+        raise TypeError(f"{name}: mask must be a fastdrop.Mask or None, got {type(mask).__name__}")
+    if mask.shape != parameter.value.shape or mask.rows_per_mask != 1:
+        raise ValueError(
+            f"{name}: mask of shape {mask.shape} does not fit weights of shape "
+            f"{parameter.value.shape}"
+        )
+    if parameter.columns is not None or parameter.compact:
+        raise ValueError(f"{name}: a mask goes with all columns and a gradient that is not compact")
+    return mask.bits
+
+
+def unpacked_weights(kept: Array, shape: Shape) -> Array:
+    """Packed bits of single weights as booleans of the weights' shape."""
+    bits = numpy.unpackbits(kept, count=math.prod(shape), bitorder="little")
+    return bits.reshape(shape).view(bool)
 
 
 def _units(units: Units, extent: int, parameter: str, name: str) -> Units:

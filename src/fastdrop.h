@@ -147,6 +147,8 @@ int fd_all_finite(fd_dtype dtype, const void *x, int64_t n);
  * where it is compact (active rows, active columns). first, second: velocity (or NULL) and NULL
  * for SGD, the moments for Adam. top: NULL, or for AMSGrad the largest second moments so far, which
  * stand in the root instead.
+ * kept, if not NULL, is a mask of single weights, rows * columns bits: those that it drops are not active, either.
+ * Then all columns are, and the gradient is not compact.
  * Adam: row_counts and column_counts say in how many updates a row or column was active, this one
  * not counted, which raises them; steps is the number of updates, this one counted. None of them
  * exceeds the last line of the table, whose line k is 1 - beta2^k, 1 - beta1^k; there they
@@ -156,6 +158,7 @@ typedef struct {
     const void *gradient;
     int compact;
     fd_units rows, columns;
+    const uint8_t *kept;
     int64_t *row_counts, *column_counts, steps;
     const double *table;
 } fd_weights;

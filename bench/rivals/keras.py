@@ -13,7 +13,14 @@ from .. import verify
 from ..cases import SEED, Contender, Skipped, needs
 from ..work.step import LEARNING_RATE, MOMENTUM
 
-__all__ = ["backend", "dropout", "gaussian_dropout", "training_step"]
+__all__ = [
+    "alpha_dropout",
+    "backend",
+    "dropout",
+    "gaussian_dropout",
+    "spatial_dropout",
+    "training_step",
+]
 
 BACKENDS = ("jax", "torch")
 
@@ -63,11 +70,10 @@ def dropout(x, rate):
     )
 
 
-@_needs_keras
-def gaussian_dropout(x, rate):
-    """The layer, in training."""
+def _layer(kind, x, check, *arguments, **options):
+    """A layer of Keras, in training."""
     keras, note, bound = _imported()
-    layer = keras.layers.GaussianDropout(rate, seed=SEED)
+    layer = getattr(keras.layers, kind)(*arguments, seed=SEED, **options)
     tensor = keras.ops.convert_to_tensor(x)
 
     def run():
@@ -77,11 +83,43 @@ def gaussian_dropout(x, rate):
     return Contender(
         "Keras",
         run,
-        check=lambda y: verify.check_factors(keras.ops.convert_to_numpy(y), x, rate),
-        calls="keras.layers.GaussianDropout.call",
+        check=lambda y: check(keras.ops.convert_to_numpy(y)),
+        calls=f"keras.layers.{kind}.call",
         note=note,
         bound=bound,
     )
+
+
+@_needs_keras
+def gaussian_dropout(x, rate):
+    """The layer, in training."""
+    return _layer("GaussianDropout", x, lambda y: verify.check_factors(y, x, rate), rate)
+
+
+@_needs_keras
+def alpha_dropout(x, rate):
+    """The layer, in training."""
+    limit = 8 / x.size**0.5
+
+    def check(y):
+        verify.require(abs(y.mean() - x.mean()) < limit, "the mean has changed")
+        verify.require(abs(y.var() - x.var()) < 2 * limit, "the variance has changed")
+
+    return _layer("AlphaDropout", x, check, rate)
+
+
+@_needs_keras
+def spatial_dropout(x, rate, data_format):
+    """The layer of whole channels of images, in training."""
+    axes = (2, 3) if data_format == "channels_first" else (1, 2)
+
+    def check(y):
+        dropped = (y == 0).all(axis=axes)
+        limit = 6 * (rate * (1 - rate) / dropped.size) ** 0.5
+        verify.require(abs(dropped.mean() - rate) < limit, "another share is dropped")
+        verify.require(((y != 0).any(axis=axes) != dropped).all(), "channels are not whole")
+
+    return _layer("SpatialDropout2D", x, check, rate, data_format=data_format)
 
 
 @_needs_keras

@@ -38,13 +38,16 @@ class DropConnect(RateLayer):
         super().__init__(rate, rng=rng)
         self.rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask
         self.mask: Mask | None = None
+        self._in_parts = False
 
     def product(self, x: Array, weight: Array, bias: Array | None) -> Array:
         """The product of a training forward."""
         self.follow_schedule()
         every = self.rows_per_mask
         drawn: dict[str, Any]
-        if self._rows is not None and every != "batch":  # else all parts draw the same mask
+        # Elsewhere all parts of a batch draw the same mask.
+        self._in_parts = self._rows is not None and every != "batch"
+        if self._rows is not None and every != "batch":
             shape = (x.shape[0], *weight.shape)
             options = {"keep_prob": self.keep_prob, "rows_per_mask": every}
             drawn = {"mask": draw_rows(self.stream, shape, self._rows, **options)}
@@ -52,6 +55,15 @@ class DropConnect(RateLayer):
             drawn = {"keep_prob": self.keep_prob, "rng": self.stream, "rows_per_mask": every}
         y, self.mask = dropconnect(x, weight, bias=bias, **drawn)
         return y
+
+    def any_kept(self) -> Mask | None:
+        """The mask of the weights that any row has kept; None: all, or nobody knows."""
+        mask = self.mask
+        if mask is None or self._in_parts:
+            return None
+        if mask.ndim == 3:
+            mask = Mask.from_array(mask.to_array().any(axis=0))
+        return None if mask.count() == mask.size else mask
 
     def settings(self) -> dict[str, Any]:
         """Return what was chosen, by name."""

@@ -53,8 +53,9 @@ class Dense(DroppingWeights):
     drop_connect : float or callable, optional
         Rate at which single weights are dropped in training (DropConnect, see
         `fastdrop.dropconnect`); kept ones are divided by ``1 - rate``. At test time all weights
-        take part. A schedule is called with the number of the draw. Such a layer is no part of a
-        fused block: dropout before and after it saves no work in its products.
+        take part. A schedule is called with the number of the draw. Weights that no row of the
+        batch keeps, and what an optimiser remembers of them, stay as they are. Such a layer is
+        no part of a fused block: dropout before and after it saves no work in its products.
     rows_per_mask : "batch" or int, optional
         Of `drop_connect`: whether all rows of a batch share one mask of the weights, or how many
         do. 1, the paper's way, is for small layers.
@@ -340,6 +341,7 @@ class Dense(DroppingWeights):
                 grad, x, weight.value, self._connect.mask, input_gradient=input_gradient
             )
             set_gradient(weight, grad_weight)
+            weight.mask = self._connect.any_kept()
             for parameter in bias:
                 set_gradient(parameter, grad_bias)
             return grad_x

@@ -34,7 +34,9 @@ class Adam(Optimiser):
     No count is kept for every weight, but one for every row and column of a parameter. Where only
     rows or only columns are masked, and for biases, k is exactly theirs. Where both are, k is taken
     as ``n * m / t``, for units that were active in n and m of t updates, the expectation for
-    independent masks. The first update of a unit, however late, is always corrected exactly.
+    independent masks. The first update of a unit, however late, is always corrected exactly. Of
+    weights with a mask of their own (`Parameter.mask`) k is taken as the unit's, times the share of
+    weights that the mask keeps.
 
     Parameters
     ----------
@@ -184,9 +186,9 @@ class Adam(Optimiser):
         # The table ends where all corrections are 1.
         updates = min(updates, len(table) - 1)
         largest = memory.get("largest_second_moment")
-        array, compact, rows, columns = gradient
+        array, compact, rows, columns, kept = gradient
         update = kernels.Update(
-            value, array, rows=rows, columns=columns, compact=compact,
+            value, array, rows=rows, columns=columns, kept=kept, compact=compact,
             first=memory["first_moment"].reshape(value.shape),
             second=memory["second_moment"].reshape(value.shape),
             top=None if largest is None else largest.reshape(value.shape),

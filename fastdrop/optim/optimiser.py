@@ -14,14 +14,14 @@ from fastdrop.optim.average import Averages
 from fastdrop.optim.gradients import Gradients
 from fastdrop.optim.groups import Group, Params, groups_of
 from fastdrop.optim.settings import Setting, flag, interval, optional, rate_or_schedule
-from fastdrop.parameters import Parameter, check_keys, operands
+from fastdrop.parameters import Parameter, check_keys, kept_weights, operands
 from fastdrop.types import Array
 
 __all__ = ["Gradient", "Memory", "Optimiser"]
 
 # What an optimiser remembers of a parameter, by name: arrays, and a number of updates.
 Memory: TypeAlias = dict[str, Any]
-# A gradient, whether it is compact, and the active units of both axes.
+# A gradient, whether it is compact, the active units of both axes, and bits of single kept weights.
 Gradient: TypeAlias = list[Any]
 
 
@@ -168,7 +168,8 @@ class Optimiser(Sealed):
         calls: list[tuple[Any, ...]] = []
         for (_, parameter, group), memory in zip(self._entries, self._memory, strict=True):
             if parameter.grad is not None:
-                calls.append((parameter, group, memory, *operands(parameter)))
+                kept = kept_weights(parameter)
+                calls.append((parameter, group, memory, kept, *operands(parameter)))
         if not calls:
             raise RuntimeError(
                 "step() before a backward pass: no parameter has a gradient. An optimiser that was "
@@ -176,13 +177,13 @@ class Optimiser(Sealed):
                 "as in copy.deepcopy((net, opt))"
             )
         rates = {id(group): self._rate(group) for group in self._groups}
-        factor = self._gradients.factor([call[4:] for call in calls])
-        for parameter, group, memory, value, gradient, *units in calls:
+        factor = self._gradients.factor([call[5:] for call in calls])
+        for parameter, group, memory, kept, value, gradient, *units in calls:
             gradient = self._gradients.adjusted(gradient, factor)
             limit = group.max_norm
             bound = math.inf if limit is None or parameter.value.ndim != 2 else limit
             decay = group.weight_decay
-            self._update(value, memory, [gradient, *units], rates[id(group)], decay, bound)
+            self._update(value, memory, [gradient, *units, kept], rates[id(group)], decay, bound)
             if "average" in memory:
                 average = memory["average"].reshape(value.shape)
                 self._averages.move(average, value, self.average, units[1:])

@@ -9,7 +9,7 @@ from fastdrop.aligned import aligned_zeros
 from fastdrop.optim.groups import Params
 from fastdrop.optim.optimiser import Gradient, Memory, Optimiser
 from fastdrop.optim.settings import Rate, Setting, interval
-from fastdrop.parameters import active_indices
+from fastdrop.parameters import active_indices, unpacked_weights
 from fastdrop.types import Array
 
 __all__ = ["RMSprop"]
@@ -125,13 +125,19 @@ class RMSprop(Optimiser):
         weight_decay: float,
         max_norm: float,
     ) -> None:
-        array, compact, *units = gradient
+        array, compact, *units, kept = gradient
         squares = memory["squares"].reshape(value.shape)
         velocity = memory.get("velocity")
         if velocity is not None:
             velocity = velocity.reshape(value.shape)
         cast = value.dtype.type
-        if units == [None, None]:
+        if kept is not None:
+            taken = unpacked_weights(kept, value.shape)
+            g = array + cast(weight_decay) * value if weight_decay else array
+            moved = cast(self.rho) * squares + cast(1 - self.rho) * numpy.square(g)
+            numpy.copyto(squares, moved, where=taken)
+            direction = g / (numpy.sqrt(squares) + cast(self.epsilon))
+        elif units == [None, None]:
             g = array + cast(weight_decay) * value if weight_decay else array
             squares *= cast(self.rho)
             squares += cast(1 - self.rho) * numpy.square(g)
@@ -147,7 +153,8 @@ class RMSprop(Optimiser):
         # The rest is a step of gradient descent in that direction, with the bound of norms.
         rows, columns = units
         update = kernels.Update(
-            value, numpy.ascontiguousarray(direction), rows=rows, columns=columns, compact=compact,
-            first=velocity, learning_rate=rate, momentum=self.momentum, max_norm=max_norm,
+            value, numpy.ascontiguousarray(direction), rows=rows, columns=columns, kept=kept,
+            compact=compact, first=velocity, learning_rate=rate, momentum=self.momentum,
+            max_norm=max_norm,
         )  # fmt: skip
         kernels.update(update)

@@ -9,7 +9,7 @@ from fastdrop.aligned import aligned_zeros
 from fastdrop.optim.groups import Params
 from fastdrop.optim.optimiser import Gradient, Memory, Optimiser
 from fastdrop.optim.settings import Rate, Setting, flag, interval
-from fastdrop.parameters import active_indices
+from fastdrop.parameters import active_indices, unpacked_weights
 from fastdrop.types import Array
 
 __all__ = ["SGD"]
@@ -160,9 +160,9 @@ class SGD(Optimiser):
             velocity = velocity.reshape(value.shape)
         if self.dampening and velocity is not None:
             gradient, weight_decay = self._dampened(value, velocity, gradient, weight_decay)
-        array, compact, rows, columns = gradient
+        array, compact, rows, columns, kept = gradient
         update = kernels.Update(
-            value, array, rows=rows, columns=columns, compact=compact, first=velocity,
+            value, array, rows=rows, columns=columns, kept=kept, compact=compact, first=velocity,
             learning_rate=rate, momentum=self.momentum, nesterov=self.nesterov,
             weight_decay=weight_decay, max_norm=max_norm,
         )  # fmt: skip
@@ -176,14 +176,16 @@ class SGD(Optimiser):
         A weight's first update is not dampened. It is told by its velocity, exactly 0, from which
         ``momentum * u + (1 - dampening) * g`` has to be g.
         """
-        array, compact, *units = gradient
+        array, compact, *units, kept = gradient
         rest = 1.0 - self.dampening
         places = numpy.ix_(*map(active_indices, units, value.shape))
         before = velocity[places]
         new = before == 0
+        if kept is not None:
+            new &= unpacked_weights(kept, value.shape)[places]
         if new.any():
             cast = value.dtype.type
             g = (array if compact else array[places]) + cast(weight_decay) * value[places]
             before[new] = g[new] * cast(self.dampening / self.momentum)
             velocity[places] = before
-        return [array * array.dtype.type(rest), compact, *units], weight_decay * rest
+        return [array * array.dtype.type(rest), compact, *units, kept], weight_decay * rest

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy
 
-from fastdrop.reference.bits import Array, Units
+from fastdrop.reference.bits import Array, Units, unpacked
 from fastdrop.reference.products import active_places
 
 __all__ = ["Update", "correction_table", "update"]
@@ -63,6 +63,8 @@ class Update:
         Of the shape of `value`, or (active rows, active columns) where `compact`.
     rows, columns : tuple of (numpy.ndarray of uint8, int), or None
         The active units, as for `fastdrop.reference.gather`.
+    kept : numpy.ndarray of uint8 or None
+        Packed bits of the single weights that are active, of a full gradient with all columns.
     compact : bool
     learning_rate : float
     first, second : numpy.ndarray of the shape of `value`, or None
@@ -101,6 +103,7 @@ class Update:
         *,
         rows: Units = None,
         columns: Units = None,
+        kept: Array | None = None,
         compact: bool = False,
         learning_rate: float,
         first: Array | None = None,
@@ -126,6 +129,7 @@ class Update:
         self.row_counts: Any
         self.column_counts: Any
         self.table: Any
+        self.kept: Any
         self.value, self.first, self.second, self.top = value, first, second, top
         self.row_counts, self.column_counts = row_counts, column_counts
         self.steps, self.table = steps, table
@@ -138,6 +142,11 @@ class Update:
         if gradient.shape != expected:
             raise ValueError(f"gradient must have shape {expected}, got {gradient.shape}")
         self.gradient = gradient if compact else gradient[self.places]
+        self.kept = None
+        if kept is not None:
+            if columns is not None or compact:
+                raise ValueError("a mask of weights goes with all columns and a full gradient")
+            self.kept = unpacked(kept, value.size).reshape(value.shape)
 
 
 @numpy.errstate(all="ignore")
@@ -164,10 +173,14 @@ def update(update: Update) -> None:
     >>> w.round(6)
     array([[ 0.  , -0.01]])
     """
+    arrays = [x for x in (update.value, update.first, update.second, update.top) if x is not None]
+    before = [x.copy() for x in arrays] if update.kept is not None else []
     if update.second is None:
         _move_sgd(update)
     else:
         _move_adam(update)
+    for array, old in zip(arrays, before, strict=False):
+        array[~update.kept] = old[~update.kept]
     _bound_norms(update.value, update.columns, update.max_norm)
 
 
@@ -192,6 +205,7 @@ def _move_adam(u: Update) -> None:
         counts[units] = numpy.minimum(counts[units] + 1, steps)
         shares.append(counts[units].sum() / (units.size * steps) if units.size else 1.0)
     row_share, column_share = shares
+    weight_share = 1.0 if u.kept is None or u.kept.size == 0 else u.kept.sum() / u.kept.size
 
     def corrections(updates: Any) -> Any:
         s, q = _from_line(u.table, updates)
@@ -199,13 +213,13 @@ def _move_adam(u: Update) -> None:
 
     row = [
         _unless_first(row_counts[rows], part)
-        for part in corrections(row_counts[rows] * column_share)
+        for part in corrections(row_counts[rows] * column_share * weight_share)
     ]
     column_s = column_r = numpy.ones(columns.size)
     if column_share != 1:
         counts = column_counts[columns]
-        s, _, r = corrections(counts * row_share)
-        all_s, _, all_r = corrections(steps * row_share * column_share)
+        s, _, r = corrections(counts * row_share * weight_share)
+        all_s, _, all_r = corrections(steps * row_share * column_share * weight_share)
         column_s = _unless_first(counts, s) * (1 / all_s)
         column_r = _unless_first(counts, r) * (1 / all_r)
     first_s, first_e, first_r = corrections(1)

@@ -20,9 +20,10 @@ typedef struct {
     const fd_rule *rule;
     const fd_weights *weights;
     int64_t active_rows, active_columns;
-    /* Adam's: of the first column; how often active rows and columns were active on average. */
+    /* Adam's: of the first column; how often active rows and columns were active on average, and single weights
+     * of them. */
     fd_corrections corrections;
-    double row_share, column_share;
+    double row_share, column_share, weight_share;
 } movement;
 
 static int unit_is_active(const fd_units *units, int64_t i)
@@ -82,7 +83,7 @@ static fd_correction correction_of(const movement *m, double updates)
  * steps. After a first update 0 stands for "less than the least there is". */
 static fd_correction correct(const movement *m, int64_t count, double share)
 {
-    return count <= 1 ? (fd_correction){0, 0, 0} : correction_of(m, (double)count * share);
+    return count <= 1 ? (fd_correction){0, 0, 0} : correction_of(m, (double)count * share * m->weight_share);
 }
 
 /* Columns [column, column + columns) of row i; `rank` active rows are before it, and
@@ -97,7 +98,7 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
     /* The processor fetches the next row by itself where it follows at once and nothing but memory
      * limits the speed. */
     const int64_t next = next_row(&w->rows, i);
-    const int by_hand = next - i > 1 || w->columns.bits != NULL;
+    const int by_hand = next - i > 1 || w->columns.bits != NULL || w->kept != NULL;
     const int64_t total = w->compact ? m->active_rows * m->active_columns : w->rows.length * width;
     fd_update_row row = {
         .value = shifted(w->value, place, size),
@@ -108,8 +109,8 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
         .room = total - used,
         .compact = w->compact && w->columns.bits,
         .columns = columns,
-        .bits = w->columns.bits,
-        .bit = w->columns.bit + column,
+        .bits = w->kept ? w->kept : w->columns.bits,
+        .bit = w->kept ? place : w->columns.bit + column,
         .ahead = by_hand ? (next - i) * width : 0,
         .corrections = m->corrections,
     };
@@ -218,7 +219,7 @@ static void correct_columns(movement *m)
     char *columns_s = corrections_of_columns(m);
     char *columns_r = columns_s + bytes;
     memset(columns_s, 0, 2 * bytes);
-    const double updates = (double)w->steps * m->row_share * m->column_share;
+    const double updates = (double)w->steps * m->row_share * m->column_share * m->weight_share;
     const fd_correction all = correction_of(m, updates);
     const double part_s = 1 / all.s, part_r = 1 / all.r;
     double least = 1;
@@ -250,6 +251,8 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
         if (corrections_of_columns(&m) == NULL) {
             return -1; /* before anything is changed */
         }
+        const fd_units all = {weights->kept, 0, weights->rows.length * weights->columns.length};
+        m.weight_share = all.bits && all.length ? (double)fd_count_units(&all) / (double)all.length : 1;
         m.row_share = raise_counts(weights->row_counts, &weights->rows, weights->steps);
         m.column_share = raise_counts(weights->column_counts, &weights->columns, weights->steps);
         m.corrections.first = correction_of(&m, 1);

@@ -238,3 +238,22 @@ def test_blocks(each_isa, each_thread_count, maps, extent, block):
         assert _kernels.drop_blocks(seeds, maps, extent, block, bits) == kept
         numpy.testing.assert_array_equal(bits[:size], expected)
         assert (bits[size:] == 0xA5).all()
+
+
+@pytest.mark.parametrize("dtype", [numpy.float32, numpy.float64])
+def test_softmax_shares_rows_among_threads(each_thread_count, dtype):
+    """So many that five threads get some each: the bits are those of calls that one thread does."""
+    rows, width, part = 700, 257, 20
+    x, grad = values((rows, width), dtype), values((rows, width), dtype, 1)
+    attend, starts = bits_of(rows * width, 0.7), numpy.arange(rows, dtype=numpy.int64) * width
+    p, y, out = (numpy.full_like(x, 9) for _ in range(3))
+    _kernels.softmax_forward(x, attend, starts, 0, None, 1.0, p, y)
+    _kernels.softmax_backward(grad, p, None, 1.0, out)
+    for first in range(0, rows, part):
+        some = slice(first, first + part)
+        few_p, few_y, few_out = (numpy.empty((part, width), dtype) for _ in range(3))
+        _kernels.softmax_forward(x[some], attend, starts[some], 0, None, 1.0, few_p, few_y)
+        _kernels.softmax_backward(grad[some], few_p, None, 1.0, few_out)
+        assert_identical(p[some], few_p)
+        assert_identical(y[some], few_y)
+        assert_identical(out[some], few_out)

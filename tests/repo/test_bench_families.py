@@ -273,7 +273,7 @@ def step_arguments(case, contender, args, kwargs):
     dense = [layer for layer in layers if hasattr(layer, "units_in")]
     units = (*(layer.units_in for layer in dense), dense[-1].units_out)
     yield "the units", units, tuple(case.size[1:])
-    dropouts = [layer for layer in layers if hasattr(layer, "rows_per_mask")]
+    dropouts = [layer for layer in layers if getattr(layer, "rows_per_mask", None) is not None]
     yield "the dropout layers", len(dropouts), 0 if kind == "no dropout" else len(dense) - 1
     rows_per_mask = {"batchwise": "batch", "groups-of-32": 32, "per-sample": 1}.get(kind)
     for layer in dropouts:
@@ -335,6 +335,11 @@ def family_arguments(case, contender, args, kwargs):
     """Compare the arguments with a name such as ``channels last/0.2/2^10``."""
     kind, _, rate = case.work.partition("/")
     x = args[0]
+    if kind == "dropconnect":
+        yield "the size", (*x.shape, args[1].shape[1]), case.size
+        drawn = args[2] if len(args) > 2 else 1 - kwargs["mask"].keep_prob
+        yield "the rate", drawn, float(rate)
+        return
     images = kind.startswith("channels") or kind == "blocks"
     size = case.size if isinstance(case.size, int) else math.prod(case.size)
     yield "the size", x.size, 16**3 if images else size

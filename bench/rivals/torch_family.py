@@ -1,15 +1,15 @@
-"""The kinds of dropout in torch and Keras: what they offer, or what their users write."""
+"""The kinds of dropout in torch: what it offers, or what its users write."""
 
 import numpy
 
 from .. import verify
 from ..cases import Contender, needs
 
-__all__ = ["torch_alpha", "torch_dropblock", "torch_residual", "torch_softmax"]
+__all__ = ["alpha", "dropblock", "dropconnect", "residual", "softmax"]
 
 
 @needs("torch", "torch F.alpha_dropout")
-def torch_alpha(x, rate):
+def alpha(x, rate):
     """The function that torch's layer calls."""
     import torch
     import torch.nn.functional as F
@@ -24,7 +24,7 @@ def torch_alpha(x, rate):
 
 
 @needs("torch", "torch, as torchvision's drop_block2d")
-def torch_dropblock(x, rate, block):
+def dropblock(x, rate, block):
     """The steps of torchvision's function, in torch's own."""
     import torch
 
@@ -47,28 +47,28 @@ def torch_dropblock(x, rate, block):
 
 
 @needs("torch", "torch residual + F.dropout(x + bias)")
-def torch_residual(x, bias, residual, grad, rate):
+def residual(x, bias, other, grad, rate):
     """What a transformer's layer does, with its gradients by the operators that autograd calls."""
     import torch
 
-    x, bias, residual, grad = map(torch.from_numpy, (x, bias, residual, grad))
+    x, bias, other, grad = map(torch.from_numpy, (x, bias, other, grad))
 
     def run():
         dropped, mask = torch.native_dropout(x + bias, rate, True)
-        y = residual + dropped
+        y = other + dropped
         grad_x = torch.ops.aten.native_dropout_backward(grad, mask, 1 / (1 - rate))
         return y, grad_x, grad_x.sum(0)
 
     def check(result):
         y, grad_x, sums = (one.numpy() for one in result)
-        _is_share((y == residual.numpy()).mean(), rate, y)
+        _is_share((y == other.numpy()).mean(), rate, y)
         verify.require(numpy.allclose(sums, grad_x.sum(0), rtol=1e-3, atol=1e-2), "wrong sums")
 
     return Contender("torch residual + F.dropout(x + bias)", run, check, "torch.native_dropout")
 
 
 @needs("torch", "torch softmax, dropout")
-def torch_softmax(x, grad, rate):
+def softmax(x, grad, rate):
     """The two operators and their gradients, as autograd calls them."""
     import torch
 
@@ -88,6 +88,28 @@ def torch_softmax(x, grad, rate):
         )
 
     return Contender("torch softmax, dropout", run, check, "torch.native_dropout")
+
+
+@needs("torch", "torch F.linear(x, F.dropout(w))")
+def dropconnect(x, w, rate):
+    """What its users write, with weights as torch stores them."""
+    import torch
+    import torch.nn.functional as F
+
+    exact = x.astype(float) @ w
+    x, w = torch.from_numpy(x), torch.from_numpy(w).T.contiguous()
+
+    def check(y):
+        verify.require(abs(y.numpy() - exact).std() > 0.1 * exact.std(), "nothing was dropped")
+        slope = (y.numpy() * exact).mean() / (exact * exact).mean()
+        verify.require(abs(slope - 1) < 0.1, "the mean has changed")
+
+    return Contender(
+        "torch F.linear(x, F.dropout(w))",
+        lambda: F.linear(x, F.dropout(w, rate, training=True)),
+        check,
+        "torch.nn.functional.linear",
+    )
 
 
 def _is_share(dropped, rate, y):
