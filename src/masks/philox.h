@@ -76,12 +76,24 @@ static inline philox_group philox_start_group(const philox_draw *p, fd_words blo
     return g;
 }
 
+/* The same words, of which the compiler no longer knows that their upper halves are zero. Clang
+ * makes of their product one of 64-bit numbers, three times as long, since it loses what it knew
+ * on the way out of a loop: masks at rate 0.2 then take 7 % longer (AVX-512). */
+static inline fd_words philox_hide_halves(fd_words words)
+{
+#if defined(__clang__) && defined(__x86_64__)
+    __asm__("" : "+x"(words));
+#endif
+    return words;
+}
+
 /* Digit `digits` (a number per lane) of the group's blocks: output words 0 and 1 packed in *a,
  * words 2 and 3 in *b. */
 static inline void philox_digit(const philox_draw *p, const philox_group *g, fd_words digits,
                                 fd_words *a, fd_words *b)
 {
-    fd_words product1 = words_multiply(p->m1, words_xor(g->c2_1, digits));
+    const fd_words c2_1 = philox_hide_halves(words_xor(g->c2_1, digits));
+    fd_words product1 = words_multiply(p->m1, c2_1);
     fd_words product0 = words_multiply(p->m0, words_xor(words_high(product1), p->c0_xor_2));
     fd_words c0 = words_xor(product1, g->c0_xor_3);
     fd_words c1 = g->c1_3;
