@@ -16,6 +16,7 @@ from .store import Store, has
 from .verify import WrongResult
 
 INTERRUPTED = 130
+UNFINISHED = 3
 # Words that stand in the place of a family: `python -m bench report`.
 COMMANDS = {"report": pages.main, "roofline": roofline.main}
 
@@ -32,7 +33,8 @@ def main(arguments=None) -> int:
     -------
     int
         0, also where bars are missed; 1 if a contender failed or computed something wrong, or
-        with ``--check`` if a bar was missed; 130 if the user stopped the run.
+        with ``--check`` if a bar was missed; 3 if cases were left for later by ``--stop-after``;
+        130 if the user stopped the run.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in COMMANDS:
@@ -74,14 +76,18 @@ def main(arguments=None) -> int:
             parser.error(str(error))
     began = time.monotonic()
     results, failures = [], []
-    interrupted = _run(cases, options, settings, results, failures, store)
+    work = _work(cases, options, store)
+    ended = _run(work, options, settings, results, failures, store)
     print()
-    if interrupted:
+    if ended == INTERRUPTED:
         print("interrupted; so far:")
     print(report.summary(results, failures))
     print(f"{len(results)} results in {time.monotonic() - began:.0f} s")
-    if interrupted:
-        return INTERRUPTED
+    if ended == UNFINISHED:
+        left = len(work) - len(results) - len(failures)
+        print(f"{left} are left: the same command with --resume goes on")
+    if ended:
+        return ended
     missed = any(one.met is False for result in results for one in result.judged())
     return 1 if failures or (options.check and missed) else 0
 
@@ -97,28 +103,39 @@ def reduce(cases, largest):
     return list(reduced.values())
 
 
-def _run(cases, options, settings, results, failures, store):
-    """Run the cases, fill both lists and the store, and return whether the user stopped it."""
+def _work(cases, options, store):
+    """Return the cases to run, each with a number of threads; not those that a file has."""
+    found = [(case, threads) for case in cases for threads in _threads_of(case, options)]
+    if not options.resume:
+        return found
+    return [
+        (case, threads) for case, threads in found if not has(store.document, case.name, threads)
+    ]
+
+
+def _run(work, options, settings, results, failures, store):
+    """Run the cases, fill both lists and the store; return the exit status, 0 if all were run."""
+    began = time.monotonic()
     try:
         with Controls(options.isa) as controls:
-            for case in cases:
-                for threads in _threads_of(case, options):
-                    if options.resume and has(store.document, case.name, threads):
-                        continue
-                    result = _run_one(case, threads, settings, controls, failures)
-                    if result is None:
-                        if store is not None:
-                            store.fail(failures[-1])
-                        continue
-                    results.append(result)
-                    if store is not None and not result.interrupted:
-                        store.add(result)
-                    print(f"\n{report.table(result)}", flush=True)
-                    if result.interrupted:
-                        return True
+            for case, threads in work:
+                late = time.monotonic() - began > options.stop_after
+                if late and (results or failures):
+                    return UNFINISHED
+                result = _run_one(case, threads, settings, controls, failures)
+                if result is None:
+                    if store is not None:
+                        store.fail(failures[-1])
+                    continue
+                results.append(result)
+                if store is not None and not result.interrupted:
+                    store.add(result)
+                print(f"\n{report.table(result)}", flush=True)
+                if result.interrupted:
+                    return INTERRUPTED
     except KeyboardInterrupt:
-        return True
-    return False
+        return INTERRUPTED
+    return 0
 
 
 def _threads_of(case, options):
@@ -174,6 +191,13 @@ def _parser():
     )
     parser.add_argument(
         "--resume", action="store_true", help="the same, and leave out the cases that FILE has"
+    )
+    parser.add_argument(
+        "--stop-after",
+        type=_seconds,
+        default=math.inf,
+        metavar="SECONDS",
+        help="begin no case later than that, but one; with cases left, exit with status 3",
     )
     parser.add_argument("--label", help="in FILE, how tables call this kind of machine")
     parser.add_argument(

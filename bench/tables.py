@@ -100,11 +100,11 @@ def _compared(machines, works):
 
 
 def _machines(machines):
-    rows = []
+    """Return the runs that results are left of; pieces of one run (``--resume``) make one row."""
+    rows = {}
     for machine in machines:
         about = machine.document["machine"]
         for number, run in enumerate(machine.document["runs"]):
-            count = sum(one["run"] == number for one in machine.document["results"])
             packages = run["environment"]["packages"]
             commit = f"`{run['commit'][:8]}`" if run["commit"] else "unknown"
             changed = ", changed" if run["changed"] else ""
@@ -113,19 +113,19 @@ def _machines(machines):
                 f"{one['library']} {one['version']} ({one['kernels']})"
                 for one in run["environment"]["blas"]
             )
-            rows.append(
-                [
-                    f"{machine.label}: {about['cpu']}, {about['cpus']} usable, {isa}",
-                    run["date"],
-                    f"{commit}{changed}",
-                    f"`{run['command']}`",
-                    count,
-                    f"Python {run['environment']['python']}, "
-                    + ", ".join(f"{name} {version}" for name, version in packages.items())
-                    + f", {blas}",
-                ]
+            row = (
+                f"{machine.label}: {about['cpu']}, {about['cpus']} usable, {isa}",
+                run["date"],
+                f"{commit}{changed}",
+                f"`{run['command']}`",
+                f"Python {run['environment']['python']}, "
+                + ", ".join(f"{name} {version}" for name, version in packages.items())
+                + f", {blas}",
             )
-    return markdown(["machine", "date", "commit", "command", "results", "versions"], rows)
+            count = sum(one["run"] == number for one in machine.document["results"])
+            rows[row] = rows.get(row, 0) + count
+    made = [[*row[:-1], count, row[-1]] for row, count in rows.items()]
+    return markdown(["machine", "date", "commit", "command", "results", "versions"], made)
 
 
 def _sort_key(result):

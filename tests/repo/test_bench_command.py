@@ -139,6 +139,20 @@ def test_resume_measures_what_the_file_lacks(fake_families, tmp_path, capsys):
     assert names_in(path) == ["good/task/1000", "other/task/1000"]
 
 
+def test_a_run_in_pieces(fake_families, clock, tmp_path, capsys):
+    path = tmp_path / "results.json"
+    good = fake_families["good"][0].build(0)
+    fake_families["good"] = [case_of(*good, family=name) for name in ("one", "two", "three")]
+    arguments = ["good", "--quick", "--threads", "1", "--json", str(path), "--resume"]
+    assert command.main([*arguments, "--stop-after", "0"]) == command.UNFINISHED
+    assert "2 are left" in capsys.readouterr().out
+    assert names_in(path) == ["one/task/1000"]
+    assert command.main([*arguments, "--stop-after", "1e9"]) == 0
+    assert "are left" not in capsys.readouterr().out
+    assert names_in(path) == ["one/task/1000", "three/task/1000", "two/task/1000"]
+    assert command.main([*arguments, "--stop-after", "0"]) == 0
+
+
 def test_failures_are_kept_in_the_file(fake_families, tmp_path):
     path = tmp_path / "results.json"
     assert command.main(["bad", "--quick", "--threads", "1", "--json", str(path)]) == 1

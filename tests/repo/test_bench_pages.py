@@ -133,6 +133,17 @@ def test_the_readmes_table_has_a_column_for_each_machine():
     assert row.endswith(f"| 2.00 (1.67 to 2.22) | {tables.NONE} |")
 
 
+def test_pieces_of_a_run_are_one_row():
+    one = machine(*(result(f"family/work/{size}", [("fastdrop", 1.0)]) for size in "abc"))
+    one.document["runs"] *= 2
+    one.document["results"][2]["run"] = 1
+    assert tables.block("machines", [one]).count("| 3 | Python 3.11") == 1
+    one.document["runs"][1] = one.document["runs"][1] | {"commit": "fedcba987654"}
+    text = tables.block("machines", [one])
+    assert "| `01234567` | `python -m bench` | 2 |" in text
+    assert "| `fedcba98` | `python -m bench` | 1 |" in text
+
+
 def test_every_loss_is_listed_and_no_win():
     found = result("family/work/2^10", [("fastdrop", 3.0), ("faster", 1.0), ("slower", 9.0)])
     text = tables.block("losses", [machine(found)])
