@@ -50,6 +50,8 @@ def main(arguments=None) -> int:
     settings = Settings.quick() if options.quick else Settings()
     if options.seconds is not None:
         settings = dataclasses.replace(settings, seconds=options.seconds)
+    if options.quick and not options.names:
+        cases = [case for case in cases if not case.slow]
     if settings.largest is not None:
         cases = reduce(cases, settings.largest)
     if options.list:
@@ -180,7 +182,7 @@ def _parser():
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer rounds, one thread, at most 2^20 elements, nothing that takes long to compile",
+        help="fewer rounds, one thread, arrays of at most 2^20 elements, nothing that takes long",
     )
     parser.add_argument(
         "--seconds", type=_seconds, help="time for each contender (default: 0.5, --quick: 0.1)"

@@ -153,6 +153,7 @@ CASES = [
         calls=PREDICT_SAMPLES,
         bars=[Bar(TORCH, times_faster=4.0)],
         usual_threads=(1,),
+        slow=True,
     ),
     *(
         Case(

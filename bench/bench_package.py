@@ -45,7 +45,7 @@ def _import(size):
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }
 
-    def contender(name, module):
+    def contender(name, module, **more):
         code = f"import sys, numpy, {module}; print('{module}' in sys.modules)"
         command = [sys.executable, "-c", code]
 
@@ -63,14 +63,14 @@ def _import(size):
         def check(text):
             verify.require(text.strip() == "True", f"the process printed {text!r}")
 
-        return Contender(name, run, check, calls="subprocess.run")
+        return Contender(name, run, check, calls="subprocess.run", **more)
 
     made = [contender("fastdrop", "fastdrop"), contender(NUMPY, "numpy")]
     for module in OTHERS:
         if importlib.util.find_spec(module) is None:
             made.append(Skipped(module, f"{module} is not installed"))
         else:
-            made.append(contender(module, module))
+            made.append(contender(module, module, slow=True))
     return made
 
 

@@ -279,8 +279,8 @@ def _dropout_case(size, dtype, p, times):
     )
 
 
-def _model_case(work, size, build, calls, bars, extended=False):
-    return Case(work, size, build, calls, bars, reducible=False, extended=extended)
+def _model_case(work, size, build, calls, bars, **more):
+    return Case(work, size, build, calls, bars, reducible=False, **more)
 
 
 def _cases():
@@ -307,6 +307,7 @@ def _cases():
             lambda size: _steps(size, _blocks),
             patched,
             [Bar(TORCH, times_faster=1.2), Bar(NONE, at_most=1.04)],
+            slow=True,
         ),
         _model_case(
             "encoder-layer",

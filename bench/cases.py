@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import math
 import pathlib
 import pkgutil
 from collections.abc import Callable, Sequence
@@ -101,6 +102,8 @@ class Contender:
         Whether its threads can be limited only by binding the process to so many processors.
     compiles : bool
         Whether its first run takes many seconds to compile it; quick runs leave it out.
+    slow : bool
+        Whether every run takes seconds; quick runs leave it out.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Contender:
     note: str = ""
     bound: bool = False
     compiles: bool = False
+    slow: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +153,8 @@ class Case:
         has no bars, since they are stated for the full one.
     extended : bool
         Whether it is left out of a run that names neither it nor ``--all``.
+    slow : bool
+        Whether it is left out of a quick run that does not name it.
     family : str
         Name of the module without ``bench_``, filled in by `families`.
     """
@@ -163,6 +169,7 @@ class Case:
     unit: str = "seconds"
     reducible: bool = True
     extended: bool = False
+    slow: bool = False
     family: str = ""
 
     @property
@@ -171,11 +178,14 @@ class Case:
         return "/".join(filter(None, (self.family, self.work, label_size(self.size))))
 
     def reduced(self, largest: int) -> "Case":
-        """Return the case with at most about `largest` elements, without bars if that is less."""
+        """Return the case with arrays of at most `largest` elements, without bars if that is less.
+
+        The arrays of a product or a network are as large as two neighbouring axes.
+        """
         if not self.reducible:
             return self
         if isinstance(self.size, tuple):
-            per_axis = max(1, round(largest ** (1 / len(self.size))))
+            per_axis = max(1, math.isqrt(largest))
             size = tuple(min(axis, per_axis) for axis in self.size)
         else:
             size = min(self.size, largest)

@@ -54,8 +54,8 @@ class Settings:
         contender's pool spin for a while (OpenBLAS: 0.1 s) and would take a core from the next one.
     largest : int, optional
         Cases of more elements are reduced to this many.
-    compile : bool
-        Whether contenders take part whose first run compiles them for many seconds.
+    patient : bool
+        Whether contenders take part that are compiled for many seconds, or run for seconds.
     """
 
     rounds: int = 25
@@ -66,7 +66,7 @@ class Settings:
     warm_up: int = 1
     pause: float = 0.12
     largest: int | None = None
-    compile: bool = True
+    patient: bool = True
 
     @classmethod
     def quick(cls) -> "Settings":
@@ -78,7 +78,7 @@ class Settings:
             seconds=0.1,
             timing=2e-4,
             largest=1 << 20,
-            compile=False,
+            patient=False,
         )
 
 
@@ -114,8 +114,9 @@ def run_case(case, threads, settings, controls):
     _check_names(case, made)
     runnable, isa = [], {}
     for contender in contenders:
-        if contender.compiles and not settings.compile:
-            skipped.append(Skipped(contender.name, "quick runs do not wait for it to be compiled"))
+        if (contender.compiles or contender.slow) and not settings.patient:
+            wait = "to be compiled" if contender.compiles else "to end"
+            skipped.append(Skipped(contender.name, f"quick runs do not wait for it {wait}"))
             continue
         try:
             _prepare(contender, threads, controls)
@@ -253,14 +254,16 @@ class _Timer:
 
     def __call__(self, contender):
         if contender.name not in self._priming:
-            self._calibrate(contender)
+            taken = self._calibrate(contender)
+            if not self._priming[contender.name]:
+                return taken  # a long call, timed just now
         if self._pause:
             time.sleep(self._pause)
         _seconds(contender.run, self._priming[contender.name])
         return _seconds(contender.run, self._repetitions[contender.name])
 
     def _calibrate(self, contender):
-        """Choose the number of calls per timing, from ever longer trials."""
+        """Choose the number of calls per timing, from ever longer trials; return the last one's."""
         repetitions, target = 1, self._settings.timing
         taken = _seconds(contender.run, 1)
         while taken * repetitions < target:
@@ -271,6 +274,7 @@ class _Timer:
         self._repetitions[contender.name] = repetitions
         calls = max(math.ceil(PRIMING / taken) if taken > 0 else 1, PRIMING_CALLS)
         self._priming[contender.name] = calls if taken < PRIMED_BELOW else 0
+        return taken
 
 
 def _seconds(run, repetitions):

@@ -60,11 +60,8 @@ def test_every_round_times_everybody_once_and_the_order_changes(clock):
     long = [worker(clock, name, 0.02, log=log) for name in names]
     result = run(case_of(*long), rounds=6, warm_up=0)
     assert {len(samples) for samples in result.samples.values()} == {6}
-    verified, calibrated = 3, 3
-    # The first round calibrates each contender just before it times it.
-    first, rest = log[verified:][: 2 * calibrated], log[verified + 2 * calibrated :]
-    assert first[::2] == first[1::2]
-    orders = [tuple(first[::2])] + [tuple(rest[i : i + 3]) for i in range(0, len(rest), 3)]
+    timed = log[len(names) :]  # after the verification
+    orders = [tuple(timed[i : i + 3]) for i in range(0, len(timed), 3)]
     assert all(sorted(order) == sorted(names) for order in orders)
     assert {order[0] for order in orders} == set(names)
     assert len(set(orders)) > 3
@@ -141,9 +138,24 @@ def test_losses_are_told_as_plainly_as_wins(clock):
 def test_quick_runs_leave_out_what_compiles_long(clock):
     log = []
     compiled = worker(clock, "compiled", 1e-3, log=log, compiles=True)
-    result = run(case_of(worker(clock, "fastdrop", 1e-3), compiled), compile=False)
+    result = run(case_of(worker(clock, "fastdrop", 1e-3), compiled), patient=False)
     assert [one.name for one in result.skipped] == ["compiled"]
     assert log == []
+
+
+def test_quick_runs_leave_out_what_takes_seconds(clock):
+    slow = worker(clock, "slow", 2.0, slow=True)
+    result = run(case_of(worker(clock, "fastdrop", 1e-3), slow), patient=False)
+    (skipped,) = result.skipped
+    assert skipped.reason == "quick runs do not wait for it to end"
+    assert "slow" in run(case_of(worker(clock, "fastdrop", 1e-3), slow)).samples
+
+
+def test_a_long_call_is_not_made_once_more_to_calibrate(clock):
+    log = []
+    run(case_of(worker(clock, "fastdrop", 1.0, log=log)), rounds=3, fewest_rounds=3)
+    verified, warm_up, rounds = 1, 1, 3
+    assert len(log) == verified + warm_up + rounds
 
 
 def test_what_cannot_be_compiled_here_is_skipped(clock):

@@ -1,5 +1,6 @@
 """The benchmarks' command line: choice of cases, exit status, JSON, warnings."""
 
+import dataclasses
 import datetime
 import json
 
@@ -47,6 +48,7 @@ def test_selection_by_family_and_by_part_of_a_name():
         (1 << 20, 1 << 12, "2^12"),
         (1000, 1 << 12, "1000"),
         ((128, 1024), 1 << 12, "64x64"),
+        ((128, 1024, 1024), 1 << 20, "128x1024x1024"),
         ((8, 1024), 1 << 12, "8x64"),
     ],
 )
@@ -151,6 +153,19 @@ def test_a_run_in_pieces(fake_families, clock, tmp_path, capsys):
     assert "are left" not in capsys.readouterr().out
     assert names_in(path) == ["one/task/1000", "three/task/1000", "two/task/1000"]
     assert command.main([*arguments, "--stop-after", "0"]) == 0
+
+
+def test_quick_runs_leave_out_slow_cases_that_are_not_named(fake_families, tmp_path):
+    path = tmp_path / "results.json"
+    (good,) = fake_families["good"]
+    fake_families["bad"] = [dataclasses.replace(good, family="slow", slow=True)]
+    arguments = ["--threads", "1", "--json", str(path)]
+    command.main([*arguments, "--quick"])
+    assert names_in(path) == ["good/task/1000"]
+    command.main([*arguments, "--quick", "slow"])
+    assert names_in(path) == ["slow/task/1000"]
+    command.main(arguments)
+    assert names_in(path) == ["good/task/1000", "slow/task/1000"]
 
 
 def test_failures_are_kept_in_the_file(fake_families, tmp_path):
