@@ -11,7 +11,7 @@ array([[2., 2., 0., 0.],
        [2., 0., 0., 0.]], dtype=float32)
 """
 
-import importlib.util
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from fastdrop._version import __version__
@@ -145,6 +145,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    import importlib.util
+
     names = {*globals(), *__all__}
     names |= {door for door, package in _DOORS.items() if importlib.util.find_spec(package)}
     if importlib.util.find_spec("sklearn"):

@@ -7,7 +7,6 @@ error at import.
 
 import os
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +17,7 @@ NUMPY_HINT = "; FASTDROP_BACKEND=numpy does without them, slowly"
 
 def _import_compiled() -> ModuleType:
     """The compiled module, or an ImportError of one line that says what to do."""
-    folder = Path(__file__).parent
+    folder = os.path.dirname(__file__)  # pathlib would take longer to import than all of this
     try:
         import fastdrop._kernels as compiled
     except ImportError as error:
@@ -27,9 +26,9 @@ def _import_compiled() -> ModuleType:
     else:
         return compiled
     # Raised here and not above, so that no second traceback is printed.
-    if missing and (folder / "_kernels.pyx").exists():
+    if missing and os.path.exists(os.path.join(folder, "_kernels.pyx")):
         raise ImportError(
-            f"fastdrop is not built in its source folder {folder.parent}: run `python -m pip "
+            f"fastdrop is not built in its source folder {os.path.dirname(folder)}: run `python -m pip "
             "install -e .` there, or start Python in another folder to use an installed fastdrop"
             + NUMPY_HINT
         )

@@ -228,7 +228,7 @@ def _cores(quota: str, period: str) -> float | None:
 def _read(path: str) -> str:
     """Text of a small file, empty where there is none to read."""
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return file.read()
     except OSError:
         return ""
