@@ -213,7 +213,10 @@ def _skipped(machines):
     return markdown(["contender", "reason", "machine", "cases"], found) if found else "Nobody."
 
 
-FAMILIES = ("dropout", "mask", "matmul", "update", "step", "estimators", "torch", "package")
+FAMILIES = (
+    "dropout", "family", "noise", "mask", "matmul", "update", "step", "estimators", "torch", "dask",
+    "package",
+)  # fmt: skip
 BLOCKS = {
     "headline": _headline,
     "main": _main,
