@@ -28,9 +28,9 @@ def _import_compiled() -> ModuleType:
     # Raised here and not above, so that no second traceback is printed.
     if missing and os.path.exists(os.path.join(folder, "_kernels.pyx")):
         raise ImportError(
-            f"fastdrop is not built in its source folder {os.path.dirname(folder)}: run `python -m pip "
-            "install -e .` there, or start Python in another folder to use an installed fastdrop"
-            + NUMPY_HINT
+            f"fastdrop is not built in its source folder {os.path.dirname(folder)}: run "
+            "`python -m pip install -e .` there, or start Python in another folder to use an "
+            "installed fastdrop" + NUMPY_HINT
         )
     if missing:
         raise ImportError(
