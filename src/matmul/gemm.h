@@ -53,16 +53,16 @@ typedef struct {
     const kept_vector *vectors;
 } row_of_sums;
 
-/* Memory that pack_b reads next, prefetched by the micro-kernel: `row_bytes` bytes from data + number * stride
- * bytes on, of rows number numbers[i] (or first + i), i from `row` on; `lines` cache lines each
- * FD_PREFETCH_STEPS steps of k. */
+/* Memory that pack_b reads next, prefetched by the micro-kernel a line or less a step, since more at a time make the
+ * loads of the multiplication wait: `row_bytes` bytes from data + number * stride bytes on, of rows number numbers[i]
+ * (or first + i), i from `row` on; up to `share` bytes of one row each FD_PREFETCH_STEPS steps of k. */
 typedef struct {
     const char *data;
-    int64_t stride, row_bytes, first, rows, lines;
+    int64_t stride, row_bytes, first, rows, share;
     const int64_t *numbers;
     int64_t row, byte; /* the next line */
 } next_panel;
 
-#define FD_PREFETCH_STEPS 32
+#define FD_PREFETCH_STEPS 64
 
 #endif

@@ -50,18 +50,25 @@ static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
     }
 }
 
-/* Prefetches the next cache lines of what pack_b will read. */
-static inline void prefetch_next(next_panel *next)
+/* Where the next `steps` steps prefetch from, one after the other, and how far apart: a part of one row of what pack_b
+ * reads next. Without any left, from where they are at work anyway. */
+static inline const char *prefetched_by(next_panel *next, const void *here, int64_t steps, int64_t *line_step)
 {
-    for (int64_t n = next->lines; n > 0 && next->row < next->rows; n--) {
-        const int64_t number = next->numbers ? next->numbers[next->row] : next->first + next->row;
-        __builtin_prefetch(next->data + number * next->stride + next->byte, 0, 2);
-        next->byte += FD_CACHE_LINE;
-        if (next->byte >= next->row_bytes) {
-            next->byte = 0;
-            next->row++;
-        }
+    *line_step = 0;
+    if (next->row >= next->rows) {
+        return here;
     }
+    const int64_t number = next->numbers ? next->numbers[next->row] : next->first + next->row;
+    const char *line = next->data + number * next->stride + next->byte;
+    const int64_t left = next->row_bytes - next->byte;
+    const int64_t bytes = fd_smaller(fd_smaller(next->share, left), steps * FD_CACHE_LINE);
+    *line_step = (bytes + steps - 1) / steps;
+    next->byte += *line_step * steps;
+    if (next->byte >= next->row_bytes) {
+        next->byte = 0;
+        next->row++;
+    }
+    return line;
 }
 
 #define R f32

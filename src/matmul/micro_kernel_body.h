@@ -82,8 +82,10 @@ static inline FD_ALWAYS_INLINE void R_(multiply_tile)(const R_(element) *a, cons
     R_(load_c)(c, ldc, clear, v, 0, MR, vectors, 0);
     for (int64_t left = kc; left > 0; left -= FD_PREFETCH_STEPS) {
         const int64_t steps = left < FD_PREFETCH_STEPS ? left : FD_PREFETCH_STEPS;
-        prefetch_next(next);
-        for (int64_t t = 0; t < steps; t++, b += FD_NR * R_(lanes), a++) {
+        int64_t line_step;
+        const char *line = prefetched_by(next, b, steps, &line_step);
+        for (int64_t t = 0; t < steps; t++, b += FD_NR * R_(lanes), a++, line += line_step) {
+            __builtin_prefetch(line, 0, 2);
             R_(add_step)(a, b, v, 0, MR, vectors, 0);
         }
     }

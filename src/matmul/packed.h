@@ -28,12 +28,12 @@ int fd_pack_operand(packed_operand *operand, int threads, int packers);
 /* The operand as the calling thread may read it, NULL without memory; packed now if need be. */
 char *fd_packed(const packed_operand *operand);
 
-/* Spreads what is prefetched over `turns` turns of FD_PREFETCH_STEPS steps: a few lines at a time, since more make the
- * loads of the multiplication wait. What is left over is not prefetched. */
+/* Spreads what is prefetched over `turns` turns of FD_PREFETCH_STEPS steps; where there are fewer turns than rows, the
+ * last rows are left out. */
 static inline void fd_prefetch_in(next_panel *next, int64_t turns)
 {
-    const int64_t lines = next->rows * fd_divide_up(next->row_bytes, FD_CACHE_LINE);
-    next->lines = fd_smaller(fd_divide_up(lines, fd_larger(turns, 1)), FD_PREFETCH_STEPS / 8);
+    const int64_t each = next->rows > 0 && turns > next->rows ? turns / next->rows : 1;
+    next->share = fd_divide_up(next->row_bytes, each);
 }
 
 #endif
