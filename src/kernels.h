@@ -7,7 +7,7 @@
 #include "fastdrop.h"
 #include "masks/noise.h"
 #include "matmul/gemm.h"
-#include "matmul/skip.h"
+#include "matmul/spmm.h"
 
 /* How a kernel stores what is not used again soon: as usual; past the caches, by non-temporal stores, fenced
  * before it returns; or so, and the input fetched ahead into the second-level cache. */
@@ -106,26 +106,18 @@ struct fd_kernels {
                        int64_t bit, double scale, const void *bias, double bias_scale,
                        int accumulate, void *out);
 
-    /* The parts of a product that skips zeros; see skip_body.h. Panels are up to FD_SKIP_DEPTH deep and up
-     * to FD_NARROW_VECTORS or skip_vectors vectors wide (groups: an even number). Lists are of
-     * lists->depth elements from depth `first` on; `copy` has room for rows * FD_SKIP_DEPTH elements. Lists
-     * of group_rows rows where rows share them: group g is rows [row_of_group[g], + rows_of_group[g]) of x,
-     * and the tile's rows [g * group_rows, + rows_of_group[g]). */
-    int64_t skip_vectors, group_rows;
-    void (*skip_lists[3])(const skip_operand *x, int64_t row, int64_t rows, int64_t first, void *copy,
-                          skip_lists *lists);
-    void (*group_lists[3])(const skip_operand *x, int64_t groups, const int64_t *row_of_group,
-                           const int32_t *rows_of_group, int64_t first, skip_lists *lists);
-    void (*skip_pack[3])(const skip_weights *w, const skip_panel *panel);
-    void (*skip_rows[3])(const skip_lists *lists, const void *panel, const skip_sums *sums,
-                         const skip_prefetch *next);
-    void (*skip_groups[3])(const skip_lists *lists, int64_t groups, const int64_t *row_of_group,
-                           const int32_t *rows_of_group, const void *panel, const skip_sums *sums,
-                           const skip_prefetch *next);
-    /* The whole product of up to FD_FEW_ROWS rows and a strip of columns of w (not transposed), over
-     * `blocks` lists from depth `first` on; see few_rows_body.h. sums->tile has room for them. */
-    void (*few_rows[3])(const skip_lists *lists, int64_t blocks, int64_t first, int64_t rows,
-                        const skip_weights *w, const skip_sums *sums);
+    /* The parts of SpMM; see index_lists_body.h and spmm_body.h. index_lists makes the lists of lists->rows rows
+     * of A from lists->row on, of lists->kc <= FD_SPMM_KC columns from lists->first on; `copy` has room for
+     * FD_SPMM_KC elements of each. Panels are up to spmm_vectors vectors wide. */
+    int64_t spmm_vectors;
+    void (*index_lists[3])(const fd_product *p, void *copy, spmm_lists *lists);
+    /* Packs the rows of B that the lists are about, masked, lists->row_bytes apart. */
+    void (*spmm_pack_b[3])(const fd_product *p, const spmm_lists *lists, const spmm_panel *panel);
+    /* Adds the lists' products with a packed panel to its sums, and stores those, in C with scale, bias and mask. */
+    void (*spmm_multiply[3])(const fd_product *p, const spmm_lists *lists, const spmm_panel *panel);
+    /* `columns` columns of C, FD_SKINNY_BYTES at most, of a product that fd_skinny_takes. Returns how many elements
+     * of A are stored. */
+    int64_t (*spmm_skinny[3])(const fd_product *p, int64_t column, int64_t columns);
 
     /* The parts of our GEMM; see pack_body.h, micro_kernel_body.h, store_body.h. Micro-panels of A are mr rows of
      * FD_KC elements, each a vector longer, of B FD_NR vectors by FD_KC rows, and up to a vector more. Strides count

@@ -34,6 +34,12 @@ static inline int fd_masked_weights(const fd_product *p)
     return p->mask_b.bits && !(p->flags & FD_SUM_ROWS);
 }
 
+/* Whether SpMM leaves B where it lies. */
+static inline int fd_skinny_takes(const fd_product *p)
+{
+    return p->m <= FD_SKINNY_ROWS && !(p->flags & FD_SUM_ROWS) && !fd_transposed_b(p) && !p->mask_b.bits;
+}
+
 /* Whether the GEMM that does not pack B takes the product. */
 static inline int fd_small_takes(const fd_product *p)
 {
@@ -85,9 +91,8 @@ int64_t fd_group_rows(const fd_product *p);
 /* Rows [first, end) of C = 0. */
 void fd_clear_rows(const fd_product *p, int64_t first, int64_t end);
 
-/* SpMM. (skip.c) */
-int64_t fd_skip_matmul(fd_dtype dtype, const skip_operand *x, const skip_weights *w,
-                       const skip_result *result);
+/* SpMM: the elements of A that its mask keeps, and that are not 0 with FD_SKIP_ZEROS, are multiplied. (spmm.c) */
+int64_t fd_spmm(const fd_product *p);
 
 /* Gathered GEMM, whose groups of `group` rows share the units of masks of A and C; 0: the GEMM of everything, of A
  * and weights masked while they are packed, and mask_c left to the caller. Then *finite says whether C holds no

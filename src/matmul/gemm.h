@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "fastdrop.h"
-#include "matmul/skip.h"
+#include "matmul/spmm.h"
 
 /* KC: a micro-panel of B, 20 KB, and a few rows of A fill an L1 cache of 32 KB. */
 #define FD_KC 160

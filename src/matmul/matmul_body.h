@@ -1,22 +1,20 @@
-/* matmul_body.h: gathering, scattering and products that skip zeros, compiled once per instruction
+/* matmul_body.h: gathering, scattering, SpMM and gathered GEMM, compiled once per instruction
  * set. */
-#include "runtime/bits.h"
 #include "fastdrop.h"
 #include "matmul/drivers.h"
 #include "matmul/kept_units.h"
+#include "runtime/bits.h"
 #include "runtime/integers.h"
 #include "simd/simd.h"
 
-/* A panel of the zero-skipping product, FD_SKIP_DEPTH / 2 deep or more: wide enough that broadcasting a
- * stored element is small beside its multiply-adds; 24 KB or less, to leave a quarter of a 32 KB L1 cache
- * to lists and sums. Two rows at a time, where there are registers for their sums. */
-#define SKIP_VECTORS (f32_lanes == 16 ? 6 : 8)
-#define SKIP_ROWS (FD_VECTOR_REGISTERS == 32 ? 2 : 1)
-/* Places that two rows must have in common, as a rule, to be walked together: below, making the lists and
+/* A panel of SpMM, KC rows of B: wide enough that broadcasting a stored element is small beside its
+ * multiply-adds. Two rows of A at a time, where there are registers for their sums. */
+#define SPMM_VECTORS (f32_lanes == 16 ? 6 : 8)
+#define SPMM_ROWS (FD_VECTOR_REGISTERS == 32 ? 2 : 1)
+/* Indices that two rows must have in common, as a rule, to share their lists: below, making the lists and
  * the end of one more loop take longer than what loads are saved. */
 #define LEAST_SHARED 4
-/* Rows of x between the one that is multiplied and the one whose place in the result is fetched. */
-#define FETCHED_AHEAD (FD_ROWS_AHEAD - SKIP_ROWS)
+#define FETCHED_AHEAD (FD_ROWS_AHEAD - SPMM_ROWS)
 
 /* Sums of two vectors a row, and the two vectors of B, in the registers there are. */
 #define GROUP_ROWS (FD_VECTOR_REGISTERS == 32 ? 8 : 4)
@@ -37,17 +35,49 @@ static void transpose_bits(uint64_t *words)
     }
 }
 
-/* Fetches what is due after `rows` more rows of x. */
-static inline void skip_fetch_ahead(skip_prefetch *next, int rows)
+static inline int count_stored(const uint64_t *words)
 {
-    next->due += (uint32_t)rows * next->per_row;
-    for (; next->due >= 1 << 16 && next->rows > 0; next->due -= 1 << 16) {
-        for (int64_t byte = 0; byte < next->row_bytes; byte += FD_CACHE_LINE) {
-            __builtin_prefetch(next->row + byte, 0, 2);
-        }
-        next->row += next->stride;
-        next->rows--;
+    int count = 0;
+    for (int i = 0; i < FD_SPMM_WORDS; i++) {
+        count += __builtin_popcountll(words[i]);
     }
+    return count;
+}
+
+/* The numbers of the set bits, times `unit`. Returns where the next one goes. */
+static inline uint16_t *write_indices(const uint64_t *words, int unit, uint16_t *to)
+{
+    for (int i = 0; i < FD_SPMM_WORDS; i++) {
+        write_numbers(to, words[i], 64 * i, unit);
+        to += __builtin_popcountll(words[i]);
+    }
+    return to;
+}
+
+/* Puts the rows in the order of how many elements they store. */
+static void order_rows(spmm_lists *lists)
+{
+    int32_t place[FD_SPMM_KC + 2] = {0};
+    for (int64_t i = 0; i < lists->rows; i++) {
+        place[count_stored(lists->words + i * FD_SPMM_WORDS) + 1]++;
+    }
+    lists->total = 0;
+    for (int count = 0; count <= FD_SPMM_KC; count++) {
+        lists->total += (int64_t)count * place[count + 1];
+        place[count + 1] += place[count];
+    }
+    for (int64_t i = 0; i < lists->rows; i++) {
+        const int count = count_stored(lists->words + i * FD_SPMM_WORDS), at = place[count]++;
+        lists->order[at] = (uint16_t)i;
+        lists->counts[at] = (uint8_t)count;
+    }
+    memset(lists->order + lists->rows, 0, FD_ROWS_AHEAD * sizeof *lists->order);
+}
+
+/* How many rows from the i-th in order on are multiplied together. */
+static inline int rows_together(const spmm_lists *lists, int64_t i)
+{
+    return SPMM_ROWS > 1 && i + 1 < lists->rows && lists->counts[i] == lists->counts[i + 1] ? 2 : 1;
 }
 
 /* Where the next `steps` steps prefetch from, one after the other, and how far apart: a part of one row of what pack_b
@@ -74,11 +104,9 @@ static inline const char *prefetched_by(next_panel *next, const void *here, int6
 #define R f32
 #include "matmul/gather_body.h"
 #define R f32
-#include "matmul/skip_lists_body.h"
+#include "matmul/index_lists_body.h"
 #define R f32
-#include "matmul/skip_body.h"
-#define R f32
-#include "matmul/few_rows_body.h"
+#include "matmul/spmm_body.h"
 #define R f32
 #include "matmul/pack_body.h"
 #define R f32
@@ -88,11 +116,9 @@ static inline const char *prefetched_by(next_panel *next, const void *here, int6
 #define R f64
 #include "matmul/gather_body.h"
 #define R f64
-#include "matmul/skip_lists_body.h"
+#include "matmul/index_lists_body.h"
 #define R f64
-#include "matmul/skip_body.h"
-#define R f64
-#include "matmul/few_rows_body.h"
+#include "matmul/spmm_body.h"
 #define R f64
 #include "matmul/pack_body.h"
 #define R f64

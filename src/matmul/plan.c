@@ -51,7 +51,7 @@ static const costs COSTS[] = {
 #define SMALL_ROW 0.54
 #define SMALL_LOADS 3.7
 #define SMALL_STORE 0.5
-/* Times `spmm`: a row of few, for which B is not packed. */
+/* Times `spmm`: of a skinny product, which B is not packed for. */
 #define SKINNY 3.6
 /* Parts of `store`: an element of a sum of groups that is cleared or read, and one group's part of it. */
 #define SUM_ELEMENT 0.2
@@ -180,13 +180,11 @@ static terms small_terms(const shape *s)
 static terms spmm_terms(const shape *s)
 {
     const double columns = rounded_up(s->n, COLUMNS), products = s->m * s->k * columns * s->stored;
-    const int shared = s->p->mask_a.bits && s->p->mask_a.rows_per_mask >= SMALLEST_GROUP &&
-                       !(s->p->flags & (FD_SUM_ROWS | FD_SKIP_ZEROS));
-    if (s->p->m <= FD_FEW_ROWS && !shared && !fd_transposed_b(s->p) && s->p->mask_b.bits == NULL) {
+    if (fd_skinny_takes(s->p)) {
         return (terms){.calls = CALL, .spmm = SKINNY * products, .scan = s->m * s->k, .store = 2 * s->m * columns,
                        .far = s->stored * s->far_b};
     }
-    const double panels = ceil(s->k / FD_SKIP_DEPTH) * ceil(s->n / PANEL_COLUMNS);
+    const double panels = ceil(s->k / FD_SPMM_KC) * ceil(s->n / PANEL_COLUMNS);
     const double passes = ceil(s->m / FD_BLOCK_ROWS);
     return (terms){
         .calls = CALL + s->m * (SPMM_ROW + panels * SPMM_PANEL),

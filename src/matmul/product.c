@@ -41,22 +41,6 @@ static int64_t multiply_gathered(const fd_product *p, int64_t group)
     return p->flags & FD_SUM_ROWS ? fd_grad_w(p, group) : fd_gemm(p, group, &finite);
 }
 
-static int64_t multiply_stored(const fd_product *p)
-{
-    const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
-    const skip_operand x = {
-        .data = p->a.data, .stride = sum_rows ? p->a.column_stride : p->a.row_stride, .rows = p->m,
-        .depth = p->k, .transposed = sum_rows, .skip_zeros = p->flags & FD_SKIP_ZEROS,
-        .bits = p->mask_a.bits, .rows_per_mask = p->mask_a.rows_per_mask,
-    };
-    const skip_weights w = {p->b.data, fd_stride_of_b(p), p->k, p->n, fd_transposed_b(p), p->mask_b.bits,
-                            p->mask_b.rows_per_mask};
-    const skip_result result = {p->c.data, p->c.row_stride, p->n, fd_product_scale(p), p->mask_c.scale, p->bias,
-                                p->mask_c.bits, p->mask_c.rows_per_mask};
-    const int64_t stored = fd_skip_matmul(p->dtype, &x, &w, &result);
-    return stored < 0 ? stored : stored * p->n;
-}
-
 /* --- Everything ---------------------------------------------------------------------------------- */
 
 /* Whether a mask of `rows` rows has to be applied: not where the share that it keeps is 1, and it does keep
@@ -284,7 +268,7 @@ int64_t fd_matmul(const fd_product *p)
     case FD_GATHERED:
         return group ? multiply_gathered(p, group) : FD_NO_GROUPS;
     case FD_SPMM:
-        products = multiply_stored(p);
+        products = fd_spmm(p);
         break;
     case FD_SMALL:
         products = multiply_small(p, &finite);
@@ -304,5 +288,5 @@ int64_t fd_matmul(const fd_product *p)
     if (fd_masked_weights(p)) {
         return multiply_kept(p);
     }
-    return zeros_in_b ? multiply_gathered(p, 1) : multiply_stored(p);
+    return zeros_in_b ? multiply_gathered(p, 1) : fd_spmm(p);
 }

@@ -29,7 +29,7 @@
  *   R_multiply_add(a, b, c)   a * b + c, fused where there is an fma
  *   R_nonzero(v)           bit i: lane i is not zero (NaN is not)
  *   R_compress(p, v, bits) lanes of set bits side by side from p on; p[0 .. lanes) is overwritten
- *   write_places(p, u64, first, unit)   first and the numbers of the set bits, times unit, side by side,
+ *   write_numbers(p, u64, first, unit)   first and the numbers of the set bits, times unit, side by side,
  *                          as u16 from p on; up to 16 more may be overwritten
  *   R_expand(p, bits)      the reverse: lane i is the next element of p if bit i is set, else 0;
  *                          p[0 .. lanes) must be readable

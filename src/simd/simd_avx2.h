@@ -205,16 +205,16 @@ static inline f32_vector f32_collect(const float *p, f32_order order)
     return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(is_high));
 }
 
-static inline void write_places(uint16_t *to, uint64_t word, int first, int unit)
+static inline void write_numbers(uint16_t *to, uint64_t word, int first, int unit)
 {
     const __m128i units = _mm_set1_epi16((short)unit);
-    uint64_t places = 0x0706050403020100u + 0x0101010101010101u * (uint64_t)first;
+    uint64_t bytes = 0x0706050403020100u + 0x0101010101010101u * (uint64_t)first;
     for (int part = 0; part < 64; part += 8) {
-        const uint64_t set = word >> part & 0xff, chosen = _pext_u64(places, fd_lane_bytes(set));
+        const uint64_t set = word >> part & 0xff, chosen = _pext_u64(bytes, fd_lane_bytes(set));
         const __m128i numbers = _mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)chosen));
         _mm_storeu_si128((__m128i *)to, _mm_mullo_epi16(numbers, units));
         to += __builtin_popcountll(set);
-        places += 0x0808080808080808u;
+        bytes += 0x0808080808080808u;
     }
 }
 

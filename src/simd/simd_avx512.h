@@ -180,17 +180,17 @@ static inline FD_ALWAYS_INLINE f32_vector f32_expand(const float *p, uint64_t bi
     return _mm512_mask_expand_ps(_mm512_castsi512_ps(fd_zeros()), (__mmask16)bits, v);
 }
 
-static inline void write_places(uint16_t *to, uint64_t word, int first, int unit)
+static inline void write_numbers(uint16_t *to, uint64_t word, int first, int unit)
 {
     const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     const __m512i numbers = _mm512_add_epi32(lanes, _mm512_set1_epi32(first));
-    __m512i places = _mm512_mullo_epi32(numbers, _mm512_set1_epi32(unit));
+    __m512i products = _mm512_mullo_epi32(numbers, _mm512_set1_epi32(unit));
     for (int part = 0; part < 64; part += 16) {
         const __mmask16 set = (__mmask16)(word >> part);
-        const __m512i chosen = _mm512_mask_compress_epi32(fd_zeros(), set, places);
+        const __m512i chosen = _mm512_mask_compress_epi32(fd_zeros(), set, products);
         _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(chosen));
         to += __builtin_popcount(set);
-        places = _mm512_add_epi32(places, _mm512_set1_epi32(16 * unit));
+        products = _mm512_add_epi32(products, _mm512_set1_epi32(16 * unit));
     }
 }
 

@@ -49,7 +49,7 @@ FD_DEFINE_COMPRESS(f64)
 FD_DEFINE_COLLECT(f32)
 FD_DEFINE_COLLECT(f64)
 
-static inline void write_places(uint16_t *to, uint64_t word, int first, int unit)
+static inline void write_numbers(uint16_t *to, uint64_t word, int first, int unit)
 {
     for (; word; word &= word - 1) {
         *to++ = (uint16_t)((first + __builtin_ctzll(word)) * unit);

@@ -116,7 +116,7 @@ def test_sizes_of_the_cache(each_isa, calls, dtype, transposed):
                     found.append(call.check(f"{shape} {options} {size} KB"))
                 finally:
                     _kernels.assume_first_level_cache(0)
-            if not two_rows or (rows_per_mask == 8 and not transposed):
+            if not two_rows:
                 for other in found[1:]:
                     assert_identical(other, found[0])
 

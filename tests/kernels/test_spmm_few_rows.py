@@ -1,4 +1,4 @@
-"""Products of a row or a few, which w is not packed for: strips of columns, chunks of depth."""
+"""Products of a row or a few, which w is not packed for: strips of columns, blocks of k."""
 
 import numpy
 import pytest
@@ -30,8 +30,8 @@ def test_shapes(each_isa, each_thread_count, rows, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [1, 3])
-def test_depth_of_several_chunks(each_isa, each_thread_count, rows, dtype):
-    """What one chunk has written the next one goes on from, and only the last one finishes."""
+def test_k_of_many_blocks(each_isa, each_thread_count, rows, dtype):
+    """Sums go on from block to block of k, and are finished once."""
     Call((rows, 4200, 40), dtype, density=0.5, with_bias=True, out_density=0.7, scale=2.0).check()
 
 
