@@ -86,20 +86,54 @@
 #if !defined(FD_ISA_AVX512) && !defined(FD_ISA_AVX2)
 #include "simd/simd_some_lanes.h"
 #endif
-static inline f32_vector f32_constant(double value) { return f32_splat(value); }
-static inline f64_vector f64_constant(double value) { return f64_splat(value); }
-static inline void f32_add_to(float *p, f32_vector v) { f32_store(p, f32_add(f32_load(p), v)); }
-static inline void f64_add_to(double *p, f64_vector v) { f64_store(p, f64_add(f64_load(p), v)); }
-static inline bf16_vector bf16_constant(double value) { return f32_splat(value); }
-static inline bf16_vector bf16_add(bf16_vector a, bf16_vector b) { return f32_add(a, b); }
-static inline bf16_vector bf16_multiply(bf16_vector a, bf16_vector b) { return f32_multiply(a, b); }
-static inline void bf16_add_to(float *p, bf16_vector v) { f32_add_to(p, v); }
-#if f16_lanes > 1 /* else of one element: simd_half_one.h */
-static inline f16_vector f16_constant(double value) { return f32_splat(value); }
-static inline f16_vector f16_add(f16_vector a, f16_vector b) { return f32_add(a, b); }
-static inline f16_vector f16_multiply(f16_vector a, f16_vector b) { return f32_multiply(a, b); }
-static inline void f16_add_to(float *p, f16_vector v) { f32_add_to(p, v); }
+
+/* What is the same on every instruction set. */
+static inline f32_vector f32_splat(double s) { return f32_one((float)s); }
+static inline f64_vector f64_splat(double s) { return f64_one(s); }
+
+#define FD_DEFINE_SINGLE_AND_DOUBLE(R)                                                                      \
+    static inline R##_vector R##_product(const R##_element *p, R##_vector s)                                \
+    {                                                                                                       \
+        return R##_multiply(R##_load(p), s);                                                                \
+    }                                                                                                       \
+    static inline R##_vector R##_constant(double value) { return R##_splat(value); }                        \
+    static inline void R##_add_to(R##_element *p, R##_vector v) { R##_store(p, R##_add(R##_load(p), v)); }
+FD_DEFINE_SINGLE_AND_DOUBLE(f32)
+FD_DEFINE_SINGLE_AND_DOUBLE(f64)
+
+/* The half types: vectors of float32, whose operations begin with V. */
+#define FD_DEFINE_HALF(R, V)                                                                                \
+    static inline R##_vector R##_multiply(R##_vector a, R##_vector b) { return V##_multiply(a, b); }        \
+    static inline R##_vector R##_add(R##_vector a, R##_vector b) { return V##_add(a, b); }                  \
+    static inline R##_vector R##_keep(R##_vector v, uint64_t bits) { return V##_keep(v, bits); }            \
+    static inline R##_vector R##_constant(double value) { return V##_one((float)value); }                   \
+    static inline R##_vector R##_splat(double s) { return V##_one(R##_factor(s)); }                         \
+    static inline R##_vector R##_product(const uint16_t *p, R##_vector s)                                   \
+    {                                                                                                       \
+        return V##_multiply(R##_load(p), s);                                                                \
+    }                                                                                                       \
+    static inline void R##_add_to(float *p, R##_vector v) { V##_store(p, V##_add(V##_load(p), v)); }        \
+    static inline void R##_widen(const uint16_t *p, float *to) { V##_store(to, R##_load(p)); }              \
+    static inline void R##_narrow(const float *p, uint16_t *to) { R##_store(to, V##_load(p)); }
+FD_DEFINE_HALF(bf16, f32)
+#if f16_lanes == f32_lanes
+FD_DEFINE_HALF(f16, f32)
+#else
+static inline float one_one(float value) { return value; }
+static inline float one_load(const float *p) { return *p; }
+static inline void one_store(float *p, float v) { *p = v; }
+static inline float one_keep(float v, uint64_t bits) { return bits & 1 ? v : 0.0f; }
+static inline float one_add(float a, float b) { return a + b; }
+static inline float one_multiply(float a, float b) { return a * b; }
+FD_DEFINE_HALF(f16, one)
 #endif
+
+/* 2^v: the integer v, in the low bits of a sum whose exponent is known, moved to the exponent. */
+static inline f32_vector f32_power_of_two(f32_vector v)
+{
+    return f32_of_bits(u32_left(f32_bits(f32_add(v, f32_one(0x1.8p23f + 127))), 23));
+}
+
 #if !defined(FD_IN_REGISTER)
 #define FD_IN_REGISTER(v) ((void)(v))
 #endif

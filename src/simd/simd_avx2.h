@@ -38,11 +38,6 @@ static inline fd_words words_in_order(void) { return _mm256_set_epi64x(3, 2, 1, 
 #define f32_element float
 #define f32_lanes 8
 typedef __m256 f32_vector;
-static inline f32_vector f32_splat(double s) { return _mm256_set1_ps((float)s); }
-static inline f32_vector f32_product(const float *p, f32_vector s)
-{
-    return _mm256_mul_ps(_mm256_loadu_ps(p), s);
-}
 /* All bits of the lanes whose bit is set. */
 static inline __m256i fd_lanes_of(uint64_t bits)
 {
@@ -54,10 +49,8 @@ static inline __m256i fd_wide_lanes_of(uint64_t bits)
     const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
     return _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x((long long)bits), lane), lane);
 }
-static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
-{
-    return _mm256_and_ps(v, _mm256_castsi256_ps(fd_lanes_of(bits)));
-}
+static inline __m256 f32_lanes_of(uint64_t bits) { return _mm256_castsi256_ps(fd_lanes_of(bits)); }
+static inline __m256d f64_lanes_of(uint64_t bits) { return _mm256_castsi256_pd(fd_wide_lanes_of(bits)); }
 static inline f32_vector f32_load_lanes(const float *p, uint64_t bits)
 {
     return _mm256_maskload_ps(p, fd_lanes_of(bits));
@@ -66,21 +59,13 @@ static inline void f32_store_lanes(float *p, f32_vector v, uint64_t bits)
 {
     _mm256_maskstore_ps(p, fd_lanes_of(bits), v);
 }
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits) { return _mm256_and_ps(v, f32_lanes_of(bits)); }
 static inline void f32_store(float *p, f32_vector v) { _mm256_storeu_ps(p, v); }
 static inline void f32_stream(float *p, f32_vector v) { _mm256_stream_ps(p, v); }
 
 #define f64_element double
 #define f64_lanes 4
 typedef __m256d f64_vector;
-static inline f64_vector f64_splat(double s) { return _mm256_set1_pd(s); }
-static inline f64_vector f64_product(const double *p, f64_vector s)
-{
-    return _mm256_mul_pd(_mm256_loadu_pd(p), s);
-}
-static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
-{
-    return _mm256_and_pd(v, _mm256_castsi256_pd(fd_wide_lanes_of(bits)));
-}
 static inline f64_vector f64_load_lanes(const double *p, uint64_t bits)
 {
     return _mm256_maskload_pd(p, fd_wide_lanes_of(bits));
@@ -89,21 +74,17 @@ static inline void f64_store_lanes(double *p, f64_vector v, uint64_t bits)
 {
     _mm256_maskstore_pd(p, fd_wide_lanes_of(bits), v);
 }
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits) { return _mm256_and_pd(v, f64_lanes_of(bits)); }
 static inline void f64_store(double *p, f64_vector v) { _mm256_storeu_pd(p, v); }
 static inline void f64_stream(double *p, f64_vector v) { _mm256_stream_pd(p, v); }
 
 #define f16_element uint16_t
 #define f16_lanes 8
 typedef __m256 f16_vector; /* products, in float */
-static inline f16_vector f16_splat(double s)
+static inline f16_vector f16_load(const uint16_t *p)
 {
-    return _mm256_set1_ps(fd_float_from_half(fd_half_from_double(s)));
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
-static inline f16_vector f16_product(const uint16_t *p, f16_vector s)
-{
-    return _mm256_mul_ps(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)), s);
-}
-static inline f16_vector f16_keep(f16_vector v, uint64_t bits) { return f32_keep(v, bits); }
 static inline __m128i f16_round(f16_vector v)
 {
     return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -120,16 +101,11 @@ static inline void f16_stream(uint16_t *p, f16_vector v)
 #define bf16_element uint16_t
 #define bf16_lanes 8
 typedef __m256 bf16_vector; /* products, in float */
-static inline bf16_vector bf16_splat(double s)
-{
-    return _mm256_set1_ps(fd_float_from_bfloat(fd_bfloat_from_double(s)));
-}
-static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+static inline bf16_vector bf16_load(const uint16_t *p)
 {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
-    return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)), s);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
 static inline __m128i bf16_round(bf16_vector v)
 {
     const __m256i bits = _mm256_castps_si256(v), high = _mm256_srli_epi32(bits, 16);
@@ -300,10 +276,7 @@ static inline f32_vector f32_root(f32_vector v) { return _mm256_sqrt_ps(v); }
 static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return _mm256_max_ps(a, b); }
 static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
 {
-    const __m256i lane = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
-    const __m256i hit = _mm256_and_si256(_mm256_set1_epi32((int)bits), lane);
-    const __m256i chosen = _mm256_cmpeq_epi32(hit, lane);
-    return _mm256_blendv_ps(old, new_one, _mm256_castsi256_ps(chosen));
+    return _mm256_blendv_ps(old, new_one, f32_lanes_of(bits));
 }
 
 static inline f64_vector f64_add(f64_vector a, f64_vector b) { return _mm256_add_pd(a, b); }
@@ -313,10 +286,7 @@ static inline f64_vector f64_root(f64_vector v) { return _mm256_sqrt_pd(v); }
 static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return _mm256_max_pd(a, b); }
 static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
 {
-    const __m256i lane = _mm256_set_epi64x(8, 4, 2, 1);
-    const __m256i hit = _mm256_and_si256(_mm256_set1_epi64x((long long)bits), lane);
-    const __m256i chosen = _mm256_cmpeq_epi64(hit, lane);
-    return _mm256_blendv_pd(old, new_one, _mm256_castsi256_pd(chosen));
+    return _mm256_blendv_pd(old, new_one, f64_lanes_of(bits));
 }
 
 /* For noise. */
@@ -337,18 +307,7 @@ static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vect
     return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(v));
 }
 static inline f64_vector f64_widen(const float *p) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
-static inline void f16_widen(const uint16_t *p, float *to)
-{
-    _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)));
-}
-static inline void f16_narrow(const float *p, uint16_t *to) { f16_store(to, _mm256_loadu_ps(p)); }
 
-/* For exponentials: the integer, in the low bits of a sum whose exponent is known, moved to the exponent. */
-static inline f32_vector f32_power_of_two(f32_vector v)
-{
-    const __m256 sum = _mm256_add_ps(v, _mm256_set1_ps(0x1.8p23f + 127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(sum), 23));
-}
 static inline f64_vector f64_power_of_two(f64_vector v)
 {
     const __m256d sum = _mm256_add_pd(v, _mm256_set1_pd(0x1.8p52 + 1023));

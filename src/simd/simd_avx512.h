@@ -59,11 +59,6 @@ static inline __m512i fd_zeros(void)
 #define f32_element float
 #define f32_lanes 16
 typedef __m512 f32_vector;
-static inline f32_vector f32_splat(double s) { return _mm512_set1_ps((float)s); }
-static inline f32_vector f32_product(const float *p, f32_vector s)
-{
-    return _mm512_mul_ps(_mm512_loadu_ps(p), s);
-}
 static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
 {
     return _mm512_maskz_mov_ps((__mmask16)bits, v);
@@ -74,11 +69,6 @@ static inline void f32_stream(float *p, f32_vector v) { _mm512_stream_ps(p, v); 
 #define f64_element double
 #define f64_lanes 8
 typedef __m512d f64_vector;
-static inline f64_vector f64_splat(double s) { return _mm512_set1_pd(s); }
-static inline f64_vector f64_product(const double *p, f64_vector s)
-{
-    return _mm512_mul_pd(_mm512_loadu_pd(p), s);
-}
 static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
 {
     return _mm512_maskz_mov_pd((__mmask8)bits, v);
@@ -89,15 +79,10 @@ static inline void f64_stream(double *p, f64_vector v) { _mm512_stream_pd(p, v);
 #define f16_element uint16_t
 #define f16_lanes 16
 typedef __m512 f16_vector; /* products, in float */
-static inline f16_vector f16_splat(double s)
+static inline f16_vector f16_load(const uint16_t *p)
 {
-    return _mm512_set1_ps(fd_float_from_half(fd_half_from_double(s)));
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
-static inline f16_vector f16_product(const uint16_t *p, f16_vector s)
-{
-    return _mm512_mul_ps(_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)), s);
-}
-static inline f16_vector f16_keep(f16_vector v, uint64_t bits) { return f32_keep(v, bits); }
 static inline __m256i f16_round(f16_vector v)
 {
     return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -114,16 +99,11 @@ static inline void f16_stream(uint16_t *p, f16_vector v)
 #define bf16_element uint16_t
 #define bf16_lanes 16
 typedef __m512 bf16_vector; /* products, in float */
-static inline bf16_vector bf16_splat(double s)
-{
-    return _mm512_set1_ps(fd_float_from_bfloat(fd_bfloat_from_double(s)));
-}
-static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+static inline bf16_vector bf16_load(const uint16_t *p)
 {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
-    return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)), s);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
-static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
 static inline __m256i bf16_round(bf16_vector v)
 {
     const __m512i bits = _mm512_castps_si512(v), high = _mm512_srli_epi32(bits, 16);
@@ -321,18 +301,7 @@ static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vect
     return _mm512_mask_blend_ps(_mm512_movepi32_mask(v), b, a);
 }
 static inline f64_vector f64_widen(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
-static inline void f16_widen(const uint16_t *p, float *to)
-{
-    _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)));
-}
-static inline void f16_narrow(const float *p, uint16_t *to) { f16_store(to, _mm512_loadu_ps(p)); }
 
-/* For exponentials: the integer, in the low bits of a sum whose exponent is known, moved to the exponent. */
-static inline f32_vector f32_power_of_two(f32_vector v)
-{
-    const __m512 sum = _mm512_add_ps(v, _mm512_set1_ps(0x1.8p23f + 127));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(sum), 23));
-}
 static inline f64_vector f64_power_of_two(f64_vector v)
 {
     const __m512d sum = _mm512_add_pd(v, _mm512_set1_pd(0x1.8p52 + 1023));

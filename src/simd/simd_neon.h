@@ -44,16 +44,14 @@ static inline fd_words words_in_order(void) { return words_lane_numbers(); }
 #define f32_element float
 #define f32_lanes 4
 typedef float32x4_t f32_vector;
-static inline f32_vector f32_splat(double s) { return vdupq_n_f32((float)s); }
-static inline f32_vector f32_product(const float *p, f32_vector s)
+static const uint32_t f32_bits_of_lanes[4] = {1, 2, 4, 8};
+static inline uint32x4_t f32_lanes_of(uint64_t bits)
 {
-    return vmulq_f32(vld1q_f32(p), s);
+    return vtstq_u32(vdupq_n_u32((uint32_t)bits), vld1q_u32(f32_bits_of_lanes));
 }
 static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
 {
-    static const uint32_t numbers[4] = {1, 2, 4, 8};
-    const uint32x4_t hit = vtstq_u32(vdupq_n_u32((uint32_t)bits), vld1q_u32(numbers));
-    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), hit));
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(v), f32_lanes_of(bits)));
 }
 static inline void f32_store(float *p, f32_vector v) { vst1q_f32(p, v); }
 static inline void f32_stream(float *p, f32_vector v) { vst1q_f32(p, v); }
@@ -61,16 +59,14 @@ static inline void f32_stream(float *p, f32_vector v) { vst1q_f32(p, v); }
 #define f64_element double
 #define f64_lanes 2
 typedef float64x2_t f64_vector;
-static inline f64_vector f64_splat(double s) { return vdupq_n_f64(s); }
-static inline f64_vector f64_product(const double *p, f64_vector s)
+static const uint64_t f64_bits_of_lanes[2] = {1, 2};
+static inline uint64x2_t f64_lanes_of(uint64_t bits)
 {
-    return vmulq_f64(vld1q_f64(p), s);
+    return vtstq_u64(vdupq_n_u64(bits), vld1q_u64(f64_bits_of_lanes));
 }
 static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
 {
-    static const uint64_t numbers[2] = {1, 2};
-    const uint64x2_t hit = vtstq_u64(vdupq_n_u64(bits), vld1q_u64(numbers));
-    return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(v), hit));
+    return vreinterpretq_f64_u64(vandq_u64(vreinterpretq_u64_f64(v), f64_lanes_of(bits)));
 }
 static inline void f64_store(double *p, f64_vector v) { vst1q_f64(p, v); }
 static inline void f64_stream(double *p, f64_vector v) { vst1q_f64(p, v); }
@@ -78,15 +74,10 @@ static inline void f64_stream(double *p, f64_vector v) { vst1q_f64(p, v); }
 #define f16_element uint16_t
 #define f16_lanes 4
 typedef float32x4_t f16_vector; /* products, in float */
-static inline f16_vector f16_splat(double s)
+static inline f16_vector f16_load(const uint16_t *p)
 {
-    return vdupq_n_f32(fd_float_from_half(fd_half_from_double(s)));
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
-static inline f16_vector f16_product(const uint16_t *p, f16_vector s)
-{
-    return vmulq_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))), s);
-}
-static inline f16_vector f16_keep(f16_vector v, uint64_t bits) { return f32_keep(v, bits); }
 static inline void f16_store(uint16_t *p, f16_vector v)
 {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
@@ -96,15 +87,10 @@ static inline void f16_stream(uint16_t *p, f16_vector v) { f16_store(p, v); }
 #define bf16_element uint16_t
 #define bf16_lanes 4
 typedef float32x4_t bf16_vector; /* products, in float */
-static inline bf16_vector bf16_splat(double s)
+static inline bf16_vector bf16_load(const uint16_t *p)
 {
-    return vdupq_n_f32(fd_float_from_bfloat(fd_bfloat_from_double(s)));
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
-static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
-{
-    return vmulq_f32(vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)), s);
-}
-static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
 static inline void bf16_store(uint16_t *p, bf16_vector v)
 {
     const uint32x4_t bits = vreinterpretq_u32_f32(v), high = vshrq_n_u32(bits, 16);
@@ -128,8 +114,7 @@ static inline f32_vector f32_multiply_add(f32_vector a, f32_vector b, f32_vector
 }
 static inline uint64_t f32_nonzero(f32_vector v)
 {
-    static const uint32_t numbers[4] = {1, 2, 4, 8};
-    return 15 & ~(uint64_t)vaddvq_u32(vandq_u32(vceqzq_f32(v), vld1q_u32(numbers)));
+    return 15 & ~(uint64_t)vaddvq_u32(vandq_u32(vceqzq_f32(v), vld1q_u32(f32_bits_of_lanes)));
 }
 static inline f64_vector f64_load(const double *p) { return vld1q_f64(p); }
 static inline f64_vector f64_one(double value) { return vdupq_n_f64(value); }
@@ -140,8 +125,7 @@ static inline f64_vector f64_multiply_add(f64_vector a, f64_vector b, f64_vector
 }
 static inline uint64_t f64_nonzero(f64_vector v)
 {
-    static const uint64_t numbers[2] = {1, 2};
-    return 3 & ~vaddvq_u64(vandq_u64(vceqzq_f64(v), vld1q_u64(numbers)));
+    return 3 & ~vaddvq_u64(vandq_u64(vceqzq_f64(v), vld1q_u64(f64_bits_of_lanes)));
 }
 
 #include "simd/simd_compress.h"
@@ -157,8 +141,7 @@ static inline f32_vector f32_root(f32_vector v) { return vsqrtq_f32(v); }
 static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return vmaxq_f32(a, b); }
 static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
 {
-    static const uint32_t numbers[4] = {1, 2, 4, 8};
-    return vbslq_f32(vtstq_u32(vdupq_n_u32((uint32_t)bits), vld1q_u32(numbers)), new_one, old);
+    return vbslq_f32(f32_lanes_of(bits), new_one, old);
 }
 static inline f64_vector f64_add(f64_vector a, f64_vector b) { return vaddq_f64(a, b); }
 static inline f64_vector f64_subtract(f64_vector a, f64_vector b) { return vsubq_f64(a, b); }
@@ -167,8 +150,7 @@ static inline f64_vector f64_root(f64_vector v) { return vsqrtq_f64(v); }
 static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return vmaxq_f64(a, b); }
 static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
 {
-    static const uint64_t numbers[2] = {1, 2};
-    return vbslq_f64(vtstq_u64(vdupq_n_u64(bits), vld1q_u64(numbers)), new_one, old);
+    return vbslq_f64(f64_lanes_of(bits), new_one, old);
 }
 
 /* For noise. */
@@ -189,18 +171,7 @@ static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vect
     return vbslq_f32(vcltzq_s32(vreinterpretq_s32_u32(v)), a, b);
 }
 static inline f64_vector f64_widen(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
-static inline void f16_widen(const uint16_t *p, float *to)
-{
-    vst1q_f32(to, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))));
-}
-static inline void f16_narrow(const float *p, uint16_t *to) { f16_store(to, vld1q_f32(p)); }
 
-/* For exponentials: the integer, in the low bits of a sum whose exponent is known, moved to the exponent. */
-static inline f32_vector f32_power_of_two(f32_vector v)
-{
-    const float32x4_t sum = vaddq_f32(v, vdupq_n_f32(0x1.8p23f + 127));
-    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(sum), 23));
-}
 static inline f64_vector f64_power_of_two(f64_vector v)
 {
     const float64x2_t sum = vaddq_f64(v, vdupq_n_f64(0x1.8p52 + 1023));

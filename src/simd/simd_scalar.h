@@ -31,8 +31,6 @@ static inline fd_words words_in_order(void) { return words_lane_numbers(); }
 #define f32_element float
 #define f32_lanes 1
 typedef float f32_vector;
-static inline f32_vector f32_splat(double s) { return (float)s; }
-static inline f32_vector f32_product(const float *p, f32_vector s) { return *p * s; }
 static inline f32_vector f32_keep(f32_vector v, uint64_t bits) { return bits & 1 ? v : 0.0f; }
 static inline void f32_store(float *p, f32_vector v) { *p = v; }
 static inline void f32_stream(float *p, f32_vector v) { *p = v; }
@@ -40,8 +38,6 @@ static inline void f32_stream(float *p, f32_vector v) { *p = v; }
 #define f64_element double
 #define f64_lanes 1
 typedef double f64_vector;
-static inline f64_vector f64_splat(double s) { return s; }
-static inline f64_vector f64_product(const double *p, f64_vector s) { return *p * s; }
 static inline f64_vector f64_keep(f64_vector v, uint64_t bits) { return bits & 1 ? v : 0.0; }
 static inline void f64_store(double *p, f64_vector v) { *p = v; }
 static inline void f64_stream(double *p, f64_vector v) { *p = v; }
@@ -51,15 +47,7 @@ static inline void f64_stream(double *p, f64_vector v) { *p = v; }
 #define bf16_element uint16_t
 #define bf16_lanes 1
 typedef float bf16_vector; /* the product, in float */
-static inline bf16_vector bf16_splat(double s)
-{
-    return fd_float_from_bfloat(fd_bfloat_from_double(s));
-}
-static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
-{
-    return fd_float_from_bfloat(*p) * s;
-}
-static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return bits & 1 ? v : 0.0f; }
+static inline bf16_vector bf16_load(const uint16_t *p) { return fd_float_from_bfloat(*p); }
 static inline void bf16_store(uint16_t *p, bf16_vector v) { *p = fd_bfloat_from_float(v); }
 static inline void bf16_stream(uint16_t *p, bf16_vector v) { bf16_store(p, v); }
 
@@ -137,16 +125,6 @@ static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vect
 }
 static inline f64_vector f64_widen(const float *p) { return *p; }
 
-/* For exponentials: the integer, in the low bits of a sum whose exponent is known, moved to the exponent. */
-static inline f32_vector f32_power_of_two(f32_vector v)
-{
-    const float sum = v + (0x1.8p23f + 127);
-    uint32_t bits;
-    memcpy(&bits, &sum, 4);
-    bits <<= 23;
-    memcpy(&v, &bits, 4);
-    return v;
-}
 static inline f64_vector f64_power_of_two(f64_vector v)
 {
     const double sum = v + (0x1.8p52 + 1023);

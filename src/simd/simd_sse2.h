@@ -41,34 +41,24 @@ static inline fd_words words_in_order(void) { return words_lane_numbers(); }
 #define f32_element float
 #define f32_lanes 4
 typedef __m128 f32_vector;
-static inline f32_vector f32_splat(double s) { return _mm_set1_ps((float)s); }
-static inline f32_vector f32_product(const float *p, f32_vector s)
-{
-    return _mm_mul_ps(_mm_loadu_ps(p), s);
-}
-static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+static inline __m128 f32_lanes_of(uint64_t bits)
 {
     const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
-    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
-    return _mm_and_ps(v, _mm_castsi128_ps(_mm_cmpeq_epi32(hit, lane)));
+    return _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32((int)bits), lane), lane));
 }
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits) { return _mm_and_ps(v, f32_lanes_of(bits)); }
 static inline void f32_store(float *p, f32_vector v) { _mm_storeu_ps(p, v); }
 static inline void f32_stream(float *p, f32_vector v) { _mm_stream_ps(p, v); }
 
 #define f64_element double
 #define f64_lanes 2
 typedef __m128d f64_vector;
-static inline f64_vector f64_splat(double s) { return _mm_set1_pd(s); }
-static inline f64_vector f64_product(const double *p, f64_vector s)
-{
-    return _mm_mul_pd(_mm_loadu_pd(p), s);
-}
-static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
+static inline __m128d f64_lanes_of(uint64_t bits)
 {
     const __m128i lane = _mm_set_epi32(2, 2, 1, 1); /* a double's mask is two equal words */
-    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
-    return _mm_and_pd(v, _mm_castsi128_pd(_mm_cmpeq_epi32(hit, lane)));
+    return _mm_castsi128_pd(_mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32((int)bits), lane), lane));
 }
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits) { return _mm_and_pd(v, f64_lanes_of(bits)); }
 static inline void f64_store(double *p, f64_vector v) { _mm_storeu_pd(p, v); }
 static inline void f64_stream(double *p, f64_vector v) { _mm_stream_pd(p, v); }
 
@@ -77,16 +67,11 @@ static inline void f64_stream(double *p, f64_vector v) { _mm_stream_pd(p, v); }
 #define bf16_element uint16_t
 #define bf16_lanes 4
 typedef __m128 bf16_vector; /* products, in float */
-static inline bf16_vector bf16_splat(double s)
-{
-    return _mm_set1_ps(fd_float_from_bfloat(fd_bfloat_from_double(s)));
-}
-static inline bf16_vector bf16_product(const uint16_t *p, bf16_vector s)
+static inline bf16_vector bf16_load(const uint16_t *p)
 {
     const __m128i halves = _mm_loadl_epi64((const __m128i *)p);
-    return _mm_mul_ps(_mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), halves)), s);
+    return _mm_castsi128_ps(_mm_unpacklo_epi16(_mm_setzero_si128(), halves));
 }
-static inline bf16_vector bf16_keep(bf16_vector v, uint64_t bits) { return f32_keep(v, bits); }
 /* Shifts that keep the sign, for a pack that saturates signed numbers. */
 static inline void bf16_store(uint16_t *p, bf16_vector v)
 {
@@ -153,9 +138,7 @@ static inline f32_vector f32_root(f32_vector v) { return _mm_sqrt_ps(v); }
 static inline f32_vector f32_larger(f32_vector a, f32_vector b) { return _mm_max_ps(a, b); }
 static inline f32_vector f32_choose(f32_vector old, f32_vector new_one, uint64_t bits)
 {
-    const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
-    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
-    const __m128 chosen = _mm_castsi128_ps(_mm_cmpeq_epi32(hit, lane));
+    const __m128 chosen = f32_lanes_of(bits);
     return _mm_or_ps(_mm_and_ps(chosen, new_one), _mm_andnot_ps(chosen, old));
 }
 static inline f64_vector f64_add(f64_vector a, f64_vector b) { return _mm_add_pd(a, b); }
@@ -165,9 +148,7 @@ static inline f64_vector f64_root(f64_vector v) { return _mm_sqrt_pd(v); }
 static inline f64_vector f64_larger(f64_vector a, f64_vector b) { return _mm_max_pd(a, b); }
 static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t bits)
 {
-    const __m128i lane = _mm_set_epi32(2, 2, 1, 1);
-    const __m128i hit = _mm_and_si128(_mm_set1_epi32((int)bits), lane);
-    const __m128d chosen = _mm_castsi128_pd(_mm_cmpeq_epi32(hit, lane));
+    const __m128d chosen = f64_lanes_of(bits);
     return _mm_or_pd(_mm_and_pd(chosen, new_one), _mm_andnot_pd(chosen, old));
 }
 
@@ -194,12 +175,6 @@ static inline f64_vector f64_widen(const float *p)
     return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64((const __m128i *)p)));
 }
 
-/* For exponentials: the integer, in the low bits of a sum whose exponent is known, moved to the exponent. */
-static inline f32_vector f32_power_of_two(f32_vector v)
-{
-    const __m128 sum = _mm_add_ps(v, _mm_set1_ps(0x1.8p23f + 127));
-    return _mm_castsi128_ps(_mm_slli_epi32(_mm_castps_si128(sum), 23));
-}
 static inline f64_vector f64_power_of_two(f64_vector v)
 {
     const __m128d sum = _mm_add_pd(v, _mm_set1_pd(0x1.8p52 + 1023));
