@@ -73,6 +73,9 @@ int fd_threads_for(int64_t work, int64_t minimum);
  * all are done. Tasks must not call fd_parallel. */
 typedef void (*fd_task)(const void *context, int64_t task);
 void fd_parallel(int threads, int64_t tasks, fd_task run, const void *context);
+/* The same of n elements: tasks are parts of `part` elements from `first` on, the last one of what is left. */
+typedef void (*fd_part)(const void *context, int64_t first, int64_t count);
+void fd_parallel_parts(int threads, int64_t n, int64_t part, fd_part run, const void *context);
 
 /* ------------------------------------------------------------------------------------------
  * Masks (masks/mask.c), multi-threaded. Windows are [starts, stops) on every axis of the mask's own

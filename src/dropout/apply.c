@@ -52,69 +52,42 @@ typedef struct {
     fd_stores stores;
 } inner_loop;
 
-#define STRIDED_LOOP(type, product)                                                  \
-    for (int64_t i = 0; i < n; i++) {                                                \
-        type value = 0;                                                              \
-        if (fd_test_bit(loop->bits, bit + i * loop->mask)) {                         \
-            value = product(*(const type *)(x + i * loop->x), loop->scale);          \
-        }                                                                            \
-        *(type *)(out + i * loop->out) = value;                                      \
+#define STRIDED_LOOP(R, type)                                                                               \
+    for (int64_t i = 0; i < n; i++) {                                                                       \
+        const type value = *(const type *)(x + i * loop->x);                                                \
+        const int kept = fd_test_bit(loop->bits, bit + i * loop->mask);                                     \
+        *(type *)(out + i * loop->out) = loop->affine ? R##_affine_one(value, loop->affine, kept)           \
+                                         : kept       ? R##_product_one(value, loop->scale)                 \
+                                                      : 0;                                                  \
     }
-
-#define STRIDED_AFFINE(type, affine_one)                                             \
-    for (int64_t i = 0; i < n; i++) {                                                \
-        *(type *)(out + i * loop->out) =                                             \
-            affine_one(*(const type *)(x + i * loop->x), loop->affine,               \
-                       fd_test_bit(loop->bits, bit + i * loop->mask));               \
-    }
-
-static void strided_affine(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
-{
-    switch (loop->dtype) {
-    case FD_FLOAT16:
-        STRIDED_AFFINE(uint16_t, f16_affine_one)
-        break;
-    case FD_BFLOAT16:
-        STRIDED_AFFINE(uint16_t, bf16_affine_one)
-        break;
-    case FD_FLOAT32:
-        STRIDED_AFFINE(float, f32_affine_one)
-        break;
-    default:
-        STRIDED_AFFINE(double, f64_affine_one)
-    }
-}
 
 static void strided_inner(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
 {
     switch (loop->dtype) {
     case FD_FLOAT16:
-        STRIDED_LOOP(uint16_t, f16_product_one)
+        STRIDED_LOOP(f16, uint16_t)
         break;
     case FD_BFLOAT16:
-        STRIDED_LOOP(uint16_t, bf16_product_one)
+        STRIDED_LOOP(bf16, uint16_t)
         break;
     case FD_FLOAT32:
-        STRIDED_LOOP(float, f32_product_one)
+        STRIDED_LOOP(f32, float)
         break;
     default:
-        STRIDED_LOOP(double, f64_product_one)
+        STRIDED_LOOP(f64, double)
     }
 }
 
 static void run_inner(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
 {
     const int64_t size = fd_element_bytes(loop->dtype);
-    const int strided = loop->x != size || loop->out != size || loop->mask > 1;
-    if (loop->affine && strided) {
-        strided_affine(loop, x, out, n, bit);
+    if (loop->x != size || loop->out != size || loop->mask > 1) {
+        strided_inner(loop, x, out, n, bit);
     } else if (loop->affine) {
         const int shared = loop->mask == 0;
         loop->kernels->affine[loop->dtype](x, out, n, shared ? NULL : loop->bits,
                                            shared ? fd_test_bit(loop->bits, bit) : bit, loop->affine,
                                            loop->stores);
-    } else if (strided) {
-        strided_inner(loop, x, out, n, bit);
     } else if (loop->mask == 1) {
         loop->kernels->apply_bits[loop->dtype](x, out, n, loop->bits, bit, loop->scale,
                                                loop->stores);

@@ -110,12 +110,11 @@ static void one_map(const blocks_pass *p, int64_t map, uint64_t *scratch)
     }
 }
 
-static void blocks_part(const void *context, int64_t task)
+static void blocks_part(const void *context, int64_t first, int64_t maps)
 {
     const blocks_pass *p = context;
-    const int64_t first = task * MAPS_TOGETHER, left = p->shape->maps - first;
-    uint64_t *scratch = p->scratch + task * p->scratch_words;
-    for (int64_t map = first; map < first + (left < MAPS_TOGETHER ? left : MAPS_TOGETHER); map++) {
+    uint64_t *scratch = p->scratch + first / MAPS_TOGETHER * p->scratch_words;
+    for (int64_t map = first; map < first + maps; map++) {
         one_map(p, map, scratch);
     }
 }
@@ -137,7 +136,7 @@ int64_t fd_drop_blocks(const fd_blocks *shape, const uint8_t *seeds, uint8_t *bi
     if (p.scratch == NULL) {
         return -1;
     }
-    fd_parallel(fd_threads_for(n, MINIMUM_BLOCKS), tasks, blocks_part, &p);
+    fd_parallel_parts(fd_threads_for(n, MINIMUM_BLOCKS), shape->maps, MAPS_TOGETHER, blocks_part, &p);
     free(p.scratch);
     const fd_units kept = {bits, 0, n};
     return fd_count_units(&kept);

@@ -13,19 +13,17 @@ typedef struct {
     fd_dtype dtype;
     const char *x;
     char *out;
-    int64_t n;
     double scale;
     fd_stores stores;
     uint8_t *bits;
 } forward_pass;
 
-static void forward_part(const void *context, int64_t task)
+static void forward_part(const void *context, int64_t first, int64_t count)
 {
     const forward_pass *f = context;
-    const int64_t from = task * FD_DROPOUT_TASK, bytes = from * fd_element_bytes(f->dtype);
-    f->kernels->dropout[f->dtype](f->stream, f->threshold, (uint64_t)from,
-                                  f->n - from < FD_DROPOUT_TASK ? f->n - from : FD_DROPOUT_TASK, f->x + bytes,
-                                  f->out + bytes, f->scale, f->stores, f->bits + from / 8);
+    const int64_t bytes = first * fd_element_bytes(f->dtype);
+    f->kernels->dropout[f->dtype](f->stream, f->threshold, (uint64_t)first, count, f->x + bytes, f->out + bytes,
+                                  f->scale, f->stores, f->bits + first / 8);
 }
 
 void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
@@ -38,37 +36,32 @@ void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_al
         fd_apply_mask(dtype, 1, &shape, x, &stride, out, &stride, bits, &mask_stride, 1, scale);
         return;
     }
-    const forward_pass f = {fd_active_kernels(), stream, threshold, dtype, x, out, n, scale,
+    const forward_pass f = {fd_active_kernels(), stream, threshold, dtype, x, out, scale,
                             fd_best_stores(x, out, n * size), bits};
-    fd_parallel(fd_threads_for(n, FD_DROPOUT_MINIMUM), (n + FD_DROPOUT_TASK - 1) / FD_DROPOUT_TASK, forward_part, &f);
+    fd_parallel_parts(fd_threads_for(n, FD_DROPOUT_MINIMUM), n, FD_DROPOUT_TASK, forward_part, &f);
 }
 
 typedef struct {
     const fd_kernels *kernels;
     fd_dtype dtype;
     char *x;
-    int64_t n;
     const uint8_t *bits;
     double scale;
     uint8_t *gate;
 } rectification;
 
-static void rectify_part(const void *context, int64_t task)
+static void rectify_part(const void *context, int64_t first, int64_t count)
 {
     const rectification *r = context;
-    const int64_t from = task * SMALL_TASK, left = r->n - from;
-    r->kernels->rectify[r->dtype](r->x + from * fd_element_bytes(r->dtype),
-                                  left < SMALL_TASK ? left : SMALL_TASK,
-                                  r->bits ? r->bits + from / 8 : NULL, r->scale,
-                                  r->gate + from / 8);
+    r->kernels->rectify[r->dtype](r->x + first * fd_element_bytes(r->dtype), count,
+                                  r->bits ? r->bits + first / 8 : NULL, r->scale, r->gate + first / 8);
 }
 
 int64_t fd_rectify(fd_dtype dtype, void *x, int64_t n, const uint8_t *bits, double scale,
                    uint8_t *gate)
 {
-    const rectification r = {fd_active_kernels(), dtype, x, n, bits, scale, gate};
-    fd_parallel(fd_threads_for(n, MINIMUM_RECTIFIED), (n + SMALL_TASK - 1) / SMALL_TASK,
-                rectify_part, &r);
+    const rectification r = {fd_active_kernels(), dtype, x, bits, scale, gate};
+    fd_parallel_parts(fd_threads_for(n, MINIMUM_RECTIFIED), n, SMALL_TASK, rectify_part, &r);
     const fd_units passing = {gate, 0, n};
     return fd_count_units(&passing);
 }

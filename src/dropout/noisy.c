@@ -12,22 +12,21 @@ typedef struct {
     fd_dtype dtype;
     const char *x;
     char *out;
-    int64_t n;
     double scale;
     int additive;
 } noisy_pass;
 
-static void noisy_part(const void *context, int64_t task)
+static void noisy_part(const void *context, int64_t first, int64_t count)
 {
     const noisy_pass *p = context;
-    const int64_t from = task * NOISY_TASK, left = p->n - from, bytes = from * fd_element_bytes(p->dtype);
-    p->kernels->apply_noise[p->dtype](p->stream, p->noise, (uint64_t)from, left < NOISY_TASK ? left : NOISY_TASK,
-                                      p->x + bytes, p->out + bytes, p->scale, p->additive);
+    const int64_t bytes = first * fd_element_bytes(p->dtype);
+    p->kernels->apply_noise[p->dtype](p->stream, p->noise, (uint64_t)first, count, p->x + bytes, p->out + bytes,
+                                      p->scale, p->additive);
 }
 
 void fd_apply_noise(const fd_stream *stream, fd_noise noise, fd_dtype dtype, const void *x, void *out,
                     int64_t n, double scale, int additive)
 {
-    const noisy_pass p = {fd_active_kernels(), stream, noise, dtype, x, out, n, scale, additive};
-    fd_parallel(fd_threads_for(n, MINIMUM_NOISY), (n + NOISY_TASK - 1) / NOISY_TASK, noisy_part, &p);
+    const noisy_pass p = {fd_active_kernels(), stream, noise, dtype, x, out, scale, additive};
+    fd_parallel_parts(fd_threads_for(n, MINIMUM_NOISY), n, NOISY_TASK, noisy_part, &p);
 }

@@ -32,12 +32,11 @@ static const char *element_at(const void *array, int64_t element, int64_t size)
     return array ? (const char *)array + element * size : NULL;
 }
 
-static void residual_part(const void *context, int64_t task)
+static void residual_part(const void *context, int64_t first, int64_t rows)
 {
     const residual_pass *p = context;
     const fd_residual *c = p->call;
-    const int64_t size = fd_element_bytes(p->dtype), first = task * p->rows, left = c->rows - first;
-    const int64_t rows = left < p->rows ? left : p->rows;
+    const int64_t size = fd_element_bytes(p->dtype);
     /* without a bias the rows are one */
     const int64_t calls = c->bias ? rows : 1, length = c->bias ? c->width : rows * c->width;
     for (int64_t row = 0; row < calls; row++) {
@@ -75,16 +74,15 @@ void fd_residual_forward(fd_dtype dtype, const fd_residual *call)
     flat.width = 1;
     call = call->bias ? call : &flat;
     const residual_pass p = residual_start(dtype, call);
-    fd_parallel(fd_threads_for(n, FD_DROPOUT_MINIMUM), (call->rows + p.rows - 1) / p.rows, residual_part, &p);
+    fd_parallel_parts(fd_threads_for(n, FD_DROPOUT_MINIMUM), call->rows, p.rows, residual_part, &p);
 }
 
 /* Sums of up to ROWS_TOGETHER rows at a time in `together`, of all in `sums`. */
-static void sums_part(const void *context, int64_t task)
+static void sums_part(const void *context, int64_t first, int64_t rows)
 {
     const residual_pass *p = context;
     const fd_residual *c = p->call;
-    const int64_t size = fd_element_bytes(p->dtype), width = c->width, first = task * p->rows;
-    const int64_t end = first + p->rows < c->rows ? first + p->rows : c->rows;
+    const int64_t size = fd_element_bytes(p->dtype), width = c->width, task = first / p->rows, end = first + rows;
     double *sums = p->sums + task * width;
     memset(sums, 0, (size_t)width * sizeof *sums);
     void *together = p->together + task * width * (int64_t)sizeof *sums;
@@ -119,7 +117,7 @@ int fd_residual_backward(fd_dtype dtype, const fd_residual *call, double *sums)
         return -1;
     }
     p.together = (char *)(p.sums + tasks * width);
-    fd_parallel(fd_threads_for(n, FD_DROPOUT_MINIMUM), tasks, sums_part, &p);
+    fd_parallel_parts(fd_threads_for(n, FD_DROPOUT_MINIMUM), call->rows, p.rows, sums_part, &p);
     for (int64_t task = 0; task < tasks; task++) { /* in order: the same sum on any number of threads */
         for (int64_t j = 0; j < width; j++) {
             sums[j] += p.sums[task * width + j];

@@ -9,15 +9,13 @@ typedef struct {
     const fd_kernels *kernels;
     const fd_softmax *call;
     fd_dtype dtype;
-    int64_t rows; /* of a task */
 } softmax_pass;
 
-static void softmax_part(const void *context, int64_t task)
+static void softmax_part(const void *context, int64_t first, int64_t count)
 {
     const softmax_pass *p = context;
     const fd_softmax *c = p->call;
-    const int64_t end = (task + 1) * p->rows < c->rows ? (task + 1) * p->rows : c->rows;
-    for (int64_t row = task * p->rows; row < end; row++) {
+    for (int64_t row = first; row < first + count; row++) {
         const int64_t element = row * c->width, at = element * fd_element_bytes(p->dtype);
         const int64_t last = c->causal ? row % c->causal + 1 : c->width;
         p->kernels->softmax[p->dtype]((const char *)c->x + at, c->width, last < c->width ? last : c->width,
@@ -26,27 +24,26 @@ static void softmax_part(const void *context, int64_t task)
     }
 }
 
-static void gradient_part(const void *context, int64_t task)
+static void gradient_part(const void *context, int64_t first, int64_t count)
 {
     const softmax_pass *p = context;
     const fd_softmax *c = p->call;
-    const int64_t end = (task + 1) * p->rows < c->rows ? (task + 1) * p->rows : c->rows;
-    for (int64_t row = task * p->rows; row < end; row++) {
+    for (int64_t row = first; row < first + count; row++) {
         const int64_t element = row * c->width, at = element * fd_element_bytes(p->dtype);
         p->kernels->softmax_gradient[p->dtype]((const char *)c->x + at, (const char *)c->probabilities + at,
                                                c->width, c->bits, element, c->scale, (char *)c->out + at);
     }
 }
 
-static void run_rows(fd_dtype dtype, const fd_softmax *call, fd_task part)
+static void run_rows(fd_dtype dtype, const fd_softmax *call, fd_part part)
 {
     const int64_t n = call->rows * call->width;
     if (n == 0) {
         return;
     }
     const int64_t rows = call->width < SOFTMAX_TASK ? SOFTMAX_TASK / call->width : 1;
-    const softmax_pass p = {fd_active_kernels(), call, dtype, rows};
-    fd_parallel(fd_threads_for(n, MINIMUM_SOFTMAX), (call->rows + rows - 1) / rows, part, &p);
+    const softmax_pass p = {fd_active_kernels(), call, dtype};
+    fd_parallel_parts(fd_threads_for(n, MINIMUM_SOFTMAX), call->rows, rows, part, &p);
 }
 
 void fd_softmax_forward(fd_dtype dtype, const fd_softmax *call)

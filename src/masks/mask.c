@@ -15,13 +15,20 @@
 /* Blocks drawn into a buffer when a run does not start at a block. */
 #define BUFFER_BLOCKS 64
 
-/* `count` mask bits from element `element` on, written from bit `bit` of `bits` on. */
-static void draw_run(const fd_kernels *kernels, const fd_stream *stream, uint64_t threshold,
-                     uint64_t element, int64_t count, uint8_t *bits, int64_t bit)
+typedef struct {
+    const fd_kernels *kernels;
+    const fd_stream *stream;
+    uint64_t threshold;
+    uint8_t *bits;
+} bernoulli_draw;
+
+/* `count` mask bits from element `element` on, written from bit `bit` on. */
+static void draw_bernoulli_run(const void *context, uint64_t element, int64_t count, int64_t bit)
 {
+    const bernoulli_draw *d = context;
     if (element % FD_BLOCK == 0 && bit % 8 == 0) {
         const int64_t blocks = count / FD_BLOCK;
-        kernels->bernoulli_blocks(stream, element / FD_BLOCK, blocks, threshold, bits + bit / 8);
+        d->kernels->bernoulli_blocks(d->stream, element / FD_BLOCK, blocks, d->threshold, d->bits + bit / 8);
         element += (uint64_t)(blocks * FD_BLOCK);
         bit += blocks * FD_BLOCK;
         count -= blocks * FD_BLOCK;
@@ -32,38 +39,12 @@ static void draw_run(const fd_kernels *kernels, const fd_stream *stream, uint64_
         const int64_t room = BUFFER_BLOCKS * FD_BLOCK - offset;
         const int64_t take = count < room ? count : room;
         const int64_t blocks = (offset + take + FD_BLOCK - 1) / FD_BLOCK;
-        kernels->bernoulli_blocks(stream, element / FD_BLOCK, blocks, threshold, buffer);
+        d->kernels->bernoulli_blocks(d->stream, element / FD_BLOCK, blocks, d->threshold, buffer);
         memset(buffer + blocks * FD_BLOCK_BYTES, 0, FD_BLOCK_BYTES);
-        fd_copy_bits(buffer, offset, bits, bit, take);
+        fd_copy_bits(buffer, offset, d->bits, bit, take);
         element += (uint64_t)take;
         bit += take;
         count -= take;
-    }
-}
-
-typedef struct {
-    const fd_kernels *kernels;
-    const fd_stream *stream;
-    uint64_t threshold;
-    const window_runs *window;
-    int64_t total;
-    uint8_t *bits;
-} bernoulli_draw;
-
-/* Output elements of one task; a task starts at a whole byte. */
-static void draw_window_part(const void *context, int64_t task)
-{
-    const bernoulli_draw *d = context;
-    const window_runs *w = d->window;
-    int64_t from = task * TASK;
-    const int64_t to = from + TASK < d->total ? from + TASK : d->total;
-    while (from < to) {
-        const int64_t run = from / w->length, offset = from % w->length;
-        const int64_t left = w->length - offset;
-        const int64_t take = left < to - from ? left : to - from;
-        const uint64_t element = window_row(w, run) + (uint64_t)(w->first + offset);
-        draw_run(d->kernels, d->stream, d->threshold, element, take, d->bits, from);
-        from += take;
     }
 }
 
@@ -80,11 +61,9 @@ void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all
         }
         return;
     }
-    const bernoulli_draw draw = {fd_active_kernels(), stream, threshold, &w, total, bits};
-    const int one_digit = threshold == (uint64_t)1 << 63;
-    const int threads =
-        fd_threads_for(total, one_digit ? MINIMUM_ONE_DIGIT : MINIMUM_MANY_DIGITS);
-    fd_parallel(threads, (total + TASK - 1) / TASK, draw_window_part, &draw);
+    const bernoulli_draw draw = {fd_active_kernels(), stream, threshold, bits};
+    const int64_t minimum = threshold == (uint64_t)1 << 63 ? MINIMUM_ONE_DIGIT : MINIMUM_MANY_DIGITS;
+    window_draw(&w, fd_threads_for(total, minimum), TASK, draw_bernoulli_run, &draw);
 }
 
 typedef struct {

@@ -59,4 +59,32 @@ static inline uint64_t window_row(const window_runs *w, int64_t run)
     return row * (uint64_t)w->last_shape;
 }
 
+/* Draws `count` elements from element `element` on, into places `to` and after of what is drawn. */
+typedef void (*window_run)(const void *context, uint64_t element, int64_t count, int64_t to);
+
+typedef struct {
+    const window_runs *window;
+    window_run run;
+    const void *context;
+} window_walk;
+
+static inline void window_part(const void *context, int64_t from, int64_t count)
+{
+    const window_walk *walk = context;
+    const window_runs *w = walk->window;
+    for (const int64_t to = from + count; from < to;) {
+        const int64_t offset = from % w->length, left = w->length - offset;
+        const int64_t take = left < to - from ? left : to - from;
+        walk->run(walk->context, window_row(w, from / w->length) + (uint64_t)(w->first + offset), take, from);
+        from += take;
+    }
+}
+
+/* Draws a window run by run, threads share tasks of `task` places. */
+static inline void window_draw(const window_runs *w, int threads, int64_t task, window_run run, const void *context)
+{
+    const window_walk walk = {w, run, context};
+    fd_parallel_parts(threads, w->outer * w->length, task, window_part, &walk);
+}
+
 #endif

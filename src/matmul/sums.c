@@ -18,12 +18,10 @@ typedef struct {
     char *out;
 } masked_sums;
 
-static void sum_columns(const void *context, int64_t task)
+static void sum_columns(const void *context, int64_t first, int64_t columns)
 {
     const masked_sums *s = context;
     const int64_t size = fd_element_bytes(s->dtype);
-    const int64_t first = task * TASK_COLUMNS, left = s->columns - first;
-    const int64_t columns = left < TASK_COLUMNS ? left : TASK_COLUMNS;
     char *out = s->out + first * size;
     memset(out, 0, (size_t)(columns * size));
     for (int64_t i = 0; i < s->rows; i++) {
@@ -46,8 +44,7 @@ void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
         .mask = mask,
         .out = out,
     };
-    fd_parallel(fd_threads_for(rows * columns, MINIMUM_ADDED),
-                (columns + TASK_COLUMNS - 1) / TASK_COLUMNS, sum_columns, &s);
+    fd_parallel_parts(fd_threads_for(rows * columns, MINIMUM_ADDED), columns, TASK_COLUMNS, sum_columns, &s);
 }
 
 int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)

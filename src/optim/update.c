@@ -127,14 +127,12 @@ static void update_part(const movement *m, int64_t i, int64_t rank, int64_t colu
     m->kernels->update_row[m->dtype](m->rule, &row);
 }
 
-static void update_rows(const void *context, int64_t task)
+static void update_rows(const void *context, int64_t first, int64_t rows)
 {
     const movement *m = context;
     const fd_weights *w = m->weights;
-    const int64_t from = task * TASK_ROWS, left = w->rows.length - from;
-    const int64_t to = from + (left < TASK_ROWS ? left : TASK_ROWS);
-    int64_t rank = active_units_before(&w->rows, from);
-    for (int64_t i = from; i < to; i++) {
+    int64_t rank = active_units_before(&w->rows, first);
+    for (int64_t i = first; i < first + rows; i++) {
         if (unit_is_active(&w->rows, i)) {
             update_part(m, i, rank++, 0, w->columns.length, 0);
         }
@@ -143,13 +141,12 @@ static void update_rows(const void *context, int64_t task)
 
 /* The same for a strip of columns, whose squares are summed, in float64 and from the first row to
  * the last, while they are in the cache. */
-static void update_strip(const void *context, int64_t task)
+static void update_strip(const void *context, int64_t column, int64_t columns)
 {
     const movement *m = context;
     const fd_weights *w = m->weights;
     const size_t size = fd_element_bytes(m->dtype);
-    const int64_t width = w->columns.length, column = task * FD_STRIP;
-    const int64_t columns = width - column < FD_STRIP ? width - column : FD_STRIP;
+    const int64_t width = w->columns.length;
     const int64_t column_rank = active_units_before(&w->columns, column);
     double sums[FD_STRIP] = {0};
     fd_projection projection;
@@ -260,11 +257,11 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
     }
     if (isfinite(rule->max_norm)) {
         const int64_t work = weights->rows.length * weights->columns.length;
-        fd_parallel(fd_threads_for(work, MINIMUM_PER_THREAD),
-                    (weights->columns.length + FD_STRIP - 1) / FD_STRIP, update_strip, &m);
+        fd_parallel_parts(fd_threads_for(work, MINIMUM_PER_THREAD), weights->columns.length, FD_STRIP, update_strip,
+                          &m);
     } else if (m.active_rows > 0 && m.active_columns > 0) {
-        fd_parallel(fd_threads_for(m.active_rows * weights->columns.length, MINIMUM_PER_THREAD),
-                    (weights->rows.length + TASK_ROWS - 1) / TASK_ROWS, update_rows, &m);
+        fd_parallel_parts(fd_threads_for(m.active_rows * weights->columns.length, MINIMUM_PER_THREAD),
+                          weights->rows.length, TASK_ROWS, update_rows, &m);
     }
     return 0;
 }

@@ -14,10 +14,12 @@
  * caches and reading the result again takes less time from four to eight on. */
 #define SECOND_LEVELS 4
 
+enum { ANY_LEVEL = 0, FIRST_LEVEL = 1, SECOND_LEVEL = 2 };
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 
-enum { INSTRUCTIONS = 2, ANY_LEVEL = 0, FIRST_LEVEL = 1, SECOND_LEVEL = 2 };
+enum { INSTRUCTIONS = 2 };
 
 /* The largest cache in the deterministic cache parameters: leaf 4, on AMD leaf 0x8000001d, which
  * have the same layout; or the data cache of one level. (The C library's figure may add up all caches of
@@ -49,6 +51,19 @@ static int64_t largest_cache(unsigned level)
     const int64_t intel = largest_of_leaf(4, level), amd = largest_of_leaf(0x8000001du, level);
     return intel > amd ? intel : amd;
 }
+#elif defined(_SC_LEVEL3_CACHE_SIZE)
+static int64_t largest_cache(unsigned level)
+{
+    const int64_t second = sysconf(_SC_LEVEL2_CACHE_SIZE), third = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return level == FIRST_LEVEL ? sysconf(_SC_LEVEL1_DCACHE_SIZE) : level == ANY_LEVEL && third > 0 ? third : second;
+}
+#else
+static int64_t largest_cache(unsigned level)
+{
+    (void)level;
+    return 0;
+}
+#endif
 
 static int64_t measure_first(void)
 {
@@ -70,54 +85,14 @@ static int64_t measure_last(void)
  * a large one is the sum of slices of unknown owners, in which a core keeps a few times its second level. */
 static int64_t measure_core(void)
 {
+#if defined(__x86_64__)
     const int64_t complex_cache = largest_of_leaf(0x8000001du, ANY_LEVEL), socket = largest_of_leaf(4, ANY_LEVEL);
-    if (complex_cache >= socket || socket <= LARGEST_OF_FEW) {
-        return measure_last();
+    if (complex_cache < socket && socket > LARGEST_OF_FEW) {
+        return SECOND_LEVELS * measure_second();
     }
-    return SECOND_LEVELS * measure_second();
-}
-#elif defined(_SC_LEVEL3_CACHE_SIZE)
-static int64_t measure_first(void)
-{
-    return sysconf(_SC_LEVEL1_DCACHE_SIZE);
-}
-
-static int64_t measure_second(void)
-{
-    return sysconf(_SC_LEVEL2_CACHE_SIZE);
-}
-
-static int64_t measure_last(void)
-{
-    const int64_t third = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return third > 0 ? third : sysconf(_SC_LEVEL2_CACHE_SIZE);
-}
-
-static int64_t measure_core(void)
-{
+#endif
     return measure_last();
 }
-#else
-static int64_t measure_first(void)
-{
-    return 0;
-}
-
-static int64_t measure_second(void)
-{
-    return 0;
-}
-
-static int64_t measure_last(void)
-{
-    return 0;
-}
-
-static int64_t measure_core(void)
-{
-    return 0;
-}
-#endif
 
 /* Measures once. */
 static int64_t look_up(_Atomic int64_t *known, int64_t (*measure)(void), int64_t unknown)
