@@ -37,10 +37,8 @@ static inline FD_ALWAYS_INLINE void R_(prefetch_word)(const R_(element) *x, int6
 }
 
 /* At most 64 elements: whole vectors, then one by one. */
-static inline void R_(apply_rest)(const R_(element) *x, R_(element) *out, int64_t n,
-                                  const uint8_t *bits, int64_t bit, double scale)
+static inline void R_(apply_rest)(const R_(element) *x, R_(element) *out, int64_t n, uint64_t word, double scale)
 {
-    uint64_t word = fd_load_bits_part(bits, bit, n);
     const R_(vector) s = R_(splat)(scale);
     int64_t i = 0;
     for (; i + R_(lanes) <= n; i += R_(lanes)) {
@@ -61,40 +59,46 @@ static inline FD_ALWAYS_INLINE void R_(write)(R_(element) *out, R_(vector) v, co
     }
 }
 
+/* `all` says where this is compiled that everything is kept. */
+static inline FD_ALWAYS_INLINE R_(vector) R_(kept_product)(const R_(element) *x, R_(vector) s, uint64_t word,
+                                                           const int all)
+{
+    const R_(vector) v = R_(product)(x, s);
+    return all ? v : R_(keep)(v, word);
+}
+
 /* 64 elements. */
-static inline FD_ALWAYS_INLINE void R_(apply_word)(const R_(element) *x, R_(element) *out,
-                                                   uint64_t word, R_(vector) s,
-                                                   const int streaming)
+static inline FD_ALWAYS_INLINE void R_(apply_word)(const R_(element) *x, R_(element) *out, uint64_t word,
+                                                   R_(vector) s, const int all, const int streaming)
 {
     for (int part = 0; part < 64; part += R_(lanes)) {
-        R_(write)(out + part, R_(keep)(R_(product)(x + part, s), word), streaming);
+        R_(write)(out + part, R_(kept_product)(x + part, s, word, all), streaming);
         word >>= R_(lanes);
     }
 }
 
 /* n >= R_lanes. Stores are aligned. The first and the last vector of the run overlap what lies between
  * them: both are computed before anything is stored, for out may be x, and stored after it. */
-static inline FD_ALWAYS_INLINE void R_(apply_vectors)(const R_(element) *x, R_(element) *out,
-                                                      int64_t n, const uint8_t *bits, int64_t bit,
-                                                      double scale, const int streaming,
-                                                      int64_t ahead)
+static inline FD_ALWAYS_INLINE void R_(apply_vectors)(const R_(element) *x, R_(element) *out, int64_t n,
+                                                      const uint8_t *bits, int64_t bit, double scale,
+                                                      const int all, const int streaming, int64_t ahead)
 {
     const R_(vector) s = R_(splat)(scale);
     const int64_t head = R_(to_alignment)(out), end = n - R_(lanes);
-    const uint64_t first_bits = fd_load_bits_part(bits, bit, R_(lanes));
-    const uint64_t last_bits = fd_load_bits_part(bits, bit + end, R_(lanes));
-    const R_(vector) first = R_(keep)(R_(product)(x, s), first_bits);
-    const R_(vector) last = R_(keep)(R_(product)(x + end, s), last_bits);
+    const uint64_t first_bits = all ? 0 : fd_load_bits_part(bits, bit, R_(lanes));
+    const uint64_t last_bits = all ? 0 : fd_load_bits_part(bits, bit + end, R_(lanes));
+    const R_(vector) first = R_(kept_product)(x, s, first_bits, all);
+    const R_(vector) last = R_(kept_product)(x + end, s, last_bits, all);
     int64_t i = head;
     for (; i + 64 <= n; i += 64) {
         if (streaming) {
             R_(prefetch_word)(x + i, ahead);
         }
-        R_(apply_word)(x + i, out + i, fd_load_bits(bits, bit + i), s, streaming);
+        R_(apply_word)(x + i, out + i, all ? 0 : fd_load_bits(bits, bit + i), s, all, streaming);
     }
-    uint64_t word = fd_load_bits_part(bits, bit + i, n - i);
+    uint64_t word = all ? 0 : fd_load_bits_part(bits, bit + i, n - i);
     for (; i + R_(lanes) <= n; i += R_(lanes), word >>= R_(lanes)) {
-        R_(store)(out + i, R_(keep)(R_(product)(x + i, s), word));
+        R_(store)(out + i, R_(kept_product)(x + i, s, word, all));
     }
     if (head) {
         R_(store)(out, first);
@@ -105,22 +109,23 @@ static inline FD_ALWAYS_INLINE void R_(apply_vectors)(const R_(element) *x, R_(e
 }
 
 /* Not fenced. */
-static inline void R_(apply_any)(const R_(element) *x, R_(element) *out, int64_t n,
-                                 const uint8_t *bits, int64_t bit, double scale, fd_stores stores)
+static inline FD_ALWAYS_INLINE void R_(apply_any)(const R_(element) *x, R_(element) *out, int64_t n,
+                                                  const uint8_t *bits, int64_t bit, double scale, const int all,
+                                                  fd_stores stores)
 {
     if (n < R_(lanes)) {
-        R_(apply_rest)(x, out, n, bits, bit, scale);
+        R_(apply_rest)(x, out, n, all ? ~(uint64_t)0 : fd_load_bits_part(bits, bit, n), scale);
     } else if (stores == FD_STORES_CACHED) {
-        R_(apply_vectors)(x, out, n, bits, bit, scale, 0, 0);
+        R_(apply_vectors)(x, out, n, bits, bit, scale, all, 0, 0);
     } else {
-        R_(apply_vectors)(x, out, n, bits, bit, scale, 1, R_(ahead)(stores));
+        R_(apply_vectors)(x, out, n, bits, bit, scale, all, 1, R_(ahead)(stores));
     }
 }
 
 static void R_(apply_bits)(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
                            double scale, fd_stores stores)
 {
-    R_(apply_any)(x, out, n, bits, bit, scale, stores);
+    R_(apply_any)(x, out, n, bits, bit, scale, 0, stores);
     if (stores != FD_STORES_CACHED) {
         fd_stream_fence();
     }
@@ -152,7 +157,7 @@ static void R_(dropout)(const fd_stream *stream, uint64_t threshold, uint64_t fi
         done += count;
         /* up to where a vector of out begins: what is left over waits for the next chunk */
         const int64_t end = done < n ? done - R_(past_alignment)(out + done) : n;
-        R_(apply_any)(x + applied, out + applied, end - applied, bits, applied, scale, stores);
+        R_(apply_any)(x + applied, out + applied, end - applied, bits, applied, scale, 0, stores);
         applied = end;
     }
     if (stores != FD_STORES_CACHED) {
@@ -160,45 +165,10 @@ static void R_(dropout)(const fd_stream *stream, uint64_t threshold, uint64_t fi
     }
 }
 
-static inline FD_ALWAYS_INLINE void R_(run_vectors)(const R_(element) *x, R_(element) *out,
-                                                    int64_t n, double scale, const int streaming,
-                                                    int64_t ahead)
+static void R_(apply_run)(const void *x, void *out, int64_t n, double scale, fd_stores stores)
 {
-    const R_(vector) s = R_(splat)(scale);
-    const int64_t head = R_(to_alignment)(out), end = n - R_(lanes);
-    const R_(vector) first = R_(product)(x, s), last = R_(product)(x + end, s);
-    int64_t i = head;
-    for (; i + 64 <= n; i += 64) {
-        if (streaming) {
-            R_(prefetch_word)(x + i, ahead);
-        }
-        for (int part = 0; part < 64; part += R_(lanes)) {
-            R_(write)(out + i + part, R_(product)(x + i + part, s), streaming);
-        }
-    }
-    for (; i + R_(lanes) <= n; i += R_(lanes)) {
-        R_(store)(out + i, R_(product)(x + i, s));
-    }
-    if (head) {
-        R_(store)(out, first);
-    }
-    if (i < n) {
-        R_(store)(out + end, last);
-    }
-}
-
-static void R_(apply_run)(const void *from, void *to, int64_t n, double scale, fd_stores stores)
-{
-    const R_(element) *x = from;
-    R_(element) *out = to;
-    if (n < R_(lanes)) {
-        for (int64_t i = 0; i < n; i++) {
-            out[i] = R_(product_one)(x[i], scale);
-        }
-    } else if (stores == FD_STORES_CACHED) {
-        R_(run_vectors)(x, out, n, scale, 0, 0);
-    } else {
-        R_(run_vectors)(x, out, n, scale, 1, R_(ahead)(stores));
+    R_(apply_any)(x, out, n, NULL, 0, scale, 1, stores);
+    if (stores != FD_STORES_CACHED) {
         fd_stream_fence();
     }
 }

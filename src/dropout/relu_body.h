@@ -27,7 +27,7 @@ static void R_(rectify)(void *in_out, int64_t n, const uint8_t *bits, double sca
             word &= fd_load_bits(bits, i);
         }
         memcpy(gate + i / 8, &word, 8);
-        R_(apply_word)(x + i, x + i, word, s, 0);
+        R_(apply_word)(x + i, x + i, word, s, 0, 0);
     }
     if (i < n) {
         uint64_t word = 0;
@@ -38,7 +38,7 @@ static void R_(rectify)(void *in_out, int64_t n, const uint8_t *bits, double sca
             word &= fd_load_bits_part(bits, i, n - i);
         }
         memcpy(gate + i / 8, &word, (size_t)((n - i + 7) / 8));
-        R_(apply_rest)(x + i, x + i, n - i, gate, i, scale);
+        R_(apply_rest)(x + i, x + i, n - i, word, scale);
     }
 }
 
