@@ -53,6 +53,11 @@ static inline R_(vector) R_(load_first)(const R_(element) *p, int64_t count, dou
     return R_(load)(lanes);
 }
 
+static inline FD_ALWAYS_INLINE R_(vector) R_(load_padded)(const R_(element) *p, int64_t i, int64_t n)
+{
+    return n - i >= R_(lanes) ? R_(load)(p + i) : R_(load_first)(p + i, n - i, 0);
+}
+
 static inline R_(element) R_(sum_of_lanes)(R_(vector) v)
 {
     R_(element) lanes[R_(lanes)];
@@ -142,8 +147,7 @@ static void R_(softmax)(const void *from, int64_t n, int64_t attended, const uin
     const R_(vector) s = R_(splat)(scale);
     for (int64_t i = 0; i < attended; i += R_(lanes)) {
         const int64_t left = attended - i, count = left < R_(lanes) ? left : R_(lanes);
-        R_(vector) v = left >= R_(lanes) ? R_(load)(p + i) : R_(load_first)(p + i, left, 0);
-        v = R_(multiply)(v, factor);
+        R_(vector) v = R_(multiply)(R_(load_padded)(p, i, attended), factor);
         R_(store_first)(p + i, v, left);
         if (bits) {
             v = R_(keep)(R_(multiply)(v, s), fd_load_bits_part(bits, bit + i, count));
@@ -157,34 +161,28 @@ static void R_(softmax)(const void *from, int64_t n, int64_t attended, const uin
     }
 }
 
+/* Elements i .. i + lanes of a gradient of n, under the mask. */
+static inline FD_ALWAYS_INLINE R_(vector) R_(masked_gradient)(const R_(element) *grad, int64_t i, int64_t n,
+                                                              const uint8_t *bits, int64_t bit, R_(vector) scale)
+{
+    const R_(vector) g = R_(multiply)(R_(load_padded)(grad, i, n), scale);
+    return bits ? R_(keep)(g, fd_load_bits_part(bits, bit + i, n - i < R_(lanes) ? n - i : R_(lanes))) : g;
+}
+
 /* The gradient of an output that dropped the softmax: p * (g - sum of g * p), g the gradient under the mask. */
 static void R_(softmax_gradient)(const void *gradient, const void *probabilities, int64_t n,
                                  const uint8_t *bits, int64_t bit, double scale, void *to)
 {
-    const R_(element) *grad = gradient, *p = probabilities;
-    R_(element) *out = to;
+    const R_(element) *p = probabilities;
     const R_(vector) s = R_(splat)(scale);
     R_(vector) sum = R_(splat)(0);
     for (int64_t i = 0; i < n; i += R_(lanes)) {
-        const int64_t left = n - i, count = left < R_(lanes) ? left : R_(lanes);
-        const R_(vector) share = left >= R_(lanes) ? R_(load)(p + i) : R_(load_first)(p + i, left, 0);
-        R_(vector) g = left >= R_(lanes) ? R_(load)(grad + i) : R_(load_first)(grad + i, left, 0);
-        g = R_(multiply)(g, s);
-        if (bits) {
-            g = R_(keep)(g, fd_load_bits_part(bits, bit + i, count));
-        }
-        sum = R_(multiply_add)(g, share, sum);
+        sum = R_(multiply_add)(R_(masked_gradient)(gradient, i, n, bits, bit, s), R_(load_padded)(p, i, n), sum);
     }
     const R_(vector) total = R_(one)(R_(sum_of_lanes)(sum));
     for (int64_t i = 0; i < n; i += R_(lanes)) {
-        const int64_t left = n - i, count = left < R_(lanes) ? left : R_(lanes);
-        const R_(vector) share = left >= R_(lanes) ? R_(load)(p + i) : R_(load_first)(p + i, left, 0);
-        R_(vector) g = left >= R_(lanes) ? R_(load)(grad + i) : R_(load_first)(grad + i, left, 0);
-        g = R_(multiply)(g, s);
-        if (bits) {
-            g = R_(keep)(g, fd_load_bits_part(bits, bit + i, count));
-        }
-        R_(store_first)(out + i, R_(multiply)(share, R_(subtract)(g, total)), left);
+        const R_(vector) g = R_(masked_gradient)(gradient, i, n, bits, bit, s);
+        R_(store_first)((R_(element) *)to + i, R_(multiply)(R_(load_padded)(p, i, n), R_(subtract)(g, total)), n - i);
     }
 }
 

@@ -21,7 +21,7 @@
  * than one. */
 #define MINIMUM_LISTS (1 << 16)
 #define MINIMUM_PRODUCTS (1 << 21)
-/* The same of elements of A and columns where B comes straight from memory. */
+/* The same where B comes straight from memory, of multiply-adds if all elements of A were stored. */
 #define MINIMUM_STREAMED (1 << 18)
 /* Columns of a strip at least, in bytes: the processor sees that B is read in order. */
 #define SHORTEST_STRIP 2048

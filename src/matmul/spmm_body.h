@@ -126,9 +126,9 @@ static inline void R_(prefetch_c)(const fd_product *p, const spmm_panel *panel, 
 /* One block's products of `rows` rows whose lists have the same length, of it `shared` indices that they have in
  * common. Inlined with constant numbers of rows and vectors, which then are registers. */
 static inline FD_ALWAYS_INLINE void R_(spmm_walk)(const fd_product *p, const spmm_panel *panel, int64_t first_row,
-                                                      const uint16_t *order, const R_(element) *value,
-                                                      const uint16_t *index, int64_t shared, int64_t count,
-                                                      const int rows, const int vectors)
+                                                  const uint16_t *order, const R_(element) *value,
+                                                  const uint16_t *index, int64_t shared, int64_t count,
+                                                  const int rows, const int vectors)
 {
     R_(vector) v[SPMM_ROWS][SPMM_VECTORS];
 #pragma GCC unroll 2
@@ -177,7 +177,7 @@ static inline FD_ALWAYS_INLINE void R_(spmm_walk)(const fd_product *p, const spm
 }
 
 static inline FD_ALWAYS_INLINE void R_(spmm_rows)(const fd_product *p, const spmm_lists *lists,
-                                                       const spmm_panel *panel, const int vectors)
+                                                  const spmm_panel *panel, const int vectors)
 {
     const uint16_t *order = lists->order, *index = lists->indices;
     const R_(element) *value = lists->values;
@@ -203,8 +203,8 @@ static inline FD_ALWAYS_INLINE void R_(spmm_rows)(const fd_product *p, const spm
 
 static void R_(spmm_multiply)(const fd_product *p, const spmm_lists *lists, const spmm_panel *panel)
 {
-#define WIDTH(vectors)                                 \
-    case vectors:                                      \
+#define WIDTH(vectors)                            \
+    case vectors:                                 \
         R_(spmm_rows)(p, lists, panel, vectors);  \
         break;
     switch (panel->vectors) {

@@ -141,33 +141,22 @@ static inline R_(vector) R_(load_some)(const R_(element) *p, int64_t n)
 static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_(vector) gradient,
                                                   uint64_t active, int64_t columns, int way)
 {
-    R_(element) copies[6][R_(lanes)];
-    R_(place) copy = {NULL, NULL, NULL, NULL, copies[3], copies[4]};
-    const size_t bytes = (size_t)columns * sizeof *p.value;
-    R_(store)(copy.value = copies[0], R_(load_some)(p.value, columns));
-    if (p.first) {
-        R_(store)(copy.first = copies[1], R_(load_some)(p.first, columns));
+    const R_(element) *const from[] = {p.value, p.first, p.second, p.top, p.s, p.r};
+    R_(element) *const to[] = {p.value, p.first, p.second, p.top};
+    R_(element) copies[6][R_(lanes)], *copy[6];
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++) {
+        copy[i] = from[i] ? copies[i] : NULL;
+        if (from[i]) {
+            R_(store)(copies[i], R_(load_some)(from[i], columns));
+        }
     }
-    if (p.second) {
-        R_(store)(copy.second = copies[2], R_(load_some)(p.second, columns));
-    }
-    if (p.top) {
-        R_(store)(copy.top = copies[5], R_(load_some)(p.top, columns));
-    }
-    if (way > FD_MOVE_ADAM) {
-        R_(store)(copies[3], R_(load_some)(p.s, columns));
-        R_(store)(copies[4], R_(load_some)(p.r, columns));
-    }
-    R_(move)(n, copy, gradient, active, way);
-    memcpy(p.value, copy.value, bytes);
-    if (p.first) {
-        memcpy(p.first, copy.first, bytes);
-    }
-    if (p.second) {
-        memcpy(p.second, copy.second, bytes);
-    }
-    if (p.top) {
-        memcpy(p.top, copy.top, bytes);
+    R_(move)(n, (R_(place)){copy[0], copy[1], copy[2], copy[3], copy[4], copy[5]}, gradient, active, way);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        if (to[i]) {
+            memcpy(to[i], copies[i], (size_t)columns * sizeof *to[i]);
+        }
     }
 }
 
