@@ -52,29 +52,33 @@ typedef struct {
     fd_stores stores;
 } inner_loop;
 
-#define STRIDED_LOOP(R, type)                                                                               \
+#define STRIDED_LOOP(type, result)                                                                          \
     for (int64_t i = 0; i < n; i++) {                                                                       \
-        const type value = *(const type *)(x + i * loop->x);                                                \
+        const type *value = (const type *)(x + i * loop->x);                                                \
         const int kept = fd_test_bit(loop->bits, bit + i * loop->mask);                                     \
-        *(type *)(out + i * loop->out) = loop->affine ? R##_affine_one(value, loop->affine, kept)           \
-                                         : kept       ? R##_product_one(value, loop->scale)                 \
-                                                      : 0;                                                  \
+        *(type *)(out + i * loop->out) = result;                                                            \
+    }
+#define STRIDED_LOOPS(R, type)                                                                              \
+    if (loop->affine) {                                                                                     \
+        STRIDED_LOOP(type, R##_affine_one(*value, loop->affine, kept))                                      \
+    } else {                                                                                                \
+        STRIDED_LOOP(type, kept ? R##_product_one(*value, loop->scale) : 0)                                 \
     }
 
 static void strided_inner(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
 {
     switch (loop->dtype) {
     case FD_FLOAT16:
-        STRIDED_LOOP(f16, uint16_t)
+        STRIDED_LOOPS(f16, uint16_t)
         break;
     case FD_BFLOAT16:
-        STRIDED_LOOP(bf16, uint16_t)
+        STRIDED_LOOPS(bf16, uint16_t)
         break;
     case FD_FLOAT32:
-        STRIDED_LOOP(f32, float)
+        STRIDED_LOOPS(f32, float)
         break;
     default:
-        STRIDED_LOOP(f64, double)
+        STRIDED_LOOPS(f64, double)
     }
 }
 

@@ -122,10 +122,16 @@ static inline FD_ALWAYS_INLINE void R_(apply_any)(const R_(element) *x, R_(eleme
     }
 }
 
+static inline void R_(apply_kept)(const R_(element) *x, R_(element) *out, int64_t n, const uint8_t *bits,
+                                  int64_t bit, double scale, fd_stores stores)
+{
+    R_(apply_any)(x, out, n, bits, bit, scale, 0, stores);
+}
+
 static void R_(apply_bits)(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
                            double scale, fd_stores stores)
 {
-    R_(apply_any)(x, out, n, bits, bit, scale, 0, stores);
+    R_(apply_kept)(x, out, n, bits, bit, scale, stores);
     if (stores != FD_STORES_CACHED) {
         fd_stream_fence();
     }
@@ -157,7 +163,7 @@ static void R_(dropout)(const fd_stream *stream, uint64_t threshold, uint64_t fi
         done += count;
         /* up to where a vector of out begins: what is left over waits for the next chunk */
         const int64_t end = done < n ? done - R_(past_alignment)(out + done) : n;
-        R_(apply_any)(x + applied, out + applied, end - applied, bits, applied, scale, 0, stores);
+        R_(apply_kept)(x + applied, out + applied, end - applied, bits, applied, scale, stores);
         applied = end;
     }
     if (stores != FD_STORES_CACHED) {
