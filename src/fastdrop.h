@@ -19,12 +19,13 @@
 #error "fastdrop needs GCC or Clang: it uses their target pragmas and builtins"
 #endif
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "fastdrop's kernels read packed bits as little-endian words: big-endian machines are not supported"
+#error                                                                                             \
+    "fastdrop's kernels read packed bits as little-endian words: big-endian machines are not supported"
 #endif
 
-#define FD_BLOCK 128          /* elements of one Philox counter */
-#define FD_BLOCK_BYTES 16     /* the same, packed */
-#define FD_MAX_DIMENSIONS 66  /* NumPy's 64, one for rows_per_mask, one to spare */
+#define FD_BLOCK 128         /* elements of one Philox counter */
+#define FD_BLOCK_BYTES 16    /* the same, packed */
+#define FD_MAX_DIMENSIONS 66 /* NumPy's 64, one for rows_per_mask, one to spare */
 
 typedef enum { FD_FLOAT16, FD_FLOAT32, FD_FLOAT64, FD_BFLOAT16, FD_DROPOUT_DTYPES } fd_dtype;
 
@@ -44,10 +45,10 @@ typedef struct {
  */
 typedef struct fd_kernels fd_kernels;
 const fd_kernels *fd_active_kernels(void);
-int fd_level_count(void);                  /* levels this build knows, worst first */
+int fd_level_count(void); /* levels this build knows, worst first */
 const char *fd_level_name(int level);
-int fd_level_available(int level);         /* can this machine run it? */
-int fd_select_level(int level);            /* 0, or -1 if it cannot */
+int fd_level_available(int level); /* can this machine run it? */
+int fd_select_level(int level);    /* 0, or -1 if it cannot */
 /* Whether the last vector code of this thread left something in the upper halves of its registers, which
  * makes every SSE instruction slow on some cores. No kernel may. Clears them. -1 where the processor, or
  * the way this was built, does not allow to say. */
@@ -90,9 +91,8 @@ void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all
 
 /* Rows run along the last axis; each keeps its `keep` smallest (uniform, index). Scratch: three
  * packed rows per thread. */
-int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
-                        const int64_t *shape, const int64_t *starts, const int64_t *stops,
-                        uint8_t *bits);
+int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions, const int64_t *shape,
+                        const int64_t *starts, const int64_t *stops, uint8_t *bits);
 
 #include "dropout/dropouts.h"
 

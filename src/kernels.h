@@ -40,12 +40,13 @@ struct fd_kernels {
     /* The numbers of `blocks` whole blocks from block `first` on: blocks * 128 floats to `to`, aligned to
      * their element. Per block 66 multiplications 32x32->64 of as many lanes as digits, and for normal ones
      * 64 Box-Muller transforms. */
-    void (*noise_blocks)(const fd_stream *stream, fd_noise noise, uint64_t first, int64_t blocks, float *to);
+    void (*noise_blocks)(const fd_stream *stream, fd_noise noise, uint64_t first, int64_t blocks,
+                         float *to);
 
     /* n elements, float16, float32 or float64, with the noise from element `first` (a multiple of 128) on;
      * see fd_apply_noise. */
-    void (*apply_noise[3])(const fd_stream *stream, fd_noise noise, uint64_t first, int64_t n, const void *x,
-                           void *out, double scale, int additive);
+    void (*apply_noise[3])(const fd_stream *stream, fd_noise noise, uint64_t first, int64_t n,
+                           const void *x, void *out, double scale, int additive);
 
     /* Draws the bits of n elements from element `first` on (a multiple of 128, and no multiple of
      * 2^39 among those that follow) and applies them, chunk by chunk, while the bits are in the L1
@@ -67,17 +68,18 @@ struct fd_kernels {
                                          fd_stores stores);
 
     /* fd_apply_affine on a run; where `bits` is NULL, kept(i) is whether `bit` is not 0. The rest as above. */
-    void (*affine[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, const uint8_t *bits, int64_t bit,
-                                      const fd_affine *affine, fd_stores stores);
+    void (*affine[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, const uint8_t *bits,
+                                      int64_t bit, const fd_affine *affine, fd_stores stores);
 
     /* out[i] = residual[i] + (kept(i) ? (x[i] + bias[i]) * scale : +0.0) for i < n, each step rounded once, in
      * float32 for the half types; bits NULL: all are kept, bias NULL: none. out may be x or residual. */
-    void (*residual[FD_DROPOUT_DTYPES])(const void *x, const void *bias, const void *residual, void *out,
-                                        int64_t n, const uint8_t *bits, int64_t bit, double scale,
-                                        fd_stores stores);
+    void (*residual[FD_DROPOUT_DTYPES])(const void *x, const void *bias, const void *residual,
+                                        void *out, int64_t n, const uint8_t *bits, int64_t bit,
+                                        double scale, fd_stores stores);
     /* out[i] = kept(i) ? x[i] * scale : +0.0, and sums[i] += it, of float64 or else float32. */
-    void (*residual_sums[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n, const uint8_t *bits,
-                                             int64_t bit, double scale, void *sums, fd_stores stores);
+    void (*residual_sums[FD_DROPOUT_DTYPES])(const void *x, void *out, int64_t n,
+                                             const uint8_t *bits, int64_t bit, double scale,
+                                             void *sums, fd_stores stores);
 
     /* The kernels from here on have no half precision: entry FD_FLOAT16 is NULL, FD_BFLOAT16 is missing. */
 
@@ -88,10 +90,11 @@ struct fd_kernels {
 
     /* One row of fd_softmax: `attended` columns of n from the first on, those of them that have a bit in
      * `attend` from bit `attend_bit` on. */
-    void (*softmax[3])(const void *x, int64_t n, int64_t attended, const uint8_t *attend, int64_t attend_bit,
-                       const uint8_t *bits, int64_t bit, double scale, void *probabilities, void *out);
-    void (*softmax_gradient[3])(const void *grad, const void *probabilities, int64_t n, const uint8_t *bits,
-                                int64_t bit, double scale, void *out);
+    void (*softmax[3])(const void *x, int64_t n, int64_t attended, const uint8_t *attend,
+                       int64_t attend_bit, const uint8_t *bits, int64_t bit, double scale,
+                       void *probabilities, void *out);
+    void (*softmax_gradient[3])(const void *grad, const void *probabilities, int64_t n,
+                                const uint8_t *bits, int64_t bit, double scale, void *out);
 
     /* Writes the elements of x (one row, `columns` long) whose bits, from bit `bit` on, are set,
      * side by side to `out`. May overwrite out[0 .. room). Fetches row `next`, to be gathered soon,
@@ -126,30 +129,31 @@ struct fd_kernels {
      * where k keeps everything and A has a mask. pack_a_masked does without lists. pack_a_transposed packs rows of a
      * block of m in columns [first, + kc) of A, which are contiguous. */
     int64_t mr;
-    void (*pack_a[3])(const fd_product *p, int64_t row, int64_t rows, const kept_units *k, int64_t block,
-                      void *packed);
-    void (*pack_a_masked[3])(const fd_product *p, int64_t row, int64_t rows, int64_t first, int64_t kc, void *packed);
-    void (*pack_a_transposed[3])(const fd_product *p, int64_t first, int64_t kc, const kept_units *m, int64_t block,
-                                 void *packed);
+    void (*pack_a[3])(const fd_product *p, int64_t row, int64_t rows, const kept_units *k,
+                      int64_t block, void *packed);
+    void (*pack_a_masked[3])(const fd_product *p, int64_t row, int64_t rows, int64_t first,
+                             int64_t kc, void *packed);
+    void (*pack_a_transposed[3])(const fd_product *p, int64_t first, int64_t kc,
+                                 const kept_units *m, int64_t block, void *packed);
     /* Micro-panel `number` of a panel of columns, in one block of k; a mask of weights is applied. */
-    void (*pack_b[3])(const fd_product *p, const kept_units *k, int64_t block, const kept_units *n, int64_t panel,
-                      int64_t number, void *packed);
+    void (*pack_b[3])(const fd_product *p, const kept_units *k, int64_t block, const kept_units *n,
+                      int64_t panel, int64_t number, void *packed);
     /* Adds kc steps of `count` micro-panels of A and one of B, of which `vectors` count, to the tile; clear begins
      * it. Prefetches meanwhile. */
-    void (*micro_kernel[3])(const void *a, int64_t count, int64_t kc, const void *b, int64_t vectors, void *tile,
-                            int64_t ldc, int clear, next_panel *next);
+    void (*micro_kernel[3])(const void *a, int64_t count, int64_t kc, const void *b,
+                            int64_t vectors, void *tile, int64_t ldc, int clear, next_panel *next);
     /* The same of up to mr rows and a B that is not packed; neither B nor C is touched beside its columns. */
-    void (*unpacked_kernel[3])(const void *a, int64_t rows, int64_t kc, const void *b, int64_t ldb, int64_t columns,
-                               void *c, int64_t ldc, int clear);
+    void (*unpacked_kernel[3])(const void *a, int64_t rows, int64_t kc, const void *b, int64_t ldb,
+                               int64_t columns, void *c, int64_t ldc, int clear);
     /* Sums of the kept columns of a panel to rows [row, + rows) of C, times scale, plus bias times the scale of
      * mask_c; +0.0 in between. A vector beyond the sums may be read. Returns 0 where all columns are kept and an
      * infinity or NaN was stored. */
-    int (*store_c[3])(const void *tile, int64_t stride, const kept_units *n, int64_t panel, const fd_product *p,
-                      double scale, int64_t row, int64_t rows);
+    int (*store_c[3])(const void *tile, int64_t stride, const kept_units *n, int64_t panel,
+                      const fd_product *p, double scale, int64_t row, int64_t rows);
     /* A row of C, `length` long: what the groups have for it, in their order, times scale, with accumulate added to
      * what is there. */
-    void (*store_row[3])(const row_of_sums *groups, int64_t count, int64_t length, double scale, int accumulate,
-                          void *c);
+    void (*store_row[3])(const row_of_sums *groups, int64_t count, int64_t length, double scale,
+                         int accumulate, void *c);
 
     /* sums[j] += x[j] where bit `bit` + j is set (bits NULL: everywhere). */
     void (*add_kept[3])(const void *x, int64_t columns, const uint8_t *bits, int64_t bit,
@@ -177,10 +181,7 @@ struct fd_kernels {
 };
 
 /* Bytes of one packed row of n elements that starts anywhere in a block, and of three of them. */
-static inline int64_t fd_exact_row_bytes(int64_t n)
-{
-    return (n / FD_BLOCK + 2) * FD_BLOCK_BYTES;
-}
+static inline int64_t fd_exact_row_bytes(int64_t n) { return (n / FD_BLOCK + 2) * FD_BLOCK_BYTES; }
 
 static inline int64_t fd_exact_scratch_bytes(int64_t n)
 {

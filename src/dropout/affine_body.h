@@ -6,15 +6,15 @@ typedef struct {
     R_(vector) scale, shift, dropped;
 } R_(affine_constants);
 
-static inline FD_ALWAYS_INLINE R_(vector) R_(affine_vector)(const R_(element) *x, R_(affine_constants) c,
-                                                            uint64_t word)
+static inline FD_ALWAYS_INLINE R_(vector)
+    R_(affine_vector)(const R_(element) *x, R_(affine_constants) c, uint64_t word)
 {
     const R_(vector) kept = R_(add)(R_(product)(x, c.scale), c.shift);
     return R_(add)(R_(keep)(kept, word), R_(keep)(c.dropped, ~word));
 }
 
-static inline FD_ALWAYS_INLINE void R_(affine_all)(const R_(element) *x, R_(element) *out, int64_t n,
-                                                   const uint8_t *bits, int64_t bit,
+static inline FD_ALWAYS_INLINE void R_(affine_all)(const R_(element) *x, R_(element) *out,
+                                                   int64_t n, const uint8_t *bits, int64_t bit,
                                                    const fd_affine *affine, const int streaming,
                                                    int64_t ahead)
 {

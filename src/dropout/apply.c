@@ -52,17 +52,17 @@ typedef struct {
     fd_stores stores;
 } inner_loop;
 
-#define STRIDED_LOOP(type, result)                                                                          \
-    for (int64_t i = 0; i < n; i++) {                                                                       \
-        const type *value = (const type *)(x + i * loop->x);                                                \
-        const int kept = fd_test_bit(loop->bits, bit + i * loop->mask);                                     \
-        *(type *)(out + i * loop->out) = result;                                                            \
+#define STRIDED_LOOP(type, result)                                                                 \
+    for (int64_t i = 0; i < n; i++) {                                                              \
+        const type *value = (const type *)(x + i * loop->x);                                       \
+        const int kept = fd_test_bit(loop->bits, bit + i * loop->mask);                            \
+        *(type *)(out + i * loop->out) = result;                                                   \
     }
-#define STRIDED_LOOPS(R, type)                                                                              \
-    if (loop->affine) {                                                                                     \
-        STRIDED_LOOP(type, R##_affine_one(*value, loop->affine, kept))                                      \
-    } else {                                                                                                \
-        STRIDED_LOOP(type, kept ? R##_product_one(*value, loop->scale) : 0)                                 \
+#define STRIDED_LOOPS(R, type)                                                                     \
+    if (loop->affine) {                                                                            \
+        STRIDED_LOOP(type, R##_affine_one(*value, loop->affine, kept))                             \
+    } else {                                                                                       \
+        STRIDED_LOOP(type, kept ? R##_product_one(*value, loop->scale) : 0)                        \
     }
 
 static void strided_inner(const inner_loop *loop, const char *x, char *out, int64_t n, int64_t bit)
@@ -90,8 +90,8 @@ static void run_inner(const inner_loop *loop, const char *x, char *out, int64_t 
     } else if (loop->affine) {
         const int shared = loop->mask == 0;
         loop->kernels->affine[loop->dtype](x, out, n, shared ? NULL : loop->bits,
-                                           shared ? fd_test_bit(loop->bits, bit) : bit, loop->affine,
-                                           loop->stores);
+                                           shared ? fd_test_bit(loop->bits, bit) : bit,
+                                           loop->affine, loop->stores);
     } else if (loop->mask == 1) {
         loop->kernels->apply_bits[loop->dtype](x, out, n, loop->bits, bit, loop->scale,
                                                loop->stores);
@@ -158,8 +158,8 @@ static void layout_part(const void *context, int64_t task)
     const int64_t first = task / p->pieces * p->together, left = p->runs - first;
     run_place place = place_of_run(p->l, first, p->bit);
     for (int64_t run = 0; run < p->together && run < left; run++) {
-        run_inner(loop, p->x + place.x + from * loop->x, p->out + place.out + from * loop->out, length,
-                  place.bit + from * loop->mask);
+        run_inner(loop, p->x + place.x + from * loop->x, p->out + place.out + from * loop->out,
+                  length, place.bit + from * loop->mask);
         to_next_run(p->l, &place);
     }
 }
@@ -172,8 +172,8 @@ typedef struct {
     const char *x;
     char *out;
     int64_t bit;
-    int64_t together;             /* rows of a run */
-    int64_t rows, pieces;         /* rows of a task; tasks of one mask row */
+    int64_t together;     /* rows of a run */
+    int64_t rows, pieces; /* rows of a task; tasks of one mask row */
 } repeated_pass;
 
 static void repeated_part(const void *context, int64_t task)
@@ -186,7 +186,8 @@ static void repeated_part(const void *context, int64_t task)
     const int64_t rows = left < p->rows ? left : p->rows;
     const int has_outer = l->axes == 3;
     const int64_t bit = p->bit + (has_outer ? outer * l->mask[0] : 0);
-    uint8_t row[LONGEST_REPEATED / 8 + 16], bits[REPEATED_BITS / 8 + 16]; /* fd_copy_bits reads on */
+    uint8_t row[LONGEST_REPEATED / 8 + 16],
+        bits[REPEATED_BITS / 8 + 16]; /* fd_copy_bits reads on */
     for (int64_t i = 0; i < length; i += 64) {
         const uint64_t word = fd_load_bits_part(p->loop->bits, bit + i, length - i);
         memcpy(row + i / 8, &word, 8);
@@ -216,15 +217,16 @@ static int repeats(const layout *l, const inner_loop *loop)
            l->out[rows] == l->shape[last] * size;
 }
 
-static void apply_repeated(const layout *l, const inner_loop *loop, const char *x, char *out, int64_t bit)
+static void apply_repeated(const layout *l, const inner_loop *loop, const char *x, char *out,
+                           int64_t bit)
 {
     const int64_t length = l->shape[l->axes - 1], rows = l->shape[l->axes - 2];
     const int64_t together = REPEATED_BITS / length, runs = FD_DROPOUT_TASK / REPEATED_BITS;
     repeated_pass p = {l, loop, x, out, bit, together, together * runs, 0};
     p.pieces = (rows + p.rows - 1) / p.rows;
     const int64_t outer = l->axes == 3 ? l->shape[0] : 1;
-    fd_parallel(fd_threads_for(outer * rows * length, FD_DROPOUT_MINIMUM), outer * p.pieces, repeated_part,
-                &p);
+    fd_parallel(fd_threads_for(outer * rows * length, FD_DROPOUT_MINIMUM), outer * p.pieces,
+                repeated_part, &p);
 }
 
 static void apply_layout(const layout *l, const inner_loop *loop, const char *x, char *out,
@@ -236,8 +238,9 @@ static void apply_layout(const layout *l, const inner_loop *loop, const char *x,
         runs *= l->shape[axis];
     }
     const int64_t together = length < FD_DROPOUT_TASK ? FD_DROPOUT_TASK / length : 1;
-    const layout_pass p = {l,    loop, x,       out, bit, length, (length + FD_DROPOUT_TASK - 1) / FD_DROPOUT_TASK,
-                           runs, together};
+    const layout_pass p = {
+        l,    loop,    x, out, bit, length, (length + FD_DROPOUT_TASK - 1) / FD_DROPOUT_TASK,
+        runs, together};
     const int64_t tasks = (runs + together - 1) / together * p.pieces;
     fd_parallel(fd_threads_for(runs * length, FD_DROPOUT_MINIMUM), tasks, layout_part, &p);
 }
@@ -303,8 +306,8 @@ void fd_apply_mask(fd_dtype dtype, int dimensions, const int64_t *shape, const c
                    const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
                    double scale)
 {
-    apply_parts(dtype, dimensions, shape, x, x_strides, out, out_strides, bits, mask_strides, rows_per_mask,
-                scale, NULL);
+    apply_parts(dtype, dimensions, shape, x, x_strides, out, out_strides, bits, mask_strides,
+                rows_per_mask, scale, NULL);
 }
 
 void fd_apply_affine(fd_dtype dtype, int dimensions, const int64_t *shape, const char *x,
@@ -312,6 +315,6 @@ void fd_apply_affine(fd_dtype dtype, int dimensions, const int64_t *shape, const
                      const uint8_t *bits, const int64_t *mask_strides, int64_t rows_per_mask,
                      const fd_affine *affine)
 {
-    apply_parts(dtype, dimensions, shape, x, x_strides, out, out_strides, bits, mask_strides, rows_per_mask,
-                affine->scale, affine);
+    apply_parts(dtype, dimensions, shape, x, x_strides, out, out_strides, bits, mask_strides,
+                rows_per_mask, affine->scale, affine);
 }

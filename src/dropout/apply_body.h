@@ -10,7 +10,7 @@
  * of 64 bytes is a cache line. */
 static inline int64_t R_(past_alignment)(const R_(element) *p)
 {
-    const uintptr_t width = R_(lanes) * sizeof *p;
+    const uintptr_t width = R_(lanes) *sizeof *p;
     return (int64_t)(((uintptr_t)p & (width - 1)) / sizeof *p);
 }
 
@@ -37,7 +37,8 @@ static inline FD_ALWAYS_INLINE void R_(prefetch_word)(const R_(element) *x, int6
 }
 
 /* At most 64 elements: whole vectors, then one by one. */
-static inline void R_(apply_rest)(const R_(element) *x, R_(element) *out, int64_t n, uint64_t word, double scale)
+static inline void R_(apply_rest)(const R_(element) *x, R_(element) *out, int64_t n, uint64_t word,
+                                  double scale)
 {
     const R_(vector) s = R_(splat)(scale);
     int64_t i = 0;
@@ -60,16 +61,17 @@ static inline FD_ALWAYS_INLINE void R_(write)(R_(element) *out, R_(vector) v, co
 }
 
 /* `all` says where this is compiled that everything is kept. */
-static inline FD_ALWAYS_INLINE R_(vector) R_(kept_product)(const R_(element) *x, R_(vector) s, uint64_t word,
-                                                           const int all)
+static inline FD_ALWAYS_INLINE R_(vector)
+    R_(kept_product)(const R_(element) *x, R_(vector) s, uint64_t word, const int all)
 {
     const R_(vector) v = R_(product)(x, s);
     return all ? v : R_(keep)(v, word);
 }
 
 /* 64 elements. */
-static inline FD_ALWAYS_INLINE void R_(apply_word)(const R_(element) *x, R_(element) *out, uint64_t word,
-                                                   R_(vector) s, const int all, const int streaming)
+static inline FD_ALWAYS_INLINE void R_(apply_word)(const R_(element) *x, R_(element) *out,
+                                                   uint64_t word, R_(vector) s, const int all,
+                                                   const int streaming)
 {
     for (int part = 0; part < 64; part += R_(lanes)) {
         R_(write)(out + part, R_(kept_product)(x + part, s, word, all), streaming);
@@ -79,9 +81,10 @@ static inline FD_ALWAYS_INLINE void R_(apply_word)(const R_(element) *x, R_(elem
 
 /* n >= R_lanes. Stores are aligned. The first and the last vector of the run overlap what lies between
  * them: both are computed before anything is stored, for out may be x, and stored after it. */
-static inline FD_ALWAYS_INLINE void R_(apply_vectors)(const R_(element) *x, R_(element) *out, int64_t n,
-                                                      const uint8_t *bits, int64_t bit, double scale,
-                                                      const int all, const int streaming, int64_t ahead)
+static inline FD_ALWAYS_INLINE void R_(apply_vectors)(const R_(element) *x, R_(element) *out,
+                                                      int64_t n, const uint8_t *bits, int64_t bit,
+                                                      double scale, const int all,
+                                                      const int streaming, int64_t ahead)
 {
     const R_(vector) s = R_(splat)(scale);
     const int64_t head = R_(to_alignment)(out), end = n - R_(lanes);
@@ -110,8 +113,8 @@ static inline FD_ALWAYS_INLINE void R_(apply_vectors)(const R_(element) *x, R_(e
 
 /* Not fenced. */
 static inline FD_ALWAYS_INLINE void R_(apply_any)(const R_(element) *x, R_(element) *out, int64_t n,
-                                                  const uint8_t *bits, int64_t bit, double scale, const int all,
-                                                  fd_stores stores)
+                                                  const uint8_t *bits, int64_t bit, double scale,
+                                                  const int all, fd_stores stores)
 {
     if (n < R_(lanes)) {
         R_(apply_rest)(x, out, n, all ? ~(uint64_t)0 : fd_load_bits_part(bits, bit, n), scale);
@@ -122,8 +125,8 @@ static inline FD_ALWAYS_INLINE void R_(apply_any)(const R_(element) *x, R_(eleme
     }
 }
 
-static inline void R_(apply_kept)(const R_(element) *x, R_(element) *out, int64_t n, const uint8_t *bits,
-                                  int64_t bit, double scale, fd_stores stores)
+static inline void R_(apply_kept)(const R_(element) *x, R_(element) *out, int64_t n,
+                                  const uint8_t *bits, int64_t bit, double scale, fd_stores stores)
 {
     R_(apply_any)(x, out, n, bits, bit, scale, 0, stores);
 }
@@ -159,7 +162,8 @@ static void R_(dropout)(const fd_stream *stream, uint64_t threshold, uint64_t fi
         if (stores != FD_STORES_CACHED) {
             R_(prefetch_first)(x + applied, count);
         }
-        bernoulli_bits(&draw, threshold, (first + (uint64_t)done) / FD_BLOCK, count, bits + done / 8);
+        bernoulli_bits(&draw, threshold, (first + (uint64_t)done) / FD_BLOCK, count,
+                       bits + done / 8);
         done += count;
         /* up to where a vector of out begins: what is left over waits for the next chunk */
         const int64_t end = done < n ? done - R_(past_alignment)(out + done) : n;

@@ -66,7 +66,8 @@ static void or_before(const uint64_t *restrict from, int64_t n, int64_t step, ui
 
 /* Lines of `line` words, `extent` of them, of which the first ones may have seeds: each of these spreads over
  * `block` lines. Works in `lines` and in `spare`, as long, and returns the one that holds the result. */
-static uint64_t *spread_lines(uint64_t *lines, uint64_t *spare, int64_t extent, int64_t line, int64_t block)
+static uint64_t *spread_lines(uint64_t *lines, uint64_t *spare, int64_t extent, int64_t line,
+                              int64_t block)
 {
     for (int64_t done = 1; done < block;) {
         const int64_t step = done < block - done ? done : block - done;
@@ -136,7 +137,8 @@ int64_t fd_drop_blocks(const fd_blocks *shape, const uint8_t *seeds, uint8_t *bi
     if (p.scratch == NULL) {
         return -1;
     }
-    fd_parallel_parts(fd_threads_for(n, MINIMUM_BLOCKS), shape->maps, MAPS_TOGETHER, blocks_part, &p);
+    fd_parallel_parts(fd_threads_for(n, MINIMUM_BLOCKS), shape->maps, MAPS_TOGETHER, blocks_part,
+                      &p);
     free(p.scratch);
     const fd_units kept = {bits, 0, n};
     return fd_count_units(&kept);

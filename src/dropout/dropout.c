@@ -22,8 +22,8 @@ static void forward_part(const void *context, int64_t first, int64_t count)
 {
     const forward_pass *f = context;
     const int64_t bytes = first * fd_element_bytes(f->dtype);
-    f->kernels->dropout[f->dtype](f->stream, f->threshold, (uint64_t)first, count, f->x + bytes, f->out + bytes,
-                                  f->scale, f->stores, f->bits + first / 8);
+    f->kernels->dropout[f->dtype](f->stream, f->threshold, (uint64_t)first, count, f->x + bytes,
+                                  f->out + bytes, f->scale, f->stores, f->bits + first / 8);
 }
 
 void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_all, fd_dtype dtype,
@@ -36,8 +36,15 @@ void fd_dropout_forward(const fd_stream *stream, uint64_t threshold, int keep_al
         fd_apply_mask(dtype, 1, &shape, x, &stride, out, &stride, bits, &mask_stride, 1, scale);
         return;
     }
-    const forward_pass f = {fd_active_kernels(), stream, threshold, dtype, x, out, scale,
-                            fd_best_stores(x, out, n * size), bits};
+    const forward_pass f = {fd_active_kernels(),
+                            stream,
+                            threshold,
+                            dtype,
+                            x,
+                            out,
+                            scale,
+                            fd_best_stores(x, out, n * size),
+                            bits};
     fd_parallel_parts(fd_threads_for(n, FD_DROPOUT_MINIMUM), n, FD_DROPOUT_TASK, forward_part, &f);
 }
 
@@ -54,7 +61,8 @@ static void rectify_part(const void *context, int64_t first, int64_t count)
 {
     const rectification *r = context;
     r->kernels->rectify[r->dtype](r->x + first * fd_element_bytes(r->dtype), count,
-                                  r->bits ? r->bits + first / 8 : NULL, r->scale, r->gate + first / 8);
+                                  r->bits ? r->bits + first / 8 : NULL, r->scale,
+                                  r->gate + first / 8);
 }
 
 int64_t fd_rectify(fd_dtype dtype, void *x, int64_t n, const uint8_t *bits, double scale,

@@ -20,12 +20,12 @@ static void noisy_part(const void *context, int64_t first, int64_t count)
 {
     const noisy_pass *p = context;
     const int64_t bytes = first * fd_element_bytes(p->dtype);
-    p->kernels->apply_noise[p->dtype](p->stream, p->noise, (uint64_t)first, count, p->x + bytes, p->out + bytes,
-                                      p->scale, p->additive);
+    p->kernels->apply_noise[p->dtype](p->stream, p->noise, (uint64_t)first, count, p->x + bytes,
+                                      p->out + bytes, p->scale, p->additive);
 }
 
-void fd_apply_noise(const fd_stream *stream, fd_noise noise, fd_dtype dtype, const void *x, void *out,
-                    int64_t n, double scale, int additive)
+void fd_apply_noise(const fd_stream *stream, fd_noise noise, fd_dtype dtype, const void *x,
+                    void *out, int64_t n, double scale, int additive)
 {
     const noisy_pass p = {fd_active_kernels(), stream, noise, dtype, x, out, scale, additive};
     fd_parallel_parts(fd_threads_for(n, MINIMUM_NOISY), n, NOISY_TASK, noisy_part, &p);

@@ -28,8 +28,8 @@ static inline FD_ALWAYS_INLINE void noisy_f32(const float *x, const float *z, fl
     }
 }
 
-static inline FD_ALWAYS_INLINE void noisy_f64(const double *x, const float *z, double *out, int64_t n,
-                                              double scale, int additive)
+static inline FD_ALWAYS_INLINE void noisy_f64(const double *x, const float *z, double *out,
+                                              int64_t n, double scale, int additive)
 {
     const f64_vector s = f64_one(scale), one = f64_one(1.0);
     int64_t i = 0;
@@ -44,8 +44,8 @@ static inline FD_ALWAYS_INLINE void noisy_f64(const double *x, const float *z, d
     }
 }
 
-static inline FD_ALWAYS_INLINE void noisy_f16(const uint16_t *x, const float *z, uint16_t *out, int64_t n,
-                                              float scale, int additive)
+static inline FD_ALWAYS_INLINE void noisy_f16(const uint16_t *x, const float *z, uint16_t *out,
+                                              int64_t n, float scale, int additive)
 {
     float wide[NOISY_CHUNK];
     int64_t i = 0;
@@ -64,19 +64,20 @@ static inline FD_ALWAYS_INLINE void noisy_f16(const uint16_t *x, const float *z,
     }
 }
 
-#define NOISY(R, element, scale_type)                                                                      \
-    static void R##_apply_noise(const fd_stream *stream, fd_noise noise, uint64_t first, int64_t n,        \
-                                const void *from, void *to, double scale, int additive)                    \
-    {                                                                                                      \
-        float z[NOISY_CHUNK];                                                                              \
-        const element *x = from;                                                                           \
-        element *out = to;                                                                                 \
-        for (int64_t done = 0; done < n; done += NOISY_CHUNK) {                                            \
-            const int64_t count = n - done < NOISY_CHUNK ? n - done : NOISY_CHUNK;                         \
-            noisy_prefetch(x + done, out + done, count * (int64_t)sizeof *x);                              \
-            noise_blocks(stream, noise, (first + (uint64_t)done) / FD_BLOCK, (count + FD_BLOCK - 1) / FD_BLOCK, z); \
-            noisy_##R(x + done, z, out + done, count, (scale_type)scale, additive);                        \
-        }                                                                                                  \
+#define NOISY(R, element, scale_type)                                                              \
+    static void R##_apply_noise(const fd_stream *stream, fd_noise noise, uint64_t first,           \
+                                int64_t n, const void *from, void *to, double scale, int additive) \
+    {                                                                                              \
+        float z[NOISY_CHUNK];                                                                      \
+        const element *x = from;                                                                   \
+        element *out = to;                                                                         \
+        for (int64_t done = 0; done < n; done += NOISY_CHUNK) {                                    \
+            const int64_t count = n - done < NOISY_CHUNK ? n - done : NOISY_CHUNK;                 \
+            noisy_prefetch(x + done, out + done, count * (int64_t)sizeof *x);                      \
+            noise_blocks(stream, noise, (first + (uint64_t)done) / FD_BLOCK,                       \
+                         (count + FD_BLOCK - 1) / FD_BLOCK, z);                                    \
+            noisy_##R(x + done, z, out + done, count, (scale_type)scale, additive);                \
+        }                                                                                          \
     }
 NOISY(f16, uint16_t, float)
 NOISY(f32, float, float)

@@ -41,10 +41,9 @@ static void residual_part(const void *context, int64_t first, int64_t rows)
     const int64_t calls = c->bias ? rows : 1, length = c->bias ? c->width : rows * c->width;
     for (int64_t row = 0; row < calls; row++) {
         const int64_t element = (first + row) * c->width;
-        p->kernels->residual[p->dtype](element_at(c->x, element, size), c->bias,
-                                       element_at(c->residual, element, size),
-                                       (char *)c->out + element * size, length, c->bits, element, c->scale,
-                                       p->stores);
+        p->kernels->residual[p->dtype](
+            element_at(c->x, element, size), c->bias, element_at(c->residual, element, size),
+            (char *)c->out + element * size, length, c->bits, element, c->scale, p->stores);
     }
 }
 
@@ -82,7 +81,8 @@ static void sums_part(const void *context, int64_t first, int64_t rows)
 {
     const residual_pass *p = context;
     const fd_residual *c = p->call;
-    const int64_t size = fd_element_bytes(p->dtype), width = c->width, task = first / p->rows, end = first + rows;
+    const int64_t size = fd_element_bytes(p->dtype), width = c->width, task = first / p->rows,
+                  end = first + rows;
     double *sums = p->sums + task * width;
     memset(sums, 0, (size_t)width * sizeof *sums);
     void *together = p->together + task * width * (int64_t)sizeof *sums;
@@ -92,11 +92,12 @@ static void sums_part(const void *context, int64_t first, int64_t rows)
         for (; row < stop; row++) {
             const int64_t element = row * width;
             p->kernels->residual_sums[p->dtype](element_at(c->x, element, size),
-                                                (char *)c->out + element * size, width, c->bits, element,
-                                                c->scale, together, p->stores);
+                                                (char *)c->out + element * size, width, c->bits,
+                                                element, c->scale, together, p->stores);
         }
         for (int64_t j = 0; j < width; j++) {
-            sums[j] += p->dtype == FD_FLOAT64 ? ((double *)together)[j] : (double)((float *)together)[j];
+            sums[j] +=
+                p->dtype == FD_FLOAT64 ? ((double *)together)[j] : (double)((float *)together)[j];
         }
     }
 }
@@ -118,7 +119,8 @@ int fd_residual_backward(fd_dtype dtype, const fd_residual *call, double *sums)
     }
     p.together = (char *)(p.sums + tasks * width);
     fd_parallel_parts(fd_threads_for(n, FD_DROPOUT_MINIMUM), call->rows, p.rows, sums_part, &p);
-    for (int64_t task = 0; task < tasks; task++) { /* in order: the same sum on any number of threads */
+    for (int64_t task = 0; task < tasks;
+         task++) { /* in order: the same sum on any number of threads */
         for (int64_t j = 0; j < width; j++) {
             sums[j] += p.sums[task * width + j];
         }

@@ -4,8 +4,9 @@
  * Loads of the half types multiply by 1, which is exact. */
 #include "simd/join.h"
 
-static inline R_(element) R_(residual_one)(const R_(element) *x, const R_(element) *bias,
-                                           const R_(element) *residual, int64_t i, int kept, double scale)
+static inline R_(element)
+    R_(residual_one)(const R_(element) *x, const R_(element) *bias, const R_(element) *residual,
+                     int64_t i, int kept, double scale)
 {
     const R_(wide) zero = 0;
     R_(wide) value = R_(to_wide)(x[i]);
@@ -16,9 +17,9 @@ static inline R_(element) R_(residual_one)(const R_(element) *x, const R_(elemen
     return R_(from_wide)((kept ? value : zero) + R_(to_wide)(residual[i]));
 }
 
-static inline FD_ALWAYS_INLINE R_(vector) R_(residual_vector)(const R_(element) *x, const R_(element) *bias,
-                                                              const R_(element) *residual, R_(vector) scale,
-                                                              R_(vector) one, uint64_t word)
+static inline FD_ALWAYS_INLINE R_(vector)
+    R_(residual_vector)(const R_(element) *x, const R_(element) *bias, const R_(element) *residual,
+                        R_(vector) scale, R_(vector) one, uint64_t word)
 {
     R_(vector) value = R_(product)(x, one);
     if (bias) {
@@ -31,13 +32,15 @@ static inline FD_ALWAYS_INLINE R_(vector) R_(residual_vector)(const R_(element) 
 static inline FD_ALWAYS_INLINE void R_(residual_all)(const R_(element) *x, const R_(element) *bias,
                                                      const R_(element) *residual, R_(element) *out,
                                                      int64_t n, const uint8_t *bits, int64_t bit,
-                                                     double scale, const int streaming, int64_t ahead)
+                                                     double scale, const int streaming,
+                                                     int64_t ahead)
 {
     const R_(vector) s = R_(splat)(scale), one = R_(splat)(1);
     const int64_t head = R_(to_alignment)(out);
     int64_t i = 0;
     for (; i < n && i < head; i++) {
-        out[i] = R_(residual_one)(x, bias, residual, i, bits ? fd_test_bit(bits, bit + i) : 1, scale);
+        out[i] =
+            R_(residual_one)(x, bias, residual, i, bits ? fd_test_bit(bits, bit + i) : 1, scale);
     }
     for (; i + 64 <= n; i += 64) {
         if (streaming) {
@@ -54,7 +57,8 @@ static inline FD_ALWAYS_INLINE void R_(residual_all)(const R_(element) *x, const
     }
     uint64_t word = bits && i < n ? fd_load_bits_part(bits, bit + i, n - i) : ~(uint64_t)0;
     for (; i + R_(lanes) <= n; i += R_(lanes), word >>= R_(lanes)) {
-        R_(store)(out + i, R_(residual_vector)(x + i, bias ? bias + i : NULL, residual + i, s, one, word));
+        R_(store)(out + i,
+                  R_(residual_vector)(x + i, bias ? bias + i : NULL, residual + i, s, one, word));
     }
     for (; i < n; i++, word >>= 1) {
         out[i] = R_(residual_one)(x, bias, residual, i, word & 1, scale);
@@ -64,7 +68,8 @@ static inline FD_ALWAYS_INLINE void R_(residual_all)(const R_(element) *x, const
 /* Not fenced. */
 static inline void R_(residual_stored)(const R_(element) *x, const R_(element) *bias,
                                        const R_(element) *residual, R_(element) *out, int64_t n,
-                                       const uint8_t *bits, int64_t bit, double scale, fd_stores stores)
+                                       const uint8_t *bits, int64_t bit, double scale,
+                                       fd_stores stores)
 {
     if (stores == FD_STORES_CACHED) {
         R_(residual_all)(x, bias, residual, out, n, bits, bit, scale, 0, 0);
@@ -73,8 +78,9 @@ static inline void R_(residual_stored)(const R_(element) *x, const R_(element) *
     }
 }
 
-static void R_(residual)(const void *x, const void *bias, const void *residual, void *out, int64_t n,
-                         const uint8_t *bits, int64_t bit, double scale, fd_stores stores)
+static void R_(residual)(const void *x, const void *bias, const void *residual, void *out,
+                         int64_t n, const uint8_t *bits, int64_t bit, double scale,
+                         fd_stores stores)
 {
     R_(residual_stored)(x, bias, residual, out, n, bits, bit, scale, stores);
     if (stores != FD_STORES_CACHED) {

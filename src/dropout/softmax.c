@@ -18,8 +18,9 @@ static void softmax_part(const void *context, int64_t first, int64_t count)
     for (int64_t row = first; row < first + count; row++) {
         const int64_t element = row * c->width, at = element * fd_element_bytes(p->dtype);
         const int64_t last = c->causal ? row % c->causal + 1 : c->width;
-        p->kernels->softmax[p->dtype]((const char *)c->x + at, c->width, last < c->width ? last : c->width,
-                                      c->attend, c->attend ? c->attend_starts[row] : 0, c->bits, element,
+        p->kernels->softmax[p->dtype]((const char *)c->x + at, c->width,
+                                      last < c->width ? last : c->width, c->attend,
+                                      c->attend ? c->attend_starts[row] : 0, c->bits, element,
                                       c->scale, (char *)c->probabilities + at, (char *)c->out + at);
     }
 }
@@ -30,8 +31,9 @@ static void gradient_part(const void *context, int64_t first, int64_t count)
     const fd_softmax *c = p->call;
     for (int64_t row = first; row < first + count; row++) {
         const int64_t element = row * c->width, at = element * fd_element_bytes(p->dtype);
-        p->kernels->softmax_gradient[p->dtype]((const char *)c->x + at, (const char *)c->probabilities + at,
-                                               c->width, c->bits, element, c->scale, (char *)c->out + at);
+        p->kernels->softmax_gradient[p->dtype]((const char *)c->x + at,
+                                               (const char *)c->probabilities + at, c->width,
+                                               c->bits, element, c->scale, (char *)c->out + at);
     }
 }
 

@@ -20,8 +20,20 @@
 #define f32_exp_lowest (-127.0)
 #define f64_exp_lowest (-1023.0)
 static const double exp_coefficients[] = {
-    1.0,         1.0,          1.0 / 2,        1.0 / 6,         1.0 / 24,         1.0 / 120,       1.0 / 720,
-    1.0 / 5040,  1.0 / 40320,  1.0 / 362880,   1.0 / 3628800,   1.0 / 39916800,   1.0 / 479001600, 1.0 / 6227020800,
+    1.0,
+    1.0,
+    1.0 / 2,
+    1.0 / 6,
+    1.0 / 24,
+    1.0 / 120,
+    1.0 / 720,
+    1.0 / 5040,
+    1.0 / 40320,
+    1.0 / 362880,
+    1.0 / 3628800,
+    1.0 / 39916800,
+    1.0 / 479001600,
+    1.0 / 6227020800,
 };
 #endif
 
@@ -31,7 +43,7 @@ static inline FD_ALWAYS_INLINE R_(vector) R_(exp)(R_(vector) x)
     const double ln2 = 0x1.62e42fefa39efp-1;
     const R_(vector) round = R_(splat)(R_(exp_round));
     /* the maximum of a number and a NaN that stands second is NaN */
-    x = R_(larger)(R_(splat)(R_(exp_lowest) * ln2), x);
+    x = R_(larger)(R_(splat)(R_(exp_lowest) *ln2), x);
     const R_(vector) n = R_(subtract)(R_(multiply_add)(x, R_(splat)(1 / ln2), round), round);
     R_(vector) rest = R_(multiply_add)(n, R_(splat)(-R_(ln2_head)), x);
     rest = R_(multiply_add)(n, R_(splat)(-R_(ln2_tail)), rest);
@@ -53,7 +65,8 @@ static inline R_(vector) R_(load_first)(const R_(element) *p, int64_t count, dou
     return R_(load)(lanes);
 }
 
-static inline FD_ALWAYS_INLINE R_(vector) R_(load_padded)(const R_(element) *p, int64_t i, int64_t n)
+static inline FD_ALWAYS_INLINE R_(vector)
+    R_(load_padded)(const R_(element) *p, int64_t i, int64_t n)
 {
     return n - i >= R_(lanes) ? R_(load)(p + i) : R_(load_first)(p + i, n - i, 0);
 }
@@ -87,9 +100,11 @@ static inline FD_ALWAYS_INLINE R_(vector) R_(scores)(const R_(element) *x, int64
                                                      const uint8_t *attend, int64_t attend_bit)
 {
     const int64_t left = n - i;
-    R_(vector) v = left >= R_(lanes) ? R_(load)(x + i) : R_(load_first)(x + i, left, -__builtin_inf());
+    R_(vector) v =
+        left >= R_(lanes) ? R_(load)(x + i) : R_(load_first)(x + i, left, -__builtin_inf());
     if (attend) {
-        const uint64_t word = fd_load_bits_part(attend, attend_bit + i, left < R_(lanes) ? left : R_(lanes));
+        const uint64_t word =
+            fd_load_bits_part(attend, attend_bit + i, left < R_(lanes) ? left : R_(lanes));
         v = R_(choose)(R_(splat)(-__builtin_inf()), v, word);
     }
     return v;
@@ -105,8 +120,8 @@ static inline void R_(store_first)(R_(element) *p, R_(vector) v, int64_t count)
 }
 
 /* What stands in a row whose largest score is -inf: NaN if one of them is that, else 0. */
-static inline R_(element) R_(of_nothing)(const R_(element) *x, int64_t n, const uint8_t *attend,
-                                         int64_t attend_bit)
+static inline R_(element)
+    R_(of_nothing)(const R_(element) *x, int64_t n, const uint8_t *attend, int64_t attend_bit)
 {
     for (int64_t i = 0; i < n; i++) {
         if (x[i] != x[i] && (!attend || fd_test_bit(attend, attend_bit + i))) {
@@ -138,7 +153,8 @@ static void R_(softmax)(const void *from, int64_t n, int64_t attended, const uin
         const R_(vector) shift = R_(one)(largest);
         R_(vector) sum = R_(splat)(0);
         for (int64_t i = 0; i < attended; i += R_(lanes)) {
-            const R_(vector) e = R_(exp)(R_(subtract)(R_(scores)(x, i, attended, attend, attend_bit), shift));
+            const R_(vector) e =
+                R_(exp)(R_(subtract)(R_(scores)(x, i, attended, attend, attend_bit), shift));
             sum = R_(add)(sum, e); /* of what is behind the end, 0 */
             R_(store_first)(p + i, e, attended - i);
         }
@@ -162,11 +178,14 @@ static void R_(softmax)(const void *from, int64_t n, int64_t attended, const uin
 }
 
 /* Elements i .. i + lanes of a gradient of n, under the mask. */
-static inline FD_ALWAYS_INLINE R_(vector) R_(masked_gradient)(const R_(element) *grad, int64_t i, int64_t n,
-                                                              const uint8_t *bits, int64_t bit, R_(vector) scale)
+static inline FD_ALWAYS_INLINE R_(vector)
+    R_(masked_gradient)(const R_(element) *grad, int64_t i, int64_t n, const uint8_t *bits,
+                        int64_t bit, R_(vector) scale)
 {
     const R_(vector) g = R_(multiply)(R_(load_padded)(grad, i, n), scale);
-    return bits ? R_(keep)(g, fd_load_bits_part(bits, bit + i, n - i < R_(lanes) ? n - i : R_(lanes))) : g;
+    return bits ? R_(keep)(g,
+                           fd_load_bits_part(bits, bit + i, n - i < R_(lanes) ? n - i : R_(lanes)))
+                : g;
 }
 
 /* The gradient of an output that dropped the softmax: p * (g - sum of g * p), g the gradient under the mask. */
@@ -177,12 +196,14 @@ static void R_(softmax_gradient)(const void *gradient, const void *probabilities
     const R_(vector) s = R_(splat)(scale);
     R_(vector) sum = R_(splat)(0);
     for (int64_t i = 0; i < n; i += R_(lanes)) {
-        sum = R_(multiply_add)(R_(masked_gradient)(gradient, i, n, bits, bit, s), R_(load_padded)(p, i, n), sum);
+        sum = R_(multiply_add)(R_(masked_gradient)(gradient, i, n, bits, bit, s),
+                               R_(load_padded)(p, i, n), sum);
     }
     const R_(vector) total = R_(one)(R_(sum_of_lanes)(sum));
     for (int64_t i = 0; i < n; i += R_(lanes)) {
         const R_(vector) g = R_(masked_gradient)(gradient, i, n, bits, bit, s);
-        R_(store_first)((R_(element) *)to + i, R_(multiply)(R_(load_padded)(p, i, n), R_(subtract)(g, total)), n - i);
+        R_(store_first)((R_(element) *)to + i,
+                        R_(multiply)(R_(load_padded)(p, i, n), R_(subtract)(g, total)), n - i);
     }
 }
 

@@ -66,8 +66,7 @@ static void exact_count_row(const fd_stream *stream, uint64_t first, int64_t n, 
     fd_fill_bits(open, offset, n);
     int64_t undecided = n, wanted = keep;
     for (int digit = 0; digit < 64 && wanted > 0 && undecided > wanted; digit++) {
-        const int64_t zeros =
-            draw_undecided(stream, first / FD_BLOCK, blocks, digit, open, drawn);
+        const int64_t zeros = draw_undecided(stream, first / FD_BLOCK, blocks, digit, open, drawn);
         if (zeros <= wanted) {
             for (int64_t i = 0; i < words; i++) {
                 const uint64_t o = load_word(open, i), d = load_word(drawn, i);

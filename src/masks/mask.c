@@ -28,7 +28,8 @@ static void draw_bernoulli_run(const void *context, uint64_t element, int64_t co
     const bernoulli_draw *d = context;
     if (element % FD_BLOCK == 0 && bit % 8 == 0) {
         const int64_t blocks = count / FD_BLOCK;
-        d->kernels->bernoulli_blocks(d->stream, element / FD_BLOCK, blocks, d->threshold, d->bits + bit / 8);
+        d->kernels->bernoulli_blocks(d->stream, element / FD_BLOCK, blocks, d->threshold,
+                                     d->bits + bit / 8);
         element += (uint64_t)(blocks * FD_BLOCK);
         bit += blocks * FD_BLOCK;
         count -= blocks * FD_BLOCK;
@@ -62,7 +63,8 @@ void fd_draw_bernoulli(const fd_stream *stream, uint64_t threshold, int keep_all
         return;
     }
     const bernoulli_draw draw = {fd_active_kernels(), stream, threshold, bits};
-    const int64_t minimum = threshold == (uint64_t)1 << 63 ? MINIMUM_ONE_DIGIT : MINIMUM_MANY_DIGITS;
+    const int64_t minimum =
+        threshold == (uint64_t)1 << 63 ? MINIMUM_ONE_DIGIT : MINIMUM_MANY_DIGITS;
     window_draw(&w, fd_threads_for(total, minimum), TASK, draw_bernoulli_run, &draw);
 }
 
@@ -71,7 +73,7 @@ typedef struct {
     const fd_stream *stream;
     int64_t keep;
     const window_runs *window;
-    int64_t parts;  /* one per thread */
+    int64_t parts; /* one per thread */
     uint8_t *scratch, *bits;
 } exact_draw;
 
@@ -91,9 +93,8 @@ static void draw_exact_rows(const void *context, int64_t part)
     }
 }
 
-int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions,
-                        const int64_t *shape, const int64_t *starts, const int64_t *stops,
-                        uint8_t *bits)
+int fd_draw_exact_count(const fd_stream *stream, int64_t keep, int dimensions, const int64_t *shape,
+                        const int64_t *starts, const int64_t *stops, uint8_t *bits)
 {
     const window_runs w = window_make(dimensions, shape, starts, stops, 0);
     const int64_t total = w.outer * w.length;

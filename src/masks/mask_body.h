@@ -104,8 +104,7 @@ static void finish_block(const philox_draw *p, uint64_t block, uint64_t threshol
 /* The listed blocks get LISTED_DIGITS more digits; what is then still open is listed again.
  * Returns the length of the new list, which replaces the old one. */
 static int64_t listed_digits(const philox_draw *p, uint64_t first, uint64_t threshold, int digit,
-                             int last, int64_t listed, uint16_t *list, uint8_t *kept,
-                             uint8_t *open)
+                             int last, int64_t listed, uint16_t *list, uint8_t *kept, uint8_t *open)
 {
     uint8_t later_kept[FD_WORD_LANES * FD_BLOCK_BYTES], later_open[FD_WORD_LANES * FD_BLOCK_BYTES];
     int64_t left = 0;

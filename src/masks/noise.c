@@ -25,7 +25,8 @@ static void draw_noise_run(const void *context, uint64_t element, int64_t count,
         const int64_t offset = (int64_t)(element % FD_BLOCK);
         int64_t take = count / FD_BLOCK * FD_BLOCK;
         if (offset == 0 && take > 0) {
-            d->kernels->noise_blocks(d->stream, d->noise, element / FD_BLOCK, take / FD_BLOCK, d->out + to);
+            d->kernels->noise_blocks(d->stream, d->noise, element / FD_BLOCK, take / FD_BLOCK,
+                                     d->out + to);
         } else {
             float block[FD_BLOCK];
             d->kernels->noise_blocks(d->stream, d->noise, element / FD_BLOCK, 1, block);
@@ -43,5 +44,6 @@ void fd_draw_noise(const fd_stream *stream, fd_noise noise, int dimensions, cons
 {
     const window_runs w = window_make(dimensions, shape, starts, stops, 1);
     const noise_draw d = {fd_active_kernels(), stream, noise, out};
-    window_draw(&w, fd_threads_for(w.outer * w.length, MINIMUM_NOISE), NOISE_TASK, draw_noise_run, &d);
+    window_draw(&w, fd_threads_for(w.outer * w.length, MINIMUM_NOISE), NOISE_TASK, draw_noise_run,
+                &d);
 }

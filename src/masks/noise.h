@@ -20,7 +20,7 @@ void fd_draw_noise(const fd_stream *stream, fd_noise noise, int dimensions, cons
  * `additive` x + scale * z. float32 (float16: in float32, then rounded) or float64, each operation rounded
  * once, scale cast to that type. out may be x, else they do not overlap. Multi-threaded.
  * (dropout/noisy.c) */
-void fd_apply_noise(const fd_stream *stream, fd_noise noise, fd_dtype dtype, const void *x, void *out,
-                    int64_t n, double scale, int additive);
+void fd_apply_noise(const fd_stream *stream, fd_noise noise, fd_dtype dtype, const void *x,
+                    void *out, int64_t n, double scale, int additive);
 
 #endif

@@ -6,15 +6,15 @@
 
 /* A window, its axes merged as far as they are contiguous: `outer` runs of `length` elements. */
 typedef struct {
-    int axes;                          /* of the outer part */
-    int64_t shape[FD_MAX_DIMENSIONS];  /* of the mask */
+    int axes;                         /* of the outer part */
+    int64_t shape[FD_MAX_DIMENSIONS]; /* of the mask */
     int64_t start[FD_MAX_DIMENSIONS], extent[FD_MAX_DIMENSIONS];
-    int64_t outer, first, length;      /* runs; start within the last axis; elements of a run */
-    int64_t last_shape;                /* the mask's extent along the last axis */
+    int64_t outer, first, length; /* runs; start within the last axis; elements of a run */
+    int64_t last_shape;           /* the mask's extent along the last axis */
 } window_runs;
 
 static inline window_runs window_make(int dimensions, const int64_t *shape, const int64_t *starts,
-                               const int64_t *stops, int merge)
+                                      const int64_t *stops, int merge)
 {
     window_runs w = {.axes = 0, .outer = 1, .first = 0, .length = 1, .last_shape = 1};
     for (int axis = 0; axis < dimensions; axis++) {
@@ -75,13 +75,15 @@ static inline void window_part(const void *context, int64_t from, int64_t count)
     for (const int64_t to = from + count; from < to;) {
         const int64_t offset = from % w->length, left = w->length - offset;
         const int64_t take = left < to - from ? left : to - from;
-        walk->run(walk->context, window_row(w, from / w->length) + (uint64_t)(w->first + offset), take, from);
+        walk->run(walk->context, window_row(w, from / w->length) + (uint64_t)(w->first + offset),
+                  take, from);
         from += take;
     }
 }
 
 /* Draws a window run by run, threads share tasks of `task` places. */
-static inline void window_draw(const window_runs *w, int threads, int64_t task, window_run run, const void *context)
+static inline void window_draw(const window_runs *w, int threads, int64_t task, window_run run,
+                               const void *context)
 {
     const window_walk walk = {w, run, context};
     fd_parallel_parts(threads, w->outer * w->length, task, window_part, &walk);

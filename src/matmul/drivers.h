@@ -37,14 +37,15 @@ static inline int fd_masked_weights(const fd_product *p)
 /* Whether SpMM leaves B where it lies. */
 static inline int fd_skinny_takes(const fd_product *p)
 {
-    return p->m <= FD_SKINNY_ROWS && !(p->flags & FD_SUM_ROWS) && !fd_transposed_b(p) && !p->mask_b.bits;
+    return p->m <= FD_SKINNY_ROWS && !(p->flags & FD_SUM_ROWS) && !fd_transposed_b(p) &&
+           !p->mask_b.bits;
 }
 
 /* Whether the GEMM that does not pack B takes the product. */
 static inline int fd_small_takes(const fd_product *p)
 {
-    return p->mask_a.bits && !p->mask_b.bits && !(p->flags & (FD_SUM_ROWS | FD_FUSED)) && !fd_transposed_b(p) &&
-           p->m > 0 && p->k > 0 && p->n > 0;
+    return p->mask_a.bits && !p->mask_b.bits && !(p->flags & (FD_SUM_ROWS | FD_FUSED)) &&
+           !fd_transposed_b(p) && p->m > 0 && p->k > 0 && p->n > 0;
 }
 
 /* From row to row of B, or from column to column where it is transposed. */
@@ -73,16 +74,26 @@ typedef struct {
 static inline masked_rows fd_masked_a(const fd_product *p)
 {
     const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
-    return (masked_rows){p->a.data, sum_rows ? p->a.column_stride : p->a.row_stride, fd_masked_rows_of(p),
-                         sum_rows ? p->m : p->k, p->mask_a.bits, p->mask_a.rows_per_mask, fd_product_scale(p)};
+    return (masked_rows){p->a.data,
+                         sum_rows ? p->a.column_stride : p->a.row_stride,
+                         fd_masked_rows_of(p),
+                         sum_rows ? p->m : p->k,
+                         p->mask_a.bits,
+                         p->mask_a.rows_per_mask,
+                         fd_product_scale(p)};
 }
 
 /* The rows that mask_b is about: those of B', where B is a transpose. */
 static inline masked_rows fd_masked_b(const fd_product *p)
 {
     const int columns = (p->flags & FD_MASKED_COLUMNS_OF_B) != 0;
-    return (masked_rows){p->b.data, columns ? p->b.column_stride : p->b.row_stride, columns ? p->n : p->k,
-                         columns ? p->k : p->n, p->mask_b.bits, p->mask_b.rows_per_mask, 1.0};
+    return (masked_rows){p->b.data,
+                         columns ? p->b.column_stride : p->b.row_stride,
+                         columns ? p->n : p->k,
+                         columns ? p->k : p->n,
+                         p->mask_b.bits,
+                         p->mask_b.rows_per_mask,
+                         1.0};
 }
 
 /* Rows that share the units of both masks; 0 where there are no such groups. */
@@ -112,7 +123,7 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
 
 /* How many elements of every `every`th row of x are not zero, from the first one on; float32 or float64,
  * fewer than 2^31 columns, which are contiguous. (sums.c) */
-int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t stride, int64_t rows, int64_t columns,
-                          int64_t every);
+int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
+                          int64_t columns, int64_t every);
 
 #endif

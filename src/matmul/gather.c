@@ -119,9 +119,9 @@ static void scatter_whole_row(fd_dtype dtype, const char *x, int64_t room, int64
                                    255, 255, 255, 255, 255, 255, 255, 255};
     const int64_t size = fd_element_bytes(dtype);
     for (int64_t j = 0; j < columns; j += 64) {
-        fd_active_kernels()->scatter[dtype](x + j * size, room - j, columns - j < 64 ? columns - j : 64,
-                                            ones, 0, scale, bias ? bias + j * size : NULL,
-                                            bias_scale, accumulate, out + j * size);
+        fd_active_kernels()->scatter[dtype](
+            x + j * size, room - j, columns - j < 64 ? columns - j : 64, ones, 0, scale,
+            bias ? bias + j * size : NULL, bias_scale, accumulate, out + j * size);
     }
 }
 
@@ -132,7 +132,8 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
         fd_active_kernels()->scatter[dtype](x, room, columns->length, columns->bits, columns->bit,
                                             scale, bias, bias_scale, accumulate, out);
     } else {
-        scatter_whole_row(dtype, x, room, columns->length, scale, bias, bias_scale, accumulate, out);
+        scatter_whole_row(dtype, x, room, columns->length, scale, bias, bias_scale, accumulate,
+                          out);
     }
 }
 

@@ -19,7 +19,7 @@ static void R_(gather)(const void *from, const void *next, int64_t columns, cons
             __builtin_prefetch(ahead + j + line, 0, 2);
         }
         for (int part = 0; part < 64; part += R_(lanes)) {
-            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
+            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes))-1);
             R_(compress)(out + n, R_(load)(x + j + part), active);
             n += fd_count_lanes(active);
         }
@@ -46,7 +46,7 @@ static void R_(scatter)(const void *from, int64_t room, int64_t columns, const u
     for (; j + 64 <= columns && n + 64 + R_(lanes) <= room; j += 64) {
         uint64_t word = fd_load_bits(bits, bit + j);
         for (int part = 0; part < 64; part += R_(lanes)) {
-            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
+            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes))-1);
             R_(element) *place = out + j + part;
             R_(vector) v = R_(expand)(x + n, active);
             n += fd_count_lanes(active);

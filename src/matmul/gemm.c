@@ -30,8 +30,8 @@ typedef struct {
     int64_t row, rows, groups, group; /* groups of rows, all but the last `group` rows long */
     int threads;
     kept_units k[FD_MOST_GROUPS], n[FD_MOST_GROUPS]; /* of each group */
-    packed_operand packed; /* A */
-    int64_t widest;        /* kept columns of the widest panel */
+    packed_operand packed;                           /* A */
+    int64_t widest;                                  /* kept columns of the widest panel */
     atomic_int failed;
 } gemm_pass;
 
@@ -51,21 +51,20 @@ static int64_t rows_of_group(const gemm_pass *p, int64_t g)
 
 /* Whether panels that lie side by side are one thread's, which they are where all threads have as many: two that
  * write to one line of the cache wait for each other in every row. */
-static int in_a_row(const gemm_pass *p)
-{
-    return p->n[0].blocks % p->threads == 0;
-}
+static int in_a_row(const gemm_pass *p) { return p->n[0].blocks % p->threads == 0; }
 
 /* The part of B that pack_b reads after block `block` of panel `panel`: the next block, or the next panel, as far
  * as can be told: where all threads are equally fast. It is prefetched in `turns` turns of FD_PREFETCH_STEPS
  * steps. Of several groups, which together need nearly all rows, each prefetches its share. */
-static next_panel packed_next(const gemm_pass *p, int64_t g, int64_t block, int64_t panel, int64_t turns)
+static next_panel packed_next(const gemm_pass *p, int64_t g, int64_t block, int64_t panel,
+                              int64_t turns)
 {
     const fd_product *product = p->product;
     const int transposed = fd_transposed_b(product);
     const int64_t size = fd_element_bytes(product->dtype), last = block + 1 == p->k[g].blocks;
     /* rows in memory are units of this axis, and run along the other */
-    const kept_units *rows = transposed ? &p->n[g] : &p->k[g], *along = transposed ? &p->k[g] : &p->n[g];
+    const kept_units *rows = transposed ? &p->n[g] : &p->k[g],
+                     *along = transposed ? &p->k[g] : &p->n[g];
     panel += last ? (in_a_row(p) ? 1 : p->threads) : 0;
     block = last ? 0 : block + 1;
     const int64_t row = transposed ? panel : block, part = transposed ? block : panel;
@@ -111,10 +110,12 @@ static int64_t micro_panel_of_a(const gemm_pass *p, int64_t block, int64_t numbe
 static void pack_rows_of_a(const void *context, int64_t task, char *packed)
 {
     const gemm_pass *p = context;
-    const int64_t g = task / micro_panels_of_a(p), first = task % micro_panels_of_a(p) * p->kernels->mr;
+    const int64_t g = task / micro_panels_of_a(p),
+                  first = task % micro_panels_of_a(p) * p->kernels->mr;
     const int64_t rows = fd_smaller(rows_of_group(p, g) - first, p->kernels->mr);
     for (int64_t block = 0; rows > 0 && block < p->k[g].blocks; block++) {
-        p->kernels->pack_a[p->product->dtype](p->product, p->row + g * p->group + first, rows, &p->k[g], block,
+        p->kernels->pack_a[p->product->dtype](p->product, p->row + g * p->group + first, rows,
+                                              &p->k[g], block,
                                               packed + micro_panel_of_a(p, block, task));
     }
 }
@@ -135,16 +136,20 @@ static void multiply_block(const gemm_pass *p, const gemm_work *work, int64_t g)
     const fd_dtype dtype = p->product->dtype;
     const kept_units *k = &p->k[g], *n = &p->n[g];
     const int64_t size = fd_element_bytes(dtype), lanes = p->kernels->lanes[dtype];
-    const int64_t count = fd_divide_up(rows_of_group(p, g), p->kernels->mr), kc = fd_kept_in_block(k, work->block);
+    const int64_t count = fd_divide_up(rows_of_group(p, g), p->kernels->mr),
+                  kc = fd_kept_in_block(k, work->block);
     const int64_t vectors = fd_divide_up(fd_kept_in_block(n, work->panel), lanes);
-    const int64_t turns = fd_divide_up(kc, FD_PREFETCH_STEPS) * count * fd_divide_up(vectors, FD_NR);
+    const int64_t turns =
+        fd_divide_up(kc, FD_PREFETCH_STEPS) * count * fd_divide_up(vectors, FD_NR);
     const char *a = work->packed + micro_panel_of_a(p, work->block, g * micro_panels_of_a(p));
     char *tile = work->tiles + g * work->tile_bytes;
     next_panel next = packed_next(p, g, work->block, work->panel, turns);
     for (int64_t v = 0; v < vectors; v += FD_NR) {
-        p->kernels->pack_b[dtype](p->product, k, work->block, n, work->panel, v / FD_NR, work->micro_panel);
-        p->kernels->micro_kernel[dtype](a, count, kc, work->micro_panel, fd_smaller(vectors - v, FD_NR),
-                                        tile + v * lanes * size, work->tile_stride, work->block == 0, &next);
+        p->kernels->pack_b[dtype](p->product, k, work->block, n, work->panel, v / FD_NR,
+                                  work->micro_panel);
+        p->kernels->micro_kernel[dtype](a, count, kc, work->micro_panel,
+                                        fd_smaller(vectors - v, FD_NR), tile + v * lanes * size,
+                                        work->tile_stride, work->block == 0, &next);
     }
 }
 
@@ -164,7 +169,8 @@ static void multiply_panel(const void *context, int64_t task)
     gemm_work work = {.panel = panel_of(p, task)};
     set_gemm_sizes(p, &work);
     const int64_t tiles = p->groups * work.tile_bytes;
-    work.micro_panel = fd_workspace(FD_SLOT_PANEL, (size_t)(work.micro_panel_bytes + tiles + slack));
+    work.micro_panel =
+        fd_workspace(FD_SLOT_PANEL, (size_t)(work.micro_panel_bytes + tiles + slack));
     work.packed = fd_packed(&p->packed);
     if (work.micro_panel == NULL || work.packed == NULL) {
         p->failed = 1;
@@ -180,8 +186,9 @@ static void multiply_panel(const void *context, int64_t task)
         }
     }
     for (int64_t g = 0; g < p->groups; g++) {
-        if (!p->kernels->store_c[dtype](work.tiles + g * work.tile_bytes, work.tile_stride, &p->n[g], work.panel,
-                                        p->product, p->whole->scale, p->row + g * p->group, rows_of_group(p, g))) {
+        if (!p->kernels->store_c[dtype](work.tiles + g * work.tile_bytes, work.tile_stride,
+                                        &p->n[g], work.panel, p->product, p->whole->scale,
+                                        p->row + g * p->group, rows_of_group(p, g))) {
             atomic_store_explicit(&p->whole->infinite, 1, memory_order_relaxed);
         }
     }
@@ -195,11 +202,29 @@ static int list_kept(gemm_pass *p)
     const int64_t phase = fd_phase(product->b.data, fd_element_bytes(product->dtype));
     const int64_t vectors = p->groups > 1 ? FD_NC_GROUPS : FD_NC;
     const kept_request requests[] = {
-        {.mask = &p->whole->mask_a, .length = product->k, .row = p->row, .group = p->group, .groups = p->groups,
-         .common = 1, .most = FD_KC, .parts = 1, .unit = 1, .phase = phase, .units = p->k},
-        {.mask = &p->whole->mask_c, .length = product->n, .row = p->row, .group = p->group, .groups = p->groups,
-         .common = 1, .vectors = p->whole->mask_c.bits != NULL, .most = vectors * lanes, .parts = p->threads,
-         .unit = lanes, .phase = phase, .units = p->n},
+        {.mask = &p->whole->mask_a,
+         .length = product->k,
+         .row = p->row,
+         .group = p->group,
+         .groups = p->groups,
+         .common = 1,
+         .most = FD_KC,
+         .parts = 1,
+         .unit = 1,
+         .phase = phase,
+         .units = p->k},
+        {.mask = &p->whole->mask_c,
+         .length = product->n,
+         .row = p->row,
+         .group = p->group,
+         .groups = p->groups,
+         .common = 1,
+         .vectors = p->whole->mask_c.bits != NULL,
+         .most = vectors * lanes,
+         .parts = p->threads,
+         .unit = lanes,
+         .phase = phase,
+         .units = p->n},
     };
     return fd_list_kept(requests, 2, (int)lanes);
 }
@@ -230,7 +255,9 @@ static int64_t multiply_groups(gemm_pass *p, int threads)
     }
     p->widest = fd_widest_block(p->n, p->groups);
     const int64_t bytes = micro_panel_of_a(p, p->k[0].blocks, 0) + 1;
-    p->packed = (packed_operand){.pack = pack_rows_of_a, .context = p, .parts = p->groups * micro_panels_of_a(p),
+    p->packed = (packed_operand){.pack = pack_rows_of_a,
+                                 .context = p,
+                                 .parts = p->groups * micro_panels_of_a(p),
                                  .bytes = (size_t)bytes};
     const int packers = threads > 1 ? fd_threads_for(p->rows * product->k, MINIMUM_PACKED) : 1;
     if (fd_pack_operand(&p->packed, p->threads, packers) != 0) {
@@ -255,7 +282,8 @@ static int64_t multiply_rows(gemm *s, int64_t row, int64_t end, int threads)
         p.group = fd_smaller(fd_smaller(s->group - p.row % s->group, left), FD_BLOCK_ROWS);
         p.groups = 1;
         if (p.group == s->group) {
-            p.groups = fd_smaller(FD_MOST_GROUPS, FD_BLOCK_ROWS / s->kernels->mr / micro_panels_of_a(&p));
+            p.groups =
+                fd_smaller(FD_MOST_GROUPS, FD_BLOCK_ROWS / s->kernels->mr / micro_panels_of_a(&p));
             p.groups = fd_smaller(p.groups, fd_divide_up(left, s->group));
         }
         p.rows = fd_smaller(p.groups * p.group, left);
@@ -292,7 +320,10 @@ int64_t fd_gemm(const fd_product *p, int64_t group, int *finite)
 {
     const fd_kernels *kernels = fd_active_kernels();
     const fd_row_mask all = {NULL, 1, 1.0, 1.0};
-    gemm s = {.product = p, .kernels = kernels, .mask_a = group ? p->mask_a : all, .mask_c = group ? p->mask_c : all,
+    gemm s = {.product = p,
+              .kernels = kernels,
+              .mask_a = group ? p->mask_a : all,
+              .mask_c = group ? p->mask_c : all,
               .group = group ? group : fd_larger(p->m, 1),
               .scale = !group && fd_masks_elements_of_a(p) ? 1 : fd_product_scale(p)};
     shared_rows shared = {.whole = &s};

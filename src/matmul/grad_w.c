@@ -27,11 +27,12 @@ typedef struct {
     fd_dtype dtype;
     int64_t row, rows, groups, group; /* groups of rows, all but the last `group` rows long */
     kept_units m[FD_MOST_GROUPS], n[FD_MOST_GROUPS]; /* of each group */
-    int64_t blocks;                           /* of k, a group's rows */
-    int64_t tile_stride, tile_bytes;          /* of a group's sums */
-    int64_t together;                         /* groups whose sums are kept at a time */
-    int64_t micro_panels, micro_panel_bytes;  /* of B; of the widest group */
-    packed_operand packed; /* B: group after group, of each block after block, of each all micro-panels */
+    int64_t blocks;                                  /* of k, a group's rows */
+    int64_t tile_stride, tile_bytes;                 /* of a group's sums */
+    int64_t together;                                /* groups whose sums are kept at a time */
+    int64_t micro_panels, micro_panel_bytes;         /* of B; of the widest group */
+    packed_operand
+        packed; /* B: group after group, of each block after block, of each all micro-panels */
     atomic_int failed;
 } grad_w_pass;
 
@@ -55,11 +56,14 @@ static int64_t micro_panel_of_b(const grad_w_pass *p, int64_t g, int64_t block, 
 static void pack_rows_of_b(const void *context, int64_t task, char *packed)
 {
     const grad_w_pass *p = context;
-    const int64_t g = task / p->blocks, block = task % p->blocks, nr = FD_NR * p->kernels->lanes[p->dtype];
-    const int64_t first = p->row + g * p->group + block * FD_KC, ends[] = {first, first + rows_of_block(p, g, block)};
+    const int64_t g = task / p->blocks, block = task % p->blocks,
+                  nr = FD_NR * p->kernels->lanes[p->dtype];
+    const int64_t first = p->row + g * p->group + block * FD_KC,
+                  ends[] = {first, first + rows_of_block(p, g, block)};
     const kept_units k = {.length = p->product->k, .blocks = 1, .cuts = ends, .ranks = ends};
     for (int64_t i = 0; ends[0] < ends[1] && i * nr < kept_columns(p, g); i++) {
-        p->kernels->pack_b[p->dtype](p->product, &k, 0, &p->n[g], 0, i, packed + micro_panel_of_b(p, g, block, i));
+        p->kernels->pack_b[p->dtype](p->product, &k, 0, &p->n[g], 0, i,
+                                     packed + micro_panel_of_b(p, g, block, i));
     }
 }
 
@@ -70,10 +74,12 @@ static int64_t bytes_of_a(const grad_w_pass *p)
 
 /* The rows of C that store_groups writes next; of `count` groups, number s prefetches its share in `turns` turns of
  * FD_PREFETCH_STEPS steps. */
-static next_panel rows_of_c(const grad_w_pass *p, int64_t s, int64_t count, int64_t task, int64_t turns)
+static next_panel rows_of_c(const grad_w_pass *p, int64_t s, int64_t count, int64_t task,
+                            int64_t turns)
 {
     const fd_product *product = p->product;
-    const int64_t size = fd_element_bytes(p->dtype), *cuts = p->m[0].cuts + task, rows = cuts[1] - cuts[0];
+    const int64_t size = fd_element_bytes(p->dtype), *cuts = p->m[0].cuts + task,
+                  rows = cuts[1] - cuts[0];
     next_panel next = {
         .data = product->c.data,
         .stride = product->c.row_stride * size,
@@ -87,28 +93,31 @@ static next_panel rows_of_c(const grad_w_pass *p, int64_t s, int64_t count, int6
 
 /* Group number s of those from `first` on: the sums of its products of a block of rows of C, whole rows of kept
  * columns. a: room for the block's part of A, packed. */
-static void multiply_group(const grad_w_pass *p, int64_t first, int64_t s, int64_t count, int64_t task,
-                           const char *packed, char *a, char *tile)
+static void multiply_group(const grad_w_pass *p, int64_t first, int64_t s, int64_t count,
+                           int64_t task, const char *packed, char *a, char *tile)
 {
     const int64_t g = first + s;
     const int64_t size = fd_element_bytes(p->dtype), lanes = p->kernels->lanes[p->dtype];
-    const int64_t kept = fd_kept_in_block(&p->m[g], task), vectors = fd_divide_up(kept_columns(p, g), lanes);
+    const int64_t kept = fd_kept_in_block(&p->m[g], task),
+                  vectors = fd_divide_up(kept_columns(p, g), lanes);
     const int64_t micro_panels = fd_divide_up(kept, p->kernels->mr);
-    const int64_t turns = fd_divide_up(p->group, FD_PREFETCH_STEPS) * micro_panels * fd_divide_up(vectors, FD_NR);
+    const int64_t turns =
+        fd_divide_up(p->group, FD_PREFETCH_STEPS) * micro_panels * fd_divide_up(vectors, FD_NR);
     next_panel next = rows_of_c(p, s, count, task, turns);
     if (kept == 0) {
         return;
     }
     for (int64_t b = 0; b < p->blocks; b++) {
-        p->kernels->pack_a_transposed[p->dtype](p->product, p->row + g * p->group + b * FD_KC, rows_of_block(p, g, b),
-                                                &p->m[g], task, a + b * bytes_of_a(p));
+        p->kernels->pack_a_transposed[p->dtype](p->product, p->row + g * p->group + b * FD_KC,
+                                                rows_of_block(p, g, b), &p->m[g], task,
+                                                a + b * bytes_of_a(p));
     }
     for (int64_t v = 0; v < vectors; v += FD_NR) {
         for (int64_t b = 0; b < p->blocks; b++) {
-            p->kernels->micro_kernel[p->dtype](a + b * bytes_of_a(p), micro_panels,
-                                               rows_of_block(p, g, b), packed + micro_panel_of_b(p, g, b, v / FD_NR),
-                                               fd_smaller(vectors - v, FD_NR), tile + v * lanes * size,
-                                               p->tile_stride, b == 0, &next);
+            p->kernels->micro_kernel[p->dtype](
+                a + b * bytes_of_a(p), micro_panels, rows_of_block(p, g, b),
+                packed + micro_panel_of_b(p, g, b, v / FD_NR), fd_smaller(vectors - v, FD_NR),
+                tile + v * lanes * size, p->tile_stride, b == 0, &next);
         }
     }
 }
@@ -119,7 +128,8 @@ static int is_kept(const fd_units *units, int64_t i)
 }
 
 /* Writes the rows of a block of C, or adds to them, what groups [first, first + count) have for them. */
-static void store_groups(const grad_w_pass *p, int64_t first, int64_t count, int64_t task, const char *tiles)
+static void store_groups(const grad_w_pass *p, int64_t first, int64_t count, int64_t task,
+                         const char *tiles)
 {
     const fd_product *product = p->product;
     const int64_t size = fd_element_bytes(p->dtype), *cuts = p->m[0].cuts + task;
@@ -140,8 +150,9 @@ static void store_groups(const grad_w_pass *p, int64_t first, int64_t count, int
             }
         }
         if (n > 0) {
-            p->kernels->store_row[p->dtype](found, n, product->n, fd_product_scale(product), accumulate,
-                                             (char *)product->c.data + i * product->c.row_stride * size);
+            p->kernels->store_row[p->dtype](
+                found, n, product->n, fd_product_scale(product), accumulate,
+                (char *)product->c.data + i * product->c.row_stride * size);
         } else if (!accumulate) {
             fd_clear_rows(product, i, i + 1);
         }
@@ -172,17 +183,35 @@ static void sum_groups(const void *context, int64_t task)
 static int list_kept_of_sum(grad_w_pass *p, int threads)
 {
     const fd_product *product = p->product;
-    const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype), mr = p->kernels->mr;
+    const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype),
+                  mr = p->kernels->mr;
     const int64_t row_bytes = fd_larger(product->n * size, 1), alone = p->groups == 1;
-    const int64_t most = fd_smaller(fd_second_level_cache_bytes() / MOST_SHARE / row_bytes, alone ? MC : FD_MC_SUM);
+    const int64_t most =
+        fd_smaller(fd_second_level_cache_bytes() / MOST_SHARE / row_bytes, alone ? MC : FD_MC_SUM);
     const int64_t parts = alone ? 1 : fd_larger(product->m * product->n * size / TASK_BYTES, 1);
     const kept_request requests[] = {
-        {.mask = &product->mask_a, .length = product->m, .row = p->row, .group = p->group, .groups = p->groups,
-         .common = 1, .most = fd_larger(most, mr), .parts = fd_divide_up(parts, threads) * threads, .unit = mr,
-         .phase = fd_phase(product->a.data, size), .units = p->m},
-        {.mask = &product->mask_b, .length = product->n, .row = p->row, .group = p->group, .groups = p->groups,
-         .vectors = 1, .most = fd_larger(product->n, 1), .parts = 1, .unit = lanes,
-         .phase = fd_phase(product->b.data, size), .units = p->n},
+        {.mask = &product->mask_a,
+         .length = product->m,
+         .row = p->row,
+         .group = p->group,
+         .groups = p->groups,
+         .common = 1,
+         .most = fd_larger(most, mr),
+         .parts = fd_divide_up(parts, threads) * threads,
+         .unit = mr,
+         .phase = fd_phase(product->a.data, size),
+         .units = p->m},
+        {.mask = &product->mask_b,
+         .length = product->n,
+         .row = p->row,
+         .group = p->group,
+         .groups = p->groups,
+         .vectors = 1,
+         .most = fd_larger(product->n, 1),
+         .parts = 1,
+         .unit = lanes,
+         .phase = fd_phase(product->b.data, size),
+         .units = p->n},
     };
     return fd_list_kept(requests, 2, (int)lanes);
 }
@@ -190,7 +219,8 @@ static int list_kept_of_sum(grad_w_pass *p, int threads)
 /* Sizes of what is packed and of sums, once the lists are there. */
 static void set_grad_w_sizes(grad_w_pass *p)
 {
-    const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype), nr = FD_NR * lanes;
+    const int64_t lanes = p->kernels->lanes[p->dtype], size = fd_element_bytes(p->dtype),
+                  nr = FD_NR * lanes;
     const int64_t widest = fd_widest_block(p->n, p->groups), mr = p->kernels->mr;
     const int64_t rows = fd_divide_up(fd_widest_block(p->m, p->groups), mr) * mr;
     p->blocks = fd_divide_up(p->group, FD_KC);
@@ -209,7 +239,8 @@ static int64_t sum_pass(grad_w_pass *p)
     const fd_product *product = p->product;
     int64_t products = 0;
     for (int64_t g = 0; g < p->groups; g++) {
-        const int64_t row = p->row + g * p->group, rows = fd_smaller(p->rows - g * p->group, p->group);
+        const int64_t row = p->row + g * p->group,
+                      rows = fd_smaller(p->rows - g * p->group, p->group);
         const fd_units m = fd_units_of_row(&product->mask_a, product->m, row);
         const fd_units n = fd_units_of_row(&product->mask_b, product->n, row);
         products += rows * fd_count_units(&m) * fd_count_units(&n);
@@ -222,9 +253,13 @@ static int64_t sum_pass(grad_w_pass *p)
         fd_clear_rows(product, 0, product->m);
     }
     set_grad_w_sizes(p);
-    p->packed = (packed_operand){.pack = pack_rows_of_b, .context = p, .parts = p->groups * p->blocks,
-                                 .bytes = (size_t)fd_larger(micro_panel_of_b(p, p->groups, 0, 0), 1)};
-    if (fd_pack_operand(&p->packed, threads, fd_threads_for(p->rows * product->n, MINIMUM_PACKED)) != 0) {
+    p->packed =
+        (packed_operand){.pack = pack_rows_of_b,
+                         .context = p,
+                         .parts = p->groups * p->blocks,
+                         .bytes = (size_t)fd_larger(micro_panel_of_b(p, p->groups, 0, 0), 1)};
+    if (fd_pack_operand(&p->packed, threads,
+                        fd_threads_for(p->rows * product->n, MINIMUM_PACKED)) != 0) {
         return -1;
     }
     fd_parallel(threads, p->m[0].blocks, sum_groups, p);
@@ -241,10 +276,12 @@ int64_t fd_grad_w(const fd_product *product, int64_t group)
     int64_t total = 0;
     for (p.row = 0; p.row < product->k; p.row += p.rows) {
         const int64_t left = product->k - p.row;
-        p.group = fd_smaller(fd_smaller(group - p.row % group, left), FD_BLOCK_ROWS); /* a long group in parts */
+        p.group = fd_smaller(fd_smaller(group - p.row % group, left),
+                             FD_BLOCK_ROWS); /* a long group in parts */
         p.groups = 1;
         if (p.group == group) {
-            p.groups = fd_smaller(fd_smaller(FD_MOST_GROUPS, FD_BLOCK_ROWS / p.group), fd_divide_up(left, group));
+            p.groups = fd_smaller(fd_smaller(FD_MOST_GROUPS, FD_BLOCK_ROWS / p.group),
+                                  fd_divide_up(left, group));
         }
         p.rows = fd_smaller(p.groups * p.group, left);
         const int64_t products = sum_pass(&p);

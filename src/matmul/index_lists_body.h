@@ -49,12 +49,13 @@ static inline uint64_t R_(stored_word)(const R_(element) *x, int64_t depth, int 
 
 /* A word each of `rows` <= 64 rows of A, the transpose of A', from `kc` <= 64 rows of A': bit k of row i's
  * says whether A'[k][i] is stored. */
-static void R_(stored_words_transposed)(const fd_product *p, int64_t row, int64_t rows, int64_t first, int64_t kc,
-                                        uint64_t *words)
+static void R_(stored_words_transposed)(const fd_product *p, int64_t row, int64_t rows,
+                                        int64_t first, int64_t kc, uint64_t *words)
 {
     uint64_t square[64] = {0};
     for (int64_t k = 0; k < kc; k++) {
-        const R_(element) *a = (const R_(element) *)p->a.data + (first + k) * p->a.column_stride + row;
+        const R_(element) *a =
+            (const R_(element) *)p->a.data + (first + k) * p->a.column_stride + row;
         square[k] = R_(stored_word)(a, rows, p->flags & FD_SKIP_ZEROS);
         if (p->mask_a.bits) {
             const int64_t bit = (first + k) / p->mask_a.rows_per_mask * p->m + row;
@@ -68,12 +69,13 @@ static void R_(stored_words_transposed)(const fd_product *p, int64_t row, int64_
 }
 
 /* One word of each row, FD_SPMM_WORDS apart, for `kc` <= 64 elements. */
-static void R_(stored_words)(const fd_product *p, int64_t row, int64_t rows, int64_t first, int64_t kc,
-                             uint64_t *words)
+static void R_(stored_words)(const fd_product *p, int64_t row, int64_t rows, int64_t first,
+                             int64_t kc, uint64_t *words)
 {
     if (p->flags & FD_SUM_ROWS) {
         for (int64_t i = 0; i < rows; i += 64) {
-            R_(stored_words_transposed)(p, row + i, fd_smaller(rows - i, 64), first, kc, words + i * FD_SPMM_WORDS);
+            R_(stored_words_transposed)(p, row + i, fd_smaller(rows - i, 64), first, kc,
+                                        words + i * FD_SPMM_WORDS);
         }
         return;
     }
@@ -89,11 +91,11 @@ static void R_(stored_words)(const fd_product *p, int64_t row, int64_t rows, int
 }
 
 /* The values of a row whose bits are set, in whole vectors. Returns where the next one goes. */
-static inline R_(element) *R_(write_values)(const R_(element) *row, const uint64_t *words, int64_t kc,
-                                            R_(element) *to)
+static inline R_(element) *R_(write_values)(const R_(element) *row, const uint64_t *words,
+                                            int64_t kc, R_(element) *to)
 {
     for (int64_t k = 0; k < kc; k += R_(lanes)) {
-        const uint64_t stored = words[k / 64] >> k % 64 & (((uint64_t)1 << R_(lanes)) - 1);
+        const uint64_t stored = words[k / 64] >> k % 64 & (((uint64_t)1 << R_(lanes))-1);
         R_(compress)(to, R_(load)(row + k), stored);
         to += fd_count_lanes(stored);
     }
@@ -102,13 +104,15 @@ static inline R_(element) *R_(write_values)(const R_(element) *row, const uint64
 
 /* Where rows [row, + rows) of columns [first, + kc) of A are read from, `stride` apart: A, or a copy of rows that
  * are not contiguous, or end within a vector. */
-static const R_(element) *R_(contiguous_rows)(const fd_product *p, int64_t row, int64_t rows, int64_t first,
-                                              int64_t kc, R_(element) *copy, int64_t *stride)
+static const R_(element) *R_(contiguous_rows)(const fd_product *p, int64_t row, int64_t rows,
+                                              int64_t first, int64_t kc, R_(element) *copy,
+                                              int64_t *stride)
 {
     const R_(element) *from = p->a.data;
     *stride = FD_SPMM_KC;
     if (p->flags & FD_SUM_ROWS) {
-        R_(transpose_block)(from + first * p->a.column_stride + row, p->a.column_stride, kc, rows, copy, *stride);
+        R_(transpose_block)(from + first * p->a.column_stride + row, p->a.column_stride, kc, rows,
+                            copy, *stride);
         return copy;
     }
     from += row * p->a.row_stride + first;
@@ -124,7 +128,8 @@ static const R_(element) *R_(contiguous_rows)(const fd_product *p, int64_t row, 
 
 /* Lists of two rows of the same length. Returns how many indices they share. */
 static inline uint8_t R_(write_pair)(const R_(element) *const *row, const uint64_t *const *words,
-                                     const spmm_lists *lists, R_(element) **values, uint16_t **indices)
+                                     const spmm_lists *lists, R_(element) **values,
+                                     uint16_t **indices)
 {
     uint64_t shared[FD_SPMM_WORDS], own[2][FD_SPMM_WORDS];
     for (int i = 0; i < FD_SPMM_WORDS; i++) {
@@ -148,11 +153,13 @@ static void R_(index_lists)(const fd_product *p, void *copy, spmm_lists *lists)
     const int64_t rows = lists->rows, kc = lists->kc;
     memset(lists->words, 0, (size_t)rows * FD_SPMM_WORDS * sizeof *lists->words);
     for (int64_t k = 0; k < kc; k += 64) {
-        R_(stored_words)(p, lists->row, rows, lists->first + k, fd_smaller(kc - k, 64), lists->words + k / 64);
+        R_(stored_words)(p, lists->row, rows, lists->first + k, fd_smaller(kc - k, 64),
+                         lists->words + k / 64);
     }
     order_rows(lists);
     int64_t stride;
-    const R_(element) *from = R_(contiguous_rows)(p, lists->row, rows, lists->first, kc, copy, &stride);
+    const R_(element) *from =
+        R_(contiguous_rows)(p, lists->row, rows, lists->first, kc, copy, &stride);
     const uint16_t *order = lists->order;
     R_(element) *values = lists->values;
     uint16_t *indices = lists->indices;

@@ -66,8 +66,8 @@ static int64_t bytes_of(const kept_request *r, int lanes)
     const int64_t length = r->length, blocks = most_blocks(r, lanes);
     const int64_t word = (int64_t)sizeof(int64_t);
     const int64_t micro_panels = blocks * micro_panels_of(r, lanes);
-    const int64_t group = fd_aligned((blocks + 1) * word) * 2 + fd_aligned((micro_panels + 1) * word) +
-                          fd_aligned(length * word) +
+    const int64_t group = fd_aligned((blocks + 1) * word) * 2 +
+                          fd_aligned((micro_panels + 1) * word) + fd_aligned(length * word) +
                           fd_aligned(bytes_of_windows(length, micro_panels, lanes)) +
                           fd_aligned(bytes_of_vectors(length, lanes));
     return r->groups * group + fd_aligned((length / lanes + 1) * word);
@@ -166,7 +166,8 @@ static int64_t cut_together(const kept_request *r, int lanes, memory *m, int64_t
 }
 
 /* Ranks of the cuts, and numbers. */
-static void list_units(const fd_units *units, const kept_units *axis, int64_t *ranks, int64_t *numbers)
+static void list_units(const fd_units *units, const kept_units *axis, int64_t *ranks,
+                       int64_t *numbers)
 {
     int64_t rank = 0;
     for (int64_t b = 0; b < axis->blocks; b++) {
@@ -191,8 +192,8 @@ static int64_t source_of(int64_t unit, int64_t phase, int64_t length, int lanes)
 
 /* The kept units number `rank` to `end`, `place` of them in the block before. Each window holds as many
  * of those that are left as it can. Returns what is behind the last one. */
-static kept_window *list_micro_panel(const kept_units *axis, int lanes, int64_t phase, int64_t place,
-                                  int64_t rank, int64_t end, kept_window *w)
+static kept_window *list_micro_panel(const kept_units *axis, int lanes, int64_t phase,
+                                     int64_t place, int64_t rank, int64_t end, kept_window *w)
 {
     const int64_t *unit = axis->numbers;
     for (; rank < end; w++) {
@@ -220,7 +221,8 @@ static void list_windows(const kept_units *axis, int lanes, int64_t phase, int64
             const int64_t begin = place < kept ? place : kept;
             const int64_t end = place + most < kept ? place + most : kept;
             *starts++ = next - windows;
-            next = list_micro_panel(axis, lanes, phase, begin, axis->ranks[b] + begin, axis->ranks[b] + end, next);
+            next = list_micro_panel(axis, lanes, phase, begin, axis->ranks[b] + begin,
+                                    axis->ranks[b] + end, next);
         }
     }
     *starts = next - windows;

@@ -82,7 +82,8 @@ static inline int rows_together(const spmm_lists *lists, int64_t i)
 
 /* Where the next `steps` steps prefetch from, one after the other, and how far apart: a part of one row of what pack_b
  * reads next. Without any left, from where they are at work anyway. */
-static inline const char *prefetched_by(next_panel *next, const void *here, int64_t steps, int64_t *line_step)
+static inline const char *prefetched_by(next_panel *next, const void *here, int64_t steps,
+                                        int64_t *line_step)
 {
     *line_step = 0;
     if (next->row >= next->rows) {

@@ -16,25 +16,27 @@
 /* A tile of C of `rows` rows by `vectors` vectors, constants, which are registers: from memory or from zero, and
  * back. `last`: the lanes of the last vector that belong to it, if masked, a constant, is not 0. The compiler would
  * hold the addresses of all rows, on the stack. */
-static inline FD_ALWAYS_INLINE void R_(load_c)(const R_(element) *c, int64_t ldc, int clear, R_(vector) (*v)[4],
-                                               uint64_t last, const int rows, const int vectors, const int masked)
+static inline FD_ALWAYS_INLINE void R_(load_c)(const R_(element) *c, int64_t ldc, int clear,
+                                               R_(vector) (*v)[4], uint64_t last, const int rows,
+                                               const int vectors, const int masked)
 {
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (int i = 0; i < vectors; i++) {
             const R_(element) *from = c + i * R_(lanes);
-            v[r][i] = clear                            ? R_(one)(0)
+            v[r][i] = clear                        ? R_(one)(0)
                       : masked && i == vectors - 1 ? R_(load_lanes)(from, last)
-                                                       : R_(load)(from);
+                                                   : R_(load)(from);
         }
         c += ldc;
         __asm__("" : "+r"(c));
     }
 }
 
-static inline FD_ALWAYS_INLINE void R_(unload_c)(R_(element) *c, int64_t ldc, R_(vector) (*v)[4], uint64_t last,
-                                                 const int rows, const int vectors, const int masked)
+static inline FD_ALWAYS_INLINE void R_(unload_c)(R_(element) *c, int64_t ldc, R_(vector) (*v)[4],
+                                                 uint64_t last, const int rows, const int vectors,
+                                                 const int masked)
 {
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
@@ -52,8 +54,9 @@ static inline FD_ALWAYS_INLINE void R_(unload_c)(R_(element) *c, int64_t ldc, R_
 }
 
 /* One step of k: an element of each of `rows` packed rows by `vectors` vectors of B. */
-static inline FD_ALWAYS_INLINE void R_(add_step)(const R_(element) *a, const R_(element) *b, R_(vector) (*v)[4],
-                                                 uint64_t last, const int rows, const int vectors, const int masked)
+static inline FD_ALWAYS_INLINE void R_(add_step)(const R_(element) *a, const R_(element) *b,
+                                                 R_(vector) (*v)[4], uint64_t last, const int rows,
+                                                 const int vectors, const int masked)
 {
     R_(vector) column[4];
 #pragma GCC unroll 4
@@ -74,8 +77,9 @@ static inline FD_ALWAYS_INLINE void R_(add_step)(const R_(element) *a, const R_(
     }
 }
 
-static inline FD_ALWAYS_INLINE void R_(multiply_tile)(const R_(element) *a, const R_(element) *b, int64_t kc,
-                                                      R_(element) *c, int64_t ldc, int clear, next_panel *next,
+static inline FD_ALWAYS_INLINE void R_(multiply_tile)(const R_(element) *a, const R_(element) *b,
+                                                      int64_t kc, R_(element) *c, int64_t ldc,
+                                                      int clear, next_panel *next,
                                                       const int vectors)
 {
     R_(vector) v[MR][4];
@@ -92,8 +96,8 @@ static inline FD_ALWAYS_INLINE void R_(multiply_tile)(const R_(element) *a, cons
     R_(unload_c)(c, ldc, v, 0, MR, vectors, 0);
 }
 
-static void R_(micro_kernel)(const void *packed_a, int64_t count, int64_t kc, const void *packed_b, int64_t vectors,
-                             void *tile, int64_t ldc, int clear, next_panel *next)
+static void R_(micro_kernel)(const void *packed_a, int64_t count, int64_t kc, const void *packed_b,
+                             int64_t vectors, void *tile, int64_t ldc, int clear, next_panel *next)
 {
     const R_(element) *a = packed_a;
     R_(element) *c = tile;
@@ -107,9 +111,10 @@ static void R_(micro_kernel)(const void *packed_a, int64_t count, int64_t kc, co
 }
 
 /* The same by a B that is not packed. */
-static inline FD_ALWAYS_INLINE void R_(unpacked_tile)(const R_(element) *a, const R_(element) *b, int64_t ldb,
-                                                      int64_t kc, R_(element) *c, int64_t ldc, int clear,
-                                                      uint64_t last, const int rows, const int vectors,
+static inline FD_ALWAYS_INLINE void R_(unpacked_tile)(const R_(element) *a, const R_(element) *b,
+                                                      int64_t ldb, int64_t kc, R_(element) *c,
+                                                      int64_t ldc, int clear, uint64_t last,
+                                                      const int rows, const int vectors,
                                                       const int masked)
 {
     R_(vector) v[MR][4];
@@ -132,9 +137,10 @@ static inline uint64_t R_(last_lanes)(int64_t columns, int64_t vectors)
 }
 
 /* `rows` rows, in tiles of up to `wide` vectors, constants: about as many sums in registers as of MR by FD_NR. */
-static inline FD_ALWAYS_INLINE void R_(unpacked_rows)(const R_(element) *a, const R_(element) *b, int64_t ldb,
-                                                      int64_t columns, int64_t kc, R_(element) *c, int64_t ldc,
-                                                      int clear, const int rows, const int wide)
+static inline FD_ALWAYS_INLINE void R_(unpacked_rows)(const R_(element) *a, const R_(element) *b,
+                                                      int64_t ldb, int64_t columns, int64_t kc,
+                                                      R_(element) *c, int64_t ldc, int clear,
+                                                      const int rows, const int wide)
 {
     while (columns > 0) {
         const int whole = columns >= wide * R_(lanes);
@@ -154,8 +160,9 @@ static inline FD_ALWAYS_INLINE void R_(unpacked_rows)(const R_(element) *a, cons
 }
 
 /* Adds products of a row of A with `steps` rows of B, a constant, to the row of C. */
-static inline FD_ALWAYS_INLINE void R_(add_lines)(const R_(element) *a, const R_(element) *b, int64_t ldb,
-                                                  int64_t vectors, R_(element) *c, int clear, const int steps)
+static inline FD_ALWAYS_INLINE void R_(add_lines)(const R_(element) *a, const R_(element) *b,
+                                                  int64_t ldb, int64_t vectors, R_(element) *c,
+                                                  int clear, const int steps)
 {
     R_(vector) factor[LINES];
 #pragma GCC unroll 8
@@ -176,8 +183,8 @@ static inline FD_ALWAYS_INLINE void R_(add_lines)(const R_(element) *a, const R_
 
 /* One row of A: B is read from begin to end, from the L2 cache or from behind it, which is fast in order, and the
  * sums stay in the L1 cache: a load and a store of them for several rows of B. */
-static void R_(unpacked_gemv)(const R_(element) *a, const R_(element) *b, int64_t ldb, int64_t columns, int64_t kc,
-                              R_(element) *c, int clear)
+static void R_(unpacked_gemv)(const R_(element) *a, const R_(element) *b, int64_t ldb,
+                              int64_t columns, int64_t kc, R_(element) *c, int clear)
 {
     const int64_t vectors = columns / R_(lanes), whole = vectors * R_(lanes);
     int64_t k = 0;
@@ -188,12 +195,13 @@ static void R_(unpacked_gemv)(const R_(element) *a, const R_(element) *b, int64_
         R_(add_lines)(a + k, b + k * ldb, ldb, vectors, c, clear && k == 0, 1);
     }
     if (whole < columns) {
-        R_(unpacked_tile)(a, b + whole, ldb, kc, c + whole, 0, clear, R_(last_lanes)(columns - whole, 1), 1, 1, 1);
+        R_(unpacked_tile)(a, b + whole, ldb, kc, c + whole, 0, clear,
+                          R_(last_lanes)(columns - whole, 1), 1, 1, 1);
     }
 }
 
-static void R_(unpacked_kernel)(const void *a, int64_t rows, int64_t kc, const void *b, int64_t ldb, int64_t columns,
-                                void *c, int64_t ldc, int clear)
+static void R_(unpacked_kernel)(const void *a, int64_t rows, int64_t kc, const void *b, int64_t ldb,
+                                int64_t columns, void *c, int64_t ldc, int clear)
 {
     switch (rows) {
     case 1:

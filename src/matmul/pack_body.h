@@ -19,7 +19,7 @@
 /* Copies the kept ones of the units of one block of an axis, of the row at x, to `out`, where
  * there is a vector of room beyond them. `ahead`, a row to be copied soon, is fetched. */
 static inline void R_(gather_kept)(const R_(element) *x, const R_(element) *ahead,
-                            const kept_units *axis, int64_t block, R_(element) *out)
+                                   const kept_units *axis, int64_t block, R_(element) *out)
 {
     if (axis->windows) {
         const int64_t *starts = axis->window_starts + block * axis->micro_panels;
@@ -56,9 +56,9 @@ static inline FD_ALWAYS_INLINE void R_(mask_word)(const R_(element) *from, int64
 /* Rows of x, masked, each by its own bits, from bit `bit` on, or (own 0, a constant) all by the same. All but
  * the last rows are read in whole vectors, and their own bits in whole words: what lies behind a row is the
  * next one's begin, and goes to elements of the packed row that nobody reads. */
-static inline FD_ALWAYS_INLINE void R_(mask_run)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
-                                                 int64_t depth, int64_t bit, R_(element) *packed, int64_t stride,
-                                                 const int own)
+static inline FD_ALWAYS_INLINE void R_(mask_run)(const masked_rows *x, int64_t row, int64_t rows,
+                                                 int64_t first, int64_t depth, int64_t bit,
+                                                 R_(element) *packed, int64_t stride, const int own)
 {
     const R_(element) *from = (const R_(element) *)x->data + row * x->stride + first;
     const R_(vector) s = R_(splat)(x->scale);
@@ -87,8 +87,9 @@ static inline FD_ALWAYS_INLINE void R_(mask_run)(const masked_rows *x, int64_t r
 }
 
 /* The same of rows that share their bits or have their own; packed rows are `stride` apart. */
-static inline FD_ALWAYS_INLINE void R_(mask_rows)(const masked_rows *x, int64_t row, int64_t rows, int64_t first,
-                                                  int64_t depth, R_(element) *packed, int64_t stride)
+static inline FD_ALWAYS_INLINE void R_(mask_rows)(const masked_rows *x, int64_t row, int64_t rows,
+                                                  int64_t first, int64_t depth, R_(element) *packed,
+                                                  int64_t stride)
 {
     const int64_t every = x->rows_per_mask;
     if (every == 1) {
@@ -102,37 +103,41 @@ static inline FD_ALWAYS_INLINE void R_(mask_rows)(const masked_rows *x, int64_t 
 }
 
 /* Elements [first, + kc) of `rows` rows of A from row `row` on, masked. */
-static void R_(pack_a_masked)(const fd_product *p, int64_t row, int64_t rows, int64_t first, int64_t kc, void *packed)
+static void R_(pack_a_masked)(const fd_product *p, int64_t row, int64_t rows, int64_t first,
+                              int64_t kc, void *packed)
 {
     const masked_rows a = fd_masked_a(p);
     R_(mask_rows)(&a, row, rows, first, kc, packed, A_STRIDE);
 }
 
-static void R_(pack_a)(const fd_product *p, int64_t row, int64_t rows, const kept_units *k, int64_t block, void *to)
+static void R_(pack_a)(const fd_product *p, int64_t row, int64_t rows, const kept_units *k,
+                       int64_t block, void *to)
 {
     R_(element) *packed = to;
     if (rows < MR) {
         memset(packed, 0, MR * A_STRIDE * sizeof *packed);
     }
     if (k->numbers == NULL && fd_masks_elements_of_a(p)) {
-        R_(pack_a_masked)(p, row, rows, k->cuts[block], k->cuts[block + 1] - k->cuts[block], packed);
+        R_(pack_a_masked)(p, row, rows, k->cuts[block], k->cuts[block + 1] - k->cuts[block],
+                          packed);
         return;
     }
     const R_(element) *from = (const R_(element) *)p->a.data + row * p->a.row_stride;
     for (int64_t r = 0; r < rows; r++, from += p->a.row_stride) {
-        R_(gather_kept)(from, from + (r + ROWS_AHEAD < rows ? ROWS_AHEAD : 0) * p->a.row_stride, k, block,
-                        packed + r * A_STRIDE);
+        R_(gather_kept)(from, from + (r + ROWS_AHEAD < rows ? ROWS_AHEAD : 0) * p->a.row_stride, k,
+                        block, packed + r * A_STRIDE);
     }
 }
 
 /* The kept units of one block of m, of kc columns of A from column `first` on, which are contiguous. Rows that fill
  * the last micro-panel up are zero. */
-static void R_(pack_a_transposed)(const fd_product *p, int64_t first, int64_t kc, const kept_units *m, int64_t block,
-                                  void *to)
+static void R_(pack_a_transposed)(const fd_product *p, int64_t first, int64_t kc,
+                                  const kept_units *m, int64_t block, void *to)
 {
     R_(element) *packed = to;
     R_(element) transposed[R_(lanes)][FD_MC_SUM + R_(lanes)];
-    const int64_t kept = fd_kept_in_block(m, block), filled = (kept + MR - 1) / MR * MR, stride = p->a.column_stride;
+    const int64_t kept = fd_kept_in_block(m, block), filled = (kept + MR - 1) / MR * MR,
+                  stride = p->a.column_stride;
     for (int64_t k = 0; k < kc; k += R_(lanes)) {
         for (int lane = 0; lane < R_(lanes); lane++) {
             if (k + lane >= kc) {
@@ -144,7 +149,8 @@ static void R_(pack_a_transposed)(const fd_product *p, int64_t first, int64_t kc
             R_(gather_kept)(from, from + ahead * stride, m, block, transposed[lane]);
         }
         for (int64_t i = 0; i < kept; i += R_(transpose_depth)) {
-            R_(transpose)(transposed[0] + i, FD_MC_SUM + R_(lanes), packed + i * A_STRIDE + k, A_STRIDE);
+            R_(transpose)(transposed[0] + i, FD_MC_SUM + R_(lanes), packed + i * A_STRIDE + k,
+                          A_STRIDE);
         }
     }
     for (int64_t i = kept; i < filled; i++) {
@@ -154,9 +160,11 @@ static void R_(pack_a_transposed)(const fd_product *p, int64_t first, int64_t kc
 
 /* What `count` kept rows of B from number `rank` on have in `windows` windows, a constant: what orders them stays in
  * registers. */
-static inline __attribute__((always_inline)) void
-R_(gather_windows)(const fd_matrix *b, const kept_units *k, int64_t rank, int64_t count, const kept_window *window,
-                   const int windows, R_(element) *to)
+static inline
+    __attribute__((always_inline)) void R_(gather_windows)(const fd_matrix *b, const kept_units *k,
+                                                           int64_t rank, int64_t count,
+                                                           const kept_window *window,
+                                                           const int windows, R_(element) *to)
 {
     const R_(element) *from[MOST_WINDOWS];
     R_(element) *place[MOST_WINDOWS];
@@ -177,11 +185,13 @@ R_(gather_windows)(const fd_matrix *b, const kept_units *k, int64_t rank, int64_
 }
 
 /* The same of many windows. */
-static void R_(gather_many_windows)(const fd_matrix *b, const kept_units *k, int64_t rank, int64_t count,
-                                    const kept_window *window, int64_t windows, R_(element) *to)
+static void R_(gather_many_windows)(const fd_matrix *b, const kept_units *k, int64_t rank,
+                                    int64_t count, const kept_window *window, int64_t windows,
+                                    R_(element) *to)
 {
     for (int64_t r = 0; r < count; r++, to += NR) {
-        const R_(element) *row = (const R_(element) *)b->data + R_(unit)(k, rank + r) * b->row_stride;
+        const R_(element) *row =
+            (const R_(element) *)b->data + R_(unit)(k, rank + r) * b->row_stride;
         for (int64_t i = 0; i < windows; i++) {
             R_(store)(to + (window[i].place - window[0].place),
                       R_(collect)(row + window[i].source, R_(order_of)(window[i].order)));
@@ -190,8 +200,8 @@ static void R_(gather_many_windows)(const fd_matrix *b, const kept_units *k, int
 }
 
 /* Rows of B are contiguous. A row is written before the next one, into which its last vector may reach. */
-static void R_(pack_b_rows)(const fd_product *p, const kept_units *k, int64_t block, const kept_units *n,
-                            int64_t panel, int64_t number, R_(element) *to)
+static void R_(pack_b_rows)(const fd_product *p, const kept_units *k, int64_t block,
+                            const kept_units *n, int64_t panel, int64_t number, R_(element) *to)
 {
     const int64_t first = k->ranks[block], count = fd_kept_in_block(k, block);
     if (n->windows) {
@@ -220,7 +230,8 @@ static void R_(pack_b_rows)(const fd_product *p, const kept_units *k, int64_t bl
     }
     const int64_t *units = n->numbers ? n->numbers + n->ranks[panel] : NULL;
     for (int64_t r = 0; r < count; r++, to += NR) {
-        const R_(element) *row = (const R_(element) *)p->b.data + R_(unit)(k, first + r) * p->b.row_stride;
+        const R_(element) *row =
+            (const R_(element) *)p->b.data + R_(unit)(k, first + r) * p->b.row_stride;
         if (units == NULL) {
             memcpy(to, row + n->cuts[panel] + begin, (size_t)(end - begin) * sizeof *to);
             continue;
@@ -232,26 +243,29 @@ static void R_(pack_b_rows)(const fd_product *p, const kept_units *k, int64_t bl
 }
 
 /* Columns of B are contiguous: the kept parts of as many as a vector has lanes, then transposed. */
-static void R_(pack_b_transposed)(const fd_product *p, const kept_units *k, int64_t block, const kept_units *n,
-                                  int64_t panel, int64_t number, R_(element) *to)
+static void R_(pack_b_transposed)(const fd_product *p, const kept_units *k, int64_t block,
+                                  const kept_units *n, int64_t panel, int64_t number,
+                                  R_(element) *to)
 {
     R_(element) transposed[R_(lanes)][A_STRIDE];
-    const int64_t first = n->ranks[panel] + number * NR, count = fd_smaller(n->ranks[panel + 1] - first, NR);
-    const int64_t kc = fd_kept_in_block(k, block), stride = p->b.column_stride, masked = fd_masked_weights(p);
+    const int64_t first = n->ranks[panel] + number * NR,
+                  count = fd_smaller(n->ranks[panel + 1] - first, NR);
+    const int64_t kc = fd_kept_in_block(k, block), stride = p->b.column_stride,
+                  masked = fd_masked_weights(p);
     const R_(element) *b = p->b.data;
     for (int64_t column = 0; column < count; column += R_(lanes)) {
         if (masked) {
             const masked_rows rows = fd_masked_b(p);
-            R_(mask_rows)(&rows, first + column, fd_smaller(count - column, R_(lanes)), k->cuts[block], kc,
-                          transposed[0], A_STRIDE);
+            R_(mask_rows)(&rows, first + column, fd_smaller(count - column, R_(lanes)),
+                          k->cuts[block], kc, transposed[0], A_STRIDE);
         }
         for (int lane = 0; lane < R_(lanes); lane++) {
             const int64_t j = column + lane, next = j + ROWS_AHEAD < count ? j + ROWS_AHEAD : j;
             if (j >= count) {
                 memset(transposed[lane], 0, sizeof transposed[lane]);
             } else if (!masked) {
-                R_(gather_kept)(b + R_(unit)(n, first + j) * stride, b + R_(unit)(n, first + next) * stride, k, block,
-                                transposed[lane]);
+                R_(gather_kept)(b + R_(unit)(n, first + j) * stride,
+                                b + R_(unit)(n, first + next) * stride, k, block, transposed[lane]);
             }
         }
         for (int64_t r = 0; r < kc; r += R_(transpose_depth)) {
@@ -260,8 +274,8 @@ static void R_(pack_b_transposed)(const fd_product *p, const kept_units *k, int6
     }
 }
 
-static void R_(pack_b)(const fd_product *p, const kept_units *k, int64_t block, const kept_units *n, int64_t panel,
-                       int64_t number, void *packed)
+static void R_(pack_b)(const fd_product *p, const kept_units *k, int64_t block, const kept_units *n,
+                       int64_t panel, int64_t number, void *packed)
 {
     if (fd_transposed_b(p)) {
         R_(pack_b_transposed)(p, k, block, n, panel, number, packed);

@@ -67,22 +67,20 @@ static const costs COSTS[] = {
 #define BLAS_PART 0.94
 #define BLAS_SPINS 2.0
 
-#define COLUMNS 16      /* a vector of the widest */
-#define ROWS 8          /* of a micro-panel of A */
+#define COLUMNS 16       /* a vector of the widest */
+#define ROWS 8           /* of a micro-panel of A */
 #define PANEL_COLUMNS 80 /* of SpMM */
 #define SMALLEST_GROUP 4
 /* Elements of A that are looked at for its zeros: of a large A, rows at equal distances. */
 #define SAMPLE (1 << 13)
 
-static double rounded_up(double n, double unit)
-{
-    return ceil(n / unit) * unit;
-}
+static double rounded_up(double n, double unit) { return ceil(n / unit) * unit; }
 
 /* Elements of a matrix that lie behind the L2 cache. */
 static double far_elements(const fd_product *p, double elements)
 {
-    const double full = elements * (double)fd_element_bytes(p->dtype) / (double)fd_second_level_cache_bytes();
+    const double full =
+        elements * (double)fd_element_bytes(p->dtype) / (double)fd_second_level_cache_bytes();
     return elements * fmin(fmax(full / (1 - OTHERS_SHARE) - 1, 0), 1);
 }
 
@@ -114,18 +112,19 @@ static double nonzero_share(const fd_product *p)
 /* What a product is, as far as costs depend on it. */
 typedef struct {
     const fd_product *p;
-    double m, n, k, rows;         /* rows that masks are about */
-    double kept_a, kept_c;        /* shares; of B where rows are summed */
-    double stored;                /* share of the elements of A that SpMM multiplies */
-    double group, groups;         /* rows that share units; 0 where there are none */
-    double far_b, far_c;          /* elements behind the L2 cache */
+    double m, n, k, rows;  /* rows that masks are about */
+    double kept_a, kept_c; /* shares; of B where rows are summed */
+    double stored;         /* share of the elements of A that SpMM multiplies */
+    double group, groups;  /* rows that share units; 0 where there are none */
+    double far_b, far_c;   /* elements behind the L2 cache */
 } shape;
 
 static shape shape_of(const fd_product *p)
 {
     const int64_t rows = fd_masked_rows_of(p), group = fd_group_rows(p);
     const double nonzeros = p->flags & FD_SKIP_ZEROS ? nonzero_share(p) : 1;
-    shape s = {.p = p, .m = (double)p->m, .n = (double)p->n, .k = (double)p->k, .rows = (double)rows};
+    shape s = {
+        .p = p, .m = (double)p->m, .n = (double)p->n, .k = (double)p->k, .rows = (double)rows};
     s.kept_a = kept_share(&p->mask_a, rows, p->flags & FD_SUM_ROWS ? p->m : p->k);
     s.kept_c = kept_share(fd_second_mask(p), rows, p->n);
     s.stored = p->flags & FD_FUSED ? nonzeros : nonzeros * s.kept_a;
@@ -152,8 +151,8 @@ static terms gathered_terms(const shape *s, double kept_a, double kept_c, double
             .store = SUM_ROWS_TIMES * s->m * s->n * (SUM_ELEMENT + SUM_PART * groups * kept_a),
         };
     }
-    const double whole = floor(s->m / group), filled = whole * rounded_up(group, ROWS) +
-                                                       rounded_up(s->m - whole * group, ROWS);
+    const double whole = floor(s->m / group),
+                 filled = whole * rounded_up(group, ROWS) + rounded_up(s->m - whole * group, ROWS);
     return (terms){
         .calls = CALL + groups * GROUP + s->m * GEMM_ROW,
         .gemm = filled * s->k * kept_a * rounded_up(s->n * kept_c, COLUMNS),
@@ -181,7 +180,10 @@ static terms spmm_terms(const shape *s)
 {
     const double columns = rounded_up(s->n, COLUMNS), products = s->m * s->k * columns * s->stored;
     if (fd_skinny_takes(s->p)) {
-        return (terms){.calls = CALL, .spmm = SKINNY * products, .scan = s->m * s->k, .store = 2 * s->m * columns,
+        return (terms){.calls = CALL,
+                       .spmm = SKINNY * products,
+                       .scan = s->m * s->k,
+                       .store = 2 * s->m * columns,
                        .far = s->stored * s->far_b};
     }
     const double panels = ceil(s->k / FD_SPMM_KC) * ceil(s->n / PANEL_COLUMNS);
@@ -224,7 +226,8 @@ static int terms_of(const shape *s, fd_method method, terms *t)
 static const costs *costs_of_level(void)
 {
     const costs *c = COSTS;
-    while (c < COSTS + sizeof COSTS / sizeof *COSTS - 1 && strcmp(c->name, fd_active_kernels()->name) != 0) {
+    while (c < COSTS + sizeof COSTS / sizeof *COSTS - 1 &&
+           strcmp(c->name, fd_active_kernels()->name) != 0) {
         c++;
     }
     return c;
@@ -233,8 +236,8 @@ static const costs *costs_of_level(void)
 static double planned_time(const shape *s, fd_method method, const terms *t)
 {
     const costs *c = costs_of_level();
-    const double elements = t->gemm * c->gemm + t->spmm * c->spmm + t->pack * c->pack + t->scan * c->scan +
-                            t->store * c->store + t->far * FAR;
+    const double elements = t->gemm * c->gemm + t->spmm * c->spmm + t->pack * c->pack +
+                            t->scan * c->scan + t->store * c->store + t->far * FAR;
     const double time = t->calls + elements * (double)fd_element_bytes(s->p->dtype) / 4;
     if (method != FD_DENSE) {
         return time;

@@ -55,7 +55,6 @@ static int drops(const fd_product *p, const fd_row_mask *mask, int64_t rows, int
     return mask->keep != 1 || fd_count_units(&all) != bits;
 }
 
-
 typedef struct {
     const fd_product *p;
     double scale;
@@ -81,24 +80,26 @@ static void finish(const fd_product *p, double scale, int with_bias)
         return;
     }
     if (scale != 1 || (p->bias && !with_bias)) {
-        fd_parallel(fd_threads_for(p->m * p->n, MINIMUM_FINISHED), fd_divide_up(p->m, TASK_ROWS_OF_C),
-                    finish_rows, &f);
+        fd_parallel(fd_threads_for(p->m * p->n, MINIMUM_FINISHED),
+                    fd_divide_up(p->m, TASK_ROWS_OF_C), finish_rows, &f);
     }
     if (drops(p, &p->mask_c, p->m, p->n)) {
         const int64_t size = fd_element_bytes(p->dtype), shape[] = {p->m, p->n};
         const int64_t strides[] = {p->c.row_stride * size, size}, mask_strides[] = {p->n, 1};
-        fd_apply_mask(p->dtype, 2, shape, p->c.data, strides, p->c.data, strides, p->mask_c.bits, mask_strides,
-                      p->mask_c.rows_per_mask, 1.0);
+        fd_apply_mask(p->dtype, 2, shape, p->c.data, strides, p->c.data, strides, p->mask_c.bits,
+                      mask_strides, p->mask_c.rows_per_mask, 1.0);
     }
 }
 
 /* A copy of rows, masked and scaled. */
 static void copy_masked(fd_dtype dtype, const masked_rows *x, char *to)
 {
-    const int64_t size = fd_element_bytes(dtype), shape[] = {x->rows, x->width}, mask_strides[] = {x->width, 1};
+    const int64_t size = fd_element_bytes(dtype), shape[] = {x->rows, x->width},
+                  mask_strides[] = {x->width, 1};
     const int64_t strides[] = {x->stride * size, size}, packed[] = {x->width * size, size};
     if (x->rows > 0 && x->width > 0) {
-        fd_apply_mask(dtype, 2, shape, x->data, strides, to, packed, x->bits, mask_strides, x->rows_per_mask, x->scale);
+        fd_apply_mask(dtype, 2, shape, x->data, strides, to, packed, x->bits, mask_strides,
+                      x->rows_per_mask, x->scale);
     }
 }
 
@@ -109,11 +110,13 @@ static int64_t multiply_copies(const fd_product *p, fd_method method)
     const int sum_rows = (p->flags & FD_SUM_ROWS) != 0;
     const masked_rows a = fd_masked_a(p), b = fd_masked_b(p);
     const int64_t size = fd_element_bytes(p->dtype);
-    const int masked_a = drops(p, &p->mask_a, a.rows, a.width), masked_b = drops(p, &p->mask_b, b.rows, b.width);
+    const int masked_a = drops(p, &p->mask_a, a.rows, a.width),
+              masked_b = drops(p, &p->mask_b, b.rows, b.width);
     const int64_t bytes_of_a = masked_a ? fd_aligned(p->m * p->k * size) : 0;
     const int64_t bytes = bytes_of_a + (masked_b ? p->k * p->n * size : 0);
     char *own = bytes > MOST_KEPT_BYTES ? malloc((size_t)bytes) : NULL;
-    char *memory = own || bytes > MOST_KEPT_BYTES ? own : fd_workspace(FD_SLOT_MASKED, (size_t)bytes + 1);
+    char *memory =
+        own || bytes > MOST_KEPT_BYTES ? own : fd_workspace(FD_SLOT_MASKED, (size_t)bytes + 1);
     if (memory == NULL) {
         return FD_NO_MEMORY;
     }
@@ -201,17 +204,17 @@ static int keeps(const masked_rows *x, int64_t i, int64_t j)
     return x->bits == NULL || fd_test_bit(x->bits, i / x->rows_per_mask * x->width + j);
 }
 
-#define ADD_KEPT(type)                                                          \
-    do {                                                                        \
-        const type x = ((const type *)p->a.data)[i * p->a.row_stride + k];      \
-        const type *w = (const type *)p->b.data + k * p->b.row_stride;          \
-        type *c = (type *)p->c.data + i * p->c.row_stride;                      \
-        const int taken = !(x == 0 && p->flags & FD_SKIP_ZEROS);                \
-        for (int64_t j = 0; taken && j < p->n; j++) {                           \
-            if (keeps(&s->b, columns ? j : k, columns ? k : j)) {               \
-                c[j] += x * w[j * p->b.column_stride];                          \
-            }                                                                   \
-        }                                                                       \
+#define ADD_KEPT(type)                                                                             \
+    do {                                                                                           \
+        const type x = ((const type *)p->a.data)[i * p->a.row_stride + k];                         \
+        const type *w = (const type *)p->b.data + k * p->b.row_stride;                             \
+        type *c = (type *)p->c.data + i * p->c.row_stride;                                         \
+        const int taken = !(x == 0 && p->flags & FD_SKIP_ZEROS);                                   \
+        for (int64_t j = 0; taken && j < p->n; j++) {                                              \
+            if (keeps(&s->b, columns ? j : k, columns ? k : j)) {                                  \
+                c[j] += x * w[j * p->b.column_stride];                                             \
+            }                                                                                      \
+        }                                                                                          \
     } while (0)
 
 static void add_kept_products(const void *context, int64_t i)

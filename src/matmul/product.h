@@ -26,11 +26,13 @@ typedef enum { FD_AUTO, FD_GATHERED, FD_SPMM, FD_DENSE, FD_PACKED, FD_SMALL, FD_
 
 enum {
     FD_SKIP_ZEROS = 1, /* zeros of A are left out like dropped elements */
-    FD_SUM_ROWS = 2,   /* A is the transpose of a matrix, whose rows mask_a is about: a gradient of weights */
+    FD_SUM_ROWS =
+        2, /* A is the transpose of a matrix, whose rows mask_a is about: a gradient of weights */
     /* What mask_a and mask_b drop is 0 already, what mask_c drops nobody reads, B is finite, and more kernels
      * follow on the same threads. */
     FD_FUSED = 4,
-    FD_MASKED_COLUMNS_OF_B = 8, /* mask_b is about the columns of B, which are contiguous: B is a transpose */
+    FD_MASKED_COLUMNS_OF_B =
+        8, /* mask_b is about the columns of B, which are contiguous: B is a transpose */
 };
 
 typedef struct fd_product fd_product;
@@ -50,7 +52,8 @@ struct fd_product {
     fd_matrix a, b, c;
     fd_row_mask mask_a, mask_b, mask_c;
     const void *bias;
-    double nonzeros; /* share of the elements of A that are not 0; negative: fd_plan looks, where it matters */
+    double
+        nonzeros; /* share of the elements of A that are not 0; negative: fd_plan looks, where it matters */
     /* c = a @ b of a product without masks and bias, by somebody else's BLAS. Returns 0, or else fd_matmul
      * FD_BLAS_FAILED. NULL: there is none. */
     int (*blas)(void *context, const fd_product *product);

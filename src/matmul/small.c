@@ -25,13 +25,16 @@ typedef struct {
 
 /* Rows [row, + rows) and columns [first, + columns) of C. The last two micro-panels share their rows: one row loads
  * as much of B as MR. Returns 0, or -1 without memory. */
-static int multiply_unpacked(const small_pass *s, int64_t row, int64_t rows, int64_t first, int64_t columns)
+static int multiply_unpacked(const small_pass *s, int64_t row, int64_t rows, int64_t first,
+                             int64_t columns)
 {
     const fd_product *p = s->product;
-    const int64_t size = fd_element_bytes(p->dtype), lanes = s->kernels->lanes[p->dtype], mr = s->kernels->mr;
+    const int64_t size = fd_element_bytes(p->dtype), lanes = s->kernels->lanes[p->dtype],
+                  mr = s->kernels->mr;
     const int64_t window = rows > mr ? WINDOW_VECTORS * lanes : columns, held = columns > window;
     const int64_t micro_panel = mr * (FD_KC + lanes) * size;
-    char *memory = fd_workspace(FD_SLOT_PANEL, (size_t)((held ? fd_divide_up(rows, mr) : 1) * micro_panel));
+    char *memory =
+        fd_workspace(FD_SLOT_PANEL, (size_t)((held ? fd_divide_up(rows, mr) : 1) * micro_panel));
     if (memory == NULL) {
         return -1;
     }
@@ -39,16 +42,17 @@ static int multiply_unpacked(const small_pass *s, int64_t row, int64_t rows, int
         const int64_t kc = fd_smaller(p->k - k, FD_KC);
         for (int64_t j = 0; j < columns; j += window) {
             const char *b = (const char *)p->b.data + (k * p->b.row_stride + first + j) * size;
-            char *c = (char *)p->c.data + (row * p->c.row_stride + first + j) * size, *packed = memory;
+            char *c = (char *)p->c.data + (row * p->c.row_stride + first + j) * size,
+                 *packed = memory;
             for (int64_t i = 0, count; i < rows; i += count, packed += held * micro_panel) {
                 const int64_t left = rows - i;
                 count = left > mr && left < 2 * mr ? (left + 1) / 2 : fd_smaller(left, mr);
                 if (j == 0) {
                     s->kernels->pack_a_masked[p->dtype](p, row + i, count, k, kc, packed);
                 }
-                s->kernels->unpacked_kernel[p->dtype](packed, count, kc, b, p->b.row_stride,
-                                                      fd_smaller(columns - j, window),
-                                                      c + i * p->c.row_stride * size, p->c.row_stride, k == 0);
+                s->kernels->unpacked_kernel[p->dtype](
+                    packed, count, kc, b, p->b.row_stride, fd_smaller(columns - j, window),
+                    c + i * p->c.row_stride * size, p->c.row_stride, k == 0);
             }
         }
     }
@@ -56,9 +60,11 @@ static int multiply_unpacked(const small_pass *s, int64_t row, int64_t rows, int
 }
 
 /* Whether some rows are finite; those that follow each other are looked at at once. */
-static int rows_are_finite(fd_dtype dtype, const char *x, int64_t stride, int64_t rows, int64_t columns)
+static int rows_are_finite(fd_dtype dtype, const char *x, int64_t stride, int64_t rows,
+                           int64_t columns)
 {
-    const int64_t runs = stride == columns ? 1 : rows, length = stride == columns ? rows * columns : columns;
+    const int64_t runs = stride == columns ? 1 : rows,
+                  length = stride == columns ? rows * columns : columns;
     int finite = 1;
     for (int64_t i = 0; i < runs; i++) {
         finite &= fd_all_finite(dtype, x + i * stride * fd_element_bytes(dtype), length);
@@ -71,11 +77,13 @@ static void multiply_part(const void *context, int64_t task)
     small_pass *s = (small_pass *)context;
     const fd_product *p = s->product;
     const int64_t row = task / s->parts * s->rows, first = task % s->parts * s->columns;
-    const int64_t rows = fd_smaller(p->m - row, s->rows), columns = fd_smaller(p->n - first, s->columns);
+    const int64_t rows = fd_smaller(p->m - row, s->rows),
+                  columns = fd_smaller(p->n - first, s->columns);
     if (multiply_unpacked(s, row, rows, first, columns) != 0) {
         s->failed = 1;
     } else if (p->k >= p->m) { /* else B is looked at, which is smaller */
-        const char *c = (const char *)p->c.data + (row * p->c.row_stride + first) * fd_element_bytes(p->dtype);
+        const char *c =
+            (const char *)p->c.data + (row * p->c.row_stride + first) * fd_element_bytes(p->dtype);
         if (!rows_are_finite(p->dtype, c, p->c.row_stride, rows, columns)) {
             s->infinite = 1;
         }

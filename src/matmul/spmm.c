@@ -33,16 +33,14 @@ typedef struct {
     int64_t first, k, blocks;      /* of the columns of A, cut into blocks of kc */
     int64_t kc, vectors;           /* of a panel, at most */
     int64_t panels, strip;         /* columns of a strip */
-    int64_t behind;                /* columns that the first panel lacks, so that the others' rows are aligned in B */
-    spmm_lists *lists;             /* one per block of k, of each block of rows */
-    atomic_int *failed;            /* a thread had no memory */
+    int64_t
+        behind; /* columns that the first panel lacks, so that the others' rows are aligned in B */
+    spmm_lists *lists;  /* one per block of k, of each block of rows */
+    atomic_int *failed; /* a thread had no memory */
     int64_t *stored;
 } spmm_pass;
 
-static int64_t lanes_of(const spmm_pass *s)
-{
-    return s->kernels->lanes[s->p->dtype];
-}
+static int64_t lanes_of(const spmm_pass *s) { return s->kernels->lanes[s->p->dtype]; }
 
 static void make_index_lists(const void *context, int64_t number)
 {
@@ -61,7 +59,8 @@ static void make_index_lists(const void *context, int64_t number)
  * than multiplying: KC is as deep as the L1 cache has room for a panel and some lists and sums. */
 static void choose_blocks(spmm_pass *s)
 {
-    const int64_t vector = lanes_of(s) * fd_element_bytes(s->p->dtype), most = s->kernels->spmm_vectors;
+    const int64_t vector = lanes_of(s) * fd_element_bytes(s->p->dtype),
+                  most = s->kernels->spmm_vectors;
     const int64_t room = fd_first_level_cache_bytes() * 5 / 6 / vector;
     const int64_t k = fd_larger(s->p->k, 1);
     s->kc = FD_SPMM_KC;
@@ -76,11 +75,14 @@ static void multiply_panel_of_b(const void *context, int64_t number)
     const spmm_pass *s = context;
     const fd_product *p = s->p;
     const int64_t lanes = lanes_of(s), size = fd_element_bytes(p->dtype);
-    const int64_t vectors = fd_divide_up(p->n + s->behind, lanes), packed = s->kc * s->lists->row_bytes;
-    const int64_t from = number * vectors / s->panels, own = (number + 1) * vectors / s->panels - from;
+    const int64_t vectors = fd_divide_up(p->n + s->behind, lanes),
+                  packed = s->kc * s->lists->row_bytes;
+    const int64_t from = number * vectors / s->panels,
+                  own = (number + 1) * vectors / s->panels - from;
     spmm_panel panel = {.column = fd_larger(from * lanes - s->behind, 0), .vectors = (int)own};
     panel.columns = fd_smaller((from + own) * lanes - s->behind, p->n) - panel.column;
-    panel.data = fd_workspace(FD_SLOT_PANEL, (size_t)(packed + s->lists->rows * own * lanes * size));
+    panel.data =
+        fd_workspace(FD_SLOT_PANEL, (size_t)(packed + s->lists->rows * own * lanes * size));
     if (panel.data == NULL) {
         *s->failed = 1;
         return;
@@ -105,7 +107,8 @@ static int64_t behind_alignment(const spmm_pass *s)
 {
     const int64_t size = fd_element_bytes(s->p->dtype), vector = lanes_of(s) * size;
     const int64_t behind = (int64_t)((uintptr_t)s->p->b.data % (uintptr_t)vector);
-    const int all_rows = !fd_transposed_b(s->p) && s->p->b.row_stride * size % vector == 0 && behind % size == 0;
+    const int all_rows =
+        !fd_transposed_b(s->p) && s->p->b.row_stride * size % vector == 0 && behind % size == 0;
     return all_rows && s->p->n >= s->vectors * lanes_of(s) ? behind / size : 0;
 }
 
@@ -137,8 +140,10 @@ static int64_t lay_out_lists(spmm_pass *s, char *buffer)
     s->lists = next_part(buffer, &used, s->row_blocks * s->blocks * (int64_t)sizeof *s->lists);
     for (int64_t i = 0; i < s->row_blocks * s->blocks; i++) {
         const int64_t row = i / s->blocks * FD_BLOCK_ROWS, first = i % s->blocks * s->kc;
-        spmm_lists l = {.row = s->row + row, .rows = fd_smaller(s->rows - row, FD_BLOCK_ROWS),
-                        .first = s->first + first, .kc = fd_smaller(s->k - first, s->kc),
+        spmm_lists l = {.row = s->row + row,
+                        .rows = fd_smaller(s->rows - row, FD_BLOCK_ROWS),
+                        .first = s->first + first,
+                        .kc = fd_smaller(s->k - first, s->kc),
                         .row_bytes = (int32_t)row_bytes};
         const int64_t capacity = l.rows * l.kc + FD_MAX_LANES; /* the last vector's rest */
         l.values = next_part(buffer, &used, capacity * fd_element_bytes(s->p->dtype));

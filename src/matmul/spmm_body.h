@@ -20,15 +20,16 @@ static void R_(spmm_pack_b)(const fd_product *p, const spmm_lists *lists, const 
     const R_(element) *from = p->b.data;
     R_(element) *to = (R_(element) *)(void *)panel->data;
     const int64_t stride = lists->row_bytes / (int64_t)sizeof *to, from_stride = fd_stride_of_b(p);
-    const int64_t columns = panel->columns, whole = columns / R_(lanes) * R_(lanes);
+    const int64_t columns = panel->columns, whole = columns / R_(lanes) *R_(lanes);
     if (whole < panel->vectors * R_(lanes)) {
         for (int64_t k = 0; k < lists->kc; k++) {
-            memset(to + k * stride + whole, 0, (size_t)(panel->vectors * R_(lanes) - whole) * sizeof *to);
+            memset(to + k * stride + whole, 0,
+                   (size_t)(panel->vectors * R_(lanes) - whole) * sizeof *to);
         }
     }
     if (fd_transposed_b(p)) { /* B[k][j] is from[j * stride + k] */
-        R_(transpose_block)(from + panel->column * from_stride + lists->first, from_stride, columns, lists->kc, to,
-                            stride);
+        R_(transpose_block)(from + panel->column * from_stride + lists->first, from_stride, columns,
+                            lists->kc, to, stride);
         return;
     }
     for (int64_t k = lists->first; k < lists->first + lists->kc; k++, to += stride) {
@@ -58,7 +59,8 @@ static void R_(spmm_store_c)(const fd_product *p, int64_t row, int64_t column, i
 {
     const R_(element) *bias = p->bias;
     R_(element) *out = R_(place_in_c)(p, row, column);
-    const R_(element) scale = (R_(element))fd_product_scale(p), bias_scale = (R_(element))p->mask_c.scale;
+    const R_(element) scale = (R_(element))fd_product_scale(p),
+                      bias_scale = (R_(element))p->mask_c.scale;
     if (columns % R_(lanes) == 0 && !bias) {
         const R_(vector) s = R_(one)(scale);
         for (int64_t j = 0; j < columns; j += R_(lanes)) {
@@ -75,10 +77,12 @@ static void R_(spmm_store_c)(const fd_product *p, int64_t row, int64_t column, i
     }
 }
 
-static inline FD_ALWAYS_INLINE void R_(load_sums)(const fd_product *p, const spmm_panel *panel, int64_t row,
-                                                  int64_t tile_row, const int vectors, R_(vector) *v)
+static inline FD_ALWAYS_INLINE void R_(load_sums)(const fd_product *p, const spmm_panel *panel,
+                                                  int64_t row, int64_t tile_row, const int vectors,
+                                                  R_(vector) *v)
 {
-    const R_(element) *from = (const R_(element) *)(void *)panel->tile + tile_row * vectors * R_(lanes);
+    const R_(element) *from =
+        (const R_(element) *)(void *)panel->tile + tile_row * vectors * R_(lanes);
     R_(element) edge[SPMM_VECTORS * R_(lanes)];
     if (panel->from == FD_FROM_ZERO) {
 #pragma GCC unroll 8
@@ -89,7 +93,8 @@ static inline FD_ALWAYS_INLINE void R_(load_sums)(const fd_product *p, const spm
     }
     if (panel->from == FD_FROM_C) {
         memset(edge, 0, sizeof edge);
-        from = memcpy(edge, R_(place_in_c)(p, row, panel->column), (size_t)panel->columns * sizeof *from);
+        from = memcpy(edge, R_(place_in_c)(p, row, panel->column),
+                      (size_t)panel->columns * sizeof *from);
     }
 #pragma GCC unroll 8
     for (int q = 0; q < vectors; q++) {
@@ -97,8 +102,9 @@ static inline FD_ALWAYS_INLINE void R_(load_sums)(const fd_product *p, const spm
     }
 }
 
-static inline FD_ALWAYS_INLINE void R_(store_sums)(const fd_product *p, const spmm_panel *panel, int64_t row,
-                                                   int64_t tile_row, const int vectors, const R_(vector) *v)
+static inline FD_ALWAYS_INLINE void R_(store_sums)(const fd_product *p, const spmm_panel *panel,
+                                                   int64_t row, int64_t tile_row, const int vectors,
+                                                   const R_(vector) *v)
 {
     R_(element) finished[SPMM_VECTORS * R_(lanes)];
     R_(element) *to = (R_(element) *)(void *)panel->tile + tile_row * vectors * R_(lanes);
@@ -118,17 +124,19 @@ static inline FD_ALWAYS_INLINE void R_(store_sums)(const fd_product *p, const sp
 static inline void R_(prefetch_c)(const fd_product *p, const spmm_panel *panel, int64_t row)
 {
     const char *to = (const char *)R_(place_in_c)(p, row, panel->column);
-    for (int64_t byte = 0; byte < panel->vectors * (int64_t)sizeof(R_(vector)); byte += FD_CACHE_LINE) {
+    for (int64_t byte = 0; byte < panel->vectors * (int64_t)sizeof(R_(vector));
+         byte += FD_CACHE_LINE) {
         __builtin_prefetch(to + byte, 1);
     }
 }
 
 /* One block's products of `rows` rows whose lists have the same length, of it `shared` indices that they have in
  * common. Inlined with constant numbers of rows and vectors, which then are registers. */
-static inline FD_ALWAYS_INLINE void R_(spmm_walk)(const fd_product *p, const spmm_panel *panel, int64_t first_row,
-                                                  const uint16_t *order, const R_(element) *value,
-                                                  const uint16_t *index, int64_t shared, int64_t count,
-                                                  const int rows, const int vectors)
+static inline FD_ALWAYS_INLINE void R_(spmm_walk)(const fd_product *p, const spmm_panel *panel,
+                                                  int64_t first_row, const uint16_t *order,
+                                                  const R_(element) *value, const uint16_t *index,
+                                                  int64_t shared, int64_t count, const int rows,
+                                                  const int vectors)
 {
     R_(vector) v[SPMM_ROWS][SPMM_VECTORS];
 #pragma GCC unroll 2
@@ -194,7 +202,8 @@ static inline FD_ALWAYS_INLINE void R_(spmm_rows)(const fd_product *p, const spm
         if (together == 1) {
             R_(spmm_walk)(p, panel, lists->row, order + i, value, index, 0, count, 1, vectors);
         } else {
-            R_(spmm_walk)(p, panel, lists->row, order + i, value, index, shared, count, SPMM_ROWS, vectors);
+            R_(spmm_walk)(p, panel, lists->row, order + i, value, index, shared, count, SPMM_ROWS,
+                          vectors);
         }
         value += together * count;
         index += together * count - shared;
@@ -203,9 +212,9 @@ static inline FD_ALWAYS_INLINE void R_(spmm_rows)(const fd_product *p, const spm
 
 static void R_(spmm_multiply)(const fd_product *p, const spmm_lists *lists, const spmm_panel *panel)
 {
-#define WIDTH(vectors)                            \
-    case vectors:                                 \
-        R_(spmm_rows)(p, lists, panel, vectors);  \
+#define WIDTH(vectors)                                                                             \
+    case vectors:                                                                                  \
+        R_(spmm_rows)(p, lists, panel, vectors);                                                   \
         break;
     switch (panel->vectors) {
         WIDTH(1)
@@ -232,8 +241,9 @@ static void R_(spmm_multiply)(const fd_product *p, const spmm_lists *lists, cons
 #define ADDED_ROWS 4
 
 /* sums[j] += value[t] * B[index[t]][j] for the t < count; `b` is a strip of B, of which `ahead` rows more follow. */
-static inline FD_ALWAYS_INLINE void R_(add_rows)(R_(element) *sums, const R_(element) *value, const uint16_t *index,
-                                                 const int count, const int ahead, const R_(element) *b,
+static inline FD_ALWAYS_INLINE void R_(add_rows)(R_(element) *sums, const R_(element) *value,
+                                                 const uint16_t *index, const int count,
+                                                 const int ahead, const R_(element) *b,
                                                  int64_t stride, int64_t columns)
 {
     const R_(element) *row[2 * ADDED_ROWS];
@@ -279,15 +289,18 @@ static int64_t R_(spmm_skinny)(const fd_product *p, int64_t column, int64_t colu
             for (int64_t k = 0; k < kc; k += 64) {
                 R_(stored_words)(p, i, 1, first + k, fd_smaller(kc - k, 64), words + k / 64);
             }
-            R_(write_values)(R_(contiguous_rows)(p, i, 1, first, kc, copy, &stride), words, kc, values);
+            R_(write_values)(R_(contiguous_rows)(p, i, 1, first, kc, copy, &stride), words, kc,
+                             values);
             write_indices(words, 1, indices);
             const int64_t count = count_stored(words);
             int64_t t = 0;
             for (; t + 2 * ADDED_ROWS <= count; t += ADDED_ROWS) {
-                R_(add_rows)(sums[i], values + t, indices + t, ADDED_ROWS, ADDED_ROWS, b, p->b.row_stride, columns);
+                R_(add_rows)(sums[i], values + t, indices + t, ADDED_ROWS, ADDED_ROWS, b,
+                             p->b.row_stride, columns);
             }
             for (; t + ADDED_ROWS <= count; t += ADDED_ROWS) {
-                R_(add_rows)(sums[i], values + t, indices + t, ADDED_ROWS, 0, b, p->b.row_stride, columns);
+                R_(add_rows)(sums[i], values + t, indices + t, ADDED_ROWS, 0, b, p->b.row_stride,
+                             columns);
             }
             for (; t < count; t++) {
                 R_(add_rows)(sums[i], values + t, indices + t, 1, 0, b, p->b.row_stride, columns);

@@ -13,7 +13,8 @@ typedef struct {
 
 /* A vector of C at column j, of which `lanes` are kept, or a part of it: beside it other panels begin, or the row
  * ends. */
-static void R_(store_part)(R_(columns_of_c) *n, const R_(element) *sums, uint64_t lanes, int64_t j, R_(element) *c)
+static void R_(store_part)(R_(columns_of_c) *n, const R_(element) *sums, uint64_t lanes, int64_t j,
+                           R_(element) *c)
 {
     const int64_t first = fd_larger(n->begin - j, 0), stop = fd_smaller(n->end - j, R_(lanes));
     const uint64_t inside = (((uint64_t)1 << stop) - 1) & ~(((uint64_t)1 << first) - 1);
@@ -46,10 +47,10 @@ static void R_(store_run)(R_(columns_of_c) *n, const R_(element) *sums, R_(eleme
 }
 
 /* Sums of kept columns number `rank` and following. */
-static void R_(store_kept)(R_(columns_of_c) *n, const R_(element) *sums, const kept_vector *vectors, int64_t rank,
-                           R_(element) *c)
+static void R_(store_kept)(R_(columns_of_c) *n, const R_(element) *sums, const kept_vector *vectors,
+                           int64_t rank, R_(element) *c)
 {
-    int64_t j = n->begin / R_(lanes) * R_(lanes);
+    int64_t j = n->begin / R_(lanes) *R_(lanes);
     const kept_vector *vector = vectors + j / R_(lanes);
     if (j < n->begin) { /* the vector's first sums are the panel's before */
         R_(store_part)(n, sums, vector->lanes, j, c);
@@ -57,7 +58,8 @@ static void R_(store_kept)(R_(columns_of_c) *n, const R_(element) *sums, const k
         vector++;
     }
     for (; j + R_(lanes) <= n->end; j += R_(lanes), vector++) {
-        R_(vector) v = R_(multiply)(R_(expand)(sums + (vector->place - rank), vector->lanes), n->scales);
+        R_(vector) v =
+            R_(multiply)(R_(expand)(sums + (vector->place - rank), vector->lanes), n->scales);
         if (n->bias) {
             v = R_(multiply_add)(R_(load)(n->bias + j), n->bias_scales, v);
         }
@@ -68,8 +70,8 @@ static void R_(store_kept)(R_(columns_of_c) *n, const R_(element) *sums, const k
     }
 }
 
-static int R_(store_c)(const void *tile, int64_t stride, const kept_units *columns, int64_t panel, const fd_product *p,
-                       double scale, int64_t row, int64_t rows)
+static int R_(store_c)(const void *tile, int64_t stride, const kept_units *columns, int64_t panel,
+                       const fd_product *p, double scale, int64_t row, int64_t rows)
 {
     R_(columns_of_c) n = {
         .begin = columns->cuts[panel],
@@ -93,9 +95,10 @@ static int R_(store_c)(const void *tile, int64_t stride, const kept_units *colum
 
 /* What `count` groups bring to `vectors` vectors of a row, a constant, from vector number `first` on, added
  * to `v` one group after the other. */
-static inline __attribute__((always_inline)) void
-R_(add_groups)(const row_of_sums *groups, int64_t count, int64_t first, R_(vector) scale,
-               const int vectors, R_(vector) *v)
+static inline
+    __attribute__((always_inline)) void R_(add_groups)(const row_of_sums *groups, int64_t count,
+                                                       int64_t first, R_(vector) scale,
+                                                       const int vectors, R_(vector) *v)
 {
     for (int64_t s = 0; s < count; s++) {
         const kept_vector *vector = groups[s].vectors + first;
@@ -108,7 +111,7 @@ R_(add_groups)(const row_of_sums *groups, int64_t count, int64_t first, R_(vecto
 }
 
 static void R_(store_row)(const row_of_sums *groups, int64_t count, int64_t length, double scale,
-                                int accumulate, void *to)
+                          int accumulate, void *to)
 {
     R_(element) *out = to, last[R_(lanes)] = {0};
     const R_(vector) scales = R_(one)((R_(element))scale);

@@ -26,7 +26,8 @@ static void sum_columns(const void *context, int64_t first, int64_t columns)
     memset(out, 0, (size_t)(columns * size));
     for (int64_t i = 0; i < s->rows; i++) {
         const int64_t bit = i / s->mask->rows_per_mask * s->columns + first;
-        s->kernels->add_kept[s->dtype](s->x + i * s->stride + first * size, columns, s->mask->bits, bit, out);
+        s->kernels->add_kept[s->dtype](s->x + i * s->stride + first * size, columns, s->mask->bits,
+                                       bit, out);
     }
     s->kernels->apply_run[s->dtype](out, out, columns, s->mask->scale, 0);
 }
@@ -44,7 +45,8 @@ void fd_masked_sums(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
         .mask = mask,
         .out = out,
     };
-    fd_parallel_parts(fd_threads_for(rows * columns, MINIMUM_ADDED), columns, TASK_COLUMNS, sum_columns, &s);
+    fd_parallel_parts(fd_threads_for(rows * columns, MINIMUM_ADDED), columns, TASK_COLUMNS,
+                      sum_columns, &s);
 }
 
 int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
@@ -52,18 +54,18 @@ int fd_all_finite(fd_dtype dtype, const void *x, int64_t n)
     return fd_active_kernels()->all_finite[dtype](x, n);
 }
 
-#define ADD_NONZEROS(type)                                         \
-    for (int64_t i = 0; i < rows; i += every) {                    \
-        const type *row = (const type *)x + i * stride;            \
-        int32_t found = 0;                                         \
-        for (int64_t j = 0; j < columns; j++) {                    \
-            found += row[j] != 0;                                  \
-        }                                                          \
-        count += found;                                            \
+#define ADD_NONZEROS(type)                                                                         \
+    for (int64_t i = 0; i < rows; i += every) {                                                    \
+        const type *row = (const type *)x + i * stride;                                            \
+        int32_t found = 0;                                                                         \
+        for (int64_t j = 0; j < columns; j++) {                                                    \
+            found += row[j] != 0;                                                                  \
+        }                                                                                          \
+        count += found;                                                                            \
     }
 
-int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t stride, int64_t rows, int64_t columns,
-                          int64_t every)
+int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
+                          int64_t columns, int64_t every)
 {
     int64_t count = 0;
     if (dtype == FD_FLOAT32) {

@@ -12,14 +12,14 @@
 
 /* The gradient of STAGED vectors from column j on, where the bits `active` are set; returns how
  * many elements of a compact one are used up then. */
-static inline FD_ALWAYS_INLINE int64_t R_(spread)(const fd_update_row *row, int64_t j,
-                                                  int64_t used, uint64_t active, R_(vector) *g)
+static inline FD_ALWAYS_INLINE int64_t R_(spread)(const fd_update_row *row, int64_t j, int64_t used,
+                                                  uint64_t active, R_(vector) *g)
 {
     const R_(element) *gradient = row->gradient;
 #pragma GCC unroll 4
     for (int i = 0; i < STAGED; i++) {
         if (row->compact) {
-            const uint64_t lanes = active >> i * R_(lanes) & (((uint64_t)1 << R_(lanes)) - 1);
+            const uint64_t lanes = active >> i * R_(lanes) &(((uint64_t)1 << R_(lanes))-1);
             g[i] = R_(expand)(gradient + used, lanes);
             used += fd_count_lanes(lanes);
         } else {
@@ -51,8 +51,8 @@ static inline FD_ALWAYS_INLINE void R_(adapt_moments)(R_(numbers) n, R_(place) p
 }
 
 /* The step of a vector from its new moments, the second as its root. */
-static inline FD_ALWAYS_INLINE R_(vector) R_(adam_step)(R_(numbers) n, R_(place) p,
-                                                        R_(vector) mean, R_(vector) root, int way)
+static inline FD_ALWAYS_INLINE R_(vector)
+    R_(adam_step)(R_(numbers) n, R_(place) p, R_(vector) mean, R_(vector) root, int way)
 {
     R_(vector) e = n.e, r = n.r;
     if (way != FD_MOVE_ADAM) {
@@ -87,8 +87,7 @@ static inline FD_ALWAYS_INLINE void R_(adapt)(R_(numbers) n, R_(place) p, R_(vec
 }
 
 /* Whether 64 columns from j on can be loaded whole, and what a compact gradient has for them. */
-static inline FD_ALWAYS_INLINE int R_(whole_word)(const fd_update_row *row, int64_t j,
-                                                  int64_t used)
+static inline FD_ALWAYS_INLINE int R_(whole_word)(const fd_update_row *row, int64_t j, int64_t used)
 {
     return j + 64 <= row->columns && (!row->compact || used + 64 <= row->room);
 }

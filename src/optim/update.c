@@ -83,13 +83,14 @@ static fd_correction correction_of(const movement *m, double updates)
  * steps. After a first update 0 stands for "less than the least there is". */
 static fd_correction correct(const movement *m, int64_t count, double share)
 {
-    return count <= 1 ? (fd_correction){0, 0, 0} : correction_of(m, (double)count * share * m->weight_share);
+    return count <= 1 ? (fd_correction){0, 0, 0}
+                      : correction_of(m, (double)count * share * m->weight_share);
 }
 
 /* Columns [column, column + columns) of row i; `rank` active rows are before it, and
  * `column_rank` active columns before the first. */
-static void update_part(const movement *m, int64_t i, int64_t rank, int64_t column,
-                        int64_t columns, int64_t column_rank)
+static void update_part(const movement *m, int64_t i, int64_t rank, int64_t column, int64_t columns,
+                        int64_t column_rank)
 {
     const fd_weights *w = m->weights;
     const size_t size = fd_element_bytes(m->dtype);
@@ -162,9 +163,8 @@ static void update_strip(const void *context, int64_t column, int64_t columns)
         m->kernels->add_squares[m->dtype](shifted(w->value, from * width + column, size), width,
                                           to - from, columns, sums);
     }
-    if (!m->kernels->bound_norms[m->dtype](sums, columns, w->columns.bits,
-                                           w->columns.bit + column, m->rule->max_norm,
-                                           &projection)) {
+    if (!m->kernels->bound_norms[m->dtype](sums, columns, w->columns.bits, w->columns.bit + column,
+                                           m->rule->max_norm, &projection)) {
         return;
     }
     for (int64_t i = 0; i < w->rows.length; i++) {
@@ -249,7 +249,8 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
             return -1; /* before anything is changed */
         }
         const fd_units all = {weights->kept, 0, weights->rows.length * weights->columns.length};
-        m.weight_share = all.bits && all.length ? (double)fd_count_units(&all) / (double)all.length : 1;
+        m.weight_share =
+            all.bits && all.length ? (double)fd_count_units(&all) / (double)all.length : 1;
         m.row_share = raise_counts(weights->row_counts, &weights->rows, weights->steps);
         m.column_share = raise_counts(weights->column_counts, &weights->columns, weights->steps);
         m.corrections.first = correction_of(&m, 1);
@@ -257,11 +258,12 @@ int fd_update(fd_dtype dtype, const fd_rule *rule, const fd_weights *weights)
     }
     if (isfinite(rule->max_norm)) {
         const int64_t work = weights->rows.length * weights->columns.length;
-        fd_parallel_parts(fd_threads_for(work, MINIMUM_PER_THREAD), weights->columns.length, FD_STRIP, update_strip,
-                          &m);
+        fd_parallel_parts(fd_threads_for(work, MINIMUM_PER_THREAD), weights->columns.length,
+                          FD_STRIP, update_strip, &m);
     } else if (m.active_rows > 0 && m.active_columns > 0) {
-        fd_parallel_parts(fd_threads_for(m.active_rows * weights->columns.length, MINIMUM_PER_THREAD),
-                          weights->rows.length, TASK_ROWS, update_rows, &m);
+        fd_parallel_parts(
+            fd_threads_for(m.active_rows * weights->columns.length, MINIMUM_PER_THREAD),
+            weights->rows.length, TASK_ROWS, update_rows, &m);
     }
     return 0;
 }

@@ -45,7 +45,7 @@ typedef struct {
     int64_t room;                 /* elements from there on that may be read */
     int compact;                  /* the gradient has active columns only */
     int64_t columns;
-    const uint8_t *bits;          /* active columns, from bit `bit` on; NULL: all */
+    const uint8_t *bits; /* active columns, from bit `bit` on; NULL: all */
     int64_t bit;
     int64_t ahead; /* elements from this row to one to be fetched into the cache, 0: none */
     fd_corrections corrections;

@@ -151,7 +151,8 @@ static inline FD_ALWAYS_INLINE void R_(move_some)(R_(numbers) n, R_(place) p, R_
             R_(store)(copies[i], R_(load_some)(from[i], columns));
         }
     }
-    R_(move)(n, (R_(place)){copy[0], copy[1], copy[2], copy[3], copy[4], copy[5]}, gradient, active, way);
+    R_(move)(n, (R_(place)){copy[0], copy[1], copy[2], copy[3], copy[4], copy[5]}, gradient, active,
+             way);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         if (to[i]) {
@@ -201,7 +202,7 @@ static inline FD_ALWAYS_INLINE int64_t R_(descend_words)(R_(numbers) n, const fd
         }
 #pragma GCC unroll 4
         for (int part = 0; part < 64; part += R_(lanes)) {
-            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes)) - 1);
+            const uint64_t active = word >> part & (((uint64_t)1 << R_(lanes))-1);
             R_(vector) g;
             if (compact) {
                 g = R_(expand)(gradient + used, active);
@@ -296,8 +297,8 @@ static int R_(bound_norms)(const double *sums, int64_t columns, const uint8_t *b
         projection->words[j / 64] = 0;
         for (int64_t i = j; i < j + 64; i++) {
             const double norm = i < columns ? __builtin_sqrt(sums[i]) : 0;
-            const int far = norm > max_norm && norm <= DBL_MAX &&
-                            (!bits || fd_test_bit(bits, bit + i));
+            const int far =
+                norm > max_norm && norm <= DBL_MAX && (!bits || fd_test_bit(bits, bit + i));
             factors[i] = (R_(element))(far ? max_norm / norm : 1.0);
             projection->words[j / 64] |= (uint64_t)far << (i - j);
         }

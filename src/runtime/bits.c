@@ -1,8 +1,7 @@
 /* bits.c: runs of packed bits. */
 #include "runtime/bits.h"
 
-void fd_copy_bits(const uint8_t *from, int64_t from_bit, uint8_t *to, int64_t to_bit,
-                  int64_t count)
+void fd_copy_bits(const uint8_t *from, int64_t from_bit, uint8_t *to, int64_t to_bit, int64_t count)
 {
     if (count <= 0) {
         return;

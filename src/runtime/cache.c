@@ -55,7 +55,9 @@ static int64_t largest_cache(unsigned level)
 static int64_t largest_cache(unsigned level)
 {
     const int64_t second = sysconf(_SC_LEVEL2_CACHE_SIZE), third = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return level == FIRST_LEVEL ? sysconf(_SC_LEVEL1_DCACHE_SIZE) : level == ANY_LEVEL && third > 0 ? third : second;
+    return level == FIRST_LEVEL              ? sysconf(_SC_LEVEL1_DCACHE_SIZE)
+           : level == ANY_LEVEL && third > 0 ? third
+                                             : second;
 }
 #else
 static int64_t largest_cache(unsigned level)
@@ -65,20 +67,11 @@ static int64_t largest_cache(unsigned level)
 }
 #endif
 
-static int64_t measure_first(void)
-{
-    return largest_cache(FIRST_LEVEL);
-}
+static int64_t measure_first(void) { return largest_cache(FIRST_LEVEL); }
 
-static int64_t measure_second(void)
-{
-    return largest_cache(SECOND_LEVEL);
-}
+static int64_t measure_second(void) { return largest_cache(SECOND_LEVEL); }
 
-static int64_t measure_last(void)
-{
-    return largest_cache(ANY_LEVEL);
-}
+static int64_t measure_last(void) { return largest_cache(ANY_LEVEL); }
 
 /* AMD's leaf describes the cache of a complex of a few cores, any of which can fill it. The other one tells of
  * the cache of a whole socket, or in a virtual machine of its host's, with the number of the guest's cores: so
@@ -86,7 +79,8 @@ static int64_t measure_last(void)
 static int64_t measure_core(void)
 {
 #if defined(__x86_64__)
-    const int64_t complex_cache = largest_of_leaf(0x8000001du, ANY_LEVEL), socket = largest_of_leaf(4, ANY_LEVEL);
+    const int64_t complex_cache = largest_of_leaf(0x8000001du, ANY_LEVEL),
+                  socket = largest_of_leaf(4, ANY_LEVEL);
     if (complex_cache < socket && socket > LARGEST_OF_FEW) {
         return SECOND_LEVELS * measure_second();
     }
@@ -114,15 +108,9 @@ int64_t fd_last_level_cache_bytes(void)
 
 static _Atomic int64_t of_core = 0;
 
-int64_t fd_cache_of_core_bytes(void)
-{
-    return look_up(&of_core, measure_core, UNKNOWN);
-}
+int64_t fd_cache_of_core_bytes(void) { return look_up(&of_core, measure_core, UNKNOWN); }
 
-void fd_assume_cache_of_core(int64_t bytes)
-{
-    of_core = bytes;
-}
+void fd_assume_cache_of_core(int64_t bytes) { of_core = bytes; }
 
 int64_t fd_second_level_cache_bytes(void)
 {
@@ -137,7 +125,4 @@ int64_t fd_first_level_cache_bytes(void)
     return look_up(&first_level, measure_first, UNKNOWN_FIRST);
 }
 
-void fd_assume_first_level_cache(int64_t bytes)
-{
-    first_level = bytes;
-}
+void fd_assume_first_level_cache(int64_t bytes) { first_level = bytes; }

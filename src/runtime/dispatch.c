@@ -7,7 +7,7 @@
 #endif
 
 /* The flags are those of every other file. gcc tells of each by a macro, clang of the first two. */
-#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) || \
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__) ||           \
     defined(__NO_SIGNED_ZEROS__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__)
 #error "fast-math would change results: remove -Ofast, -ffast-math and the like from CFLAGS"
 #endif
@@ -38,7 +38,8 @@ enum { FEATURES = 1, MORE_FEATURES = 7 };
 /* XCR0: the registers that the operating system saves and restores */
 #define SAVED_YMM 0x06u /* xmm and the upper halves of ymm */
 #if defined(__APPLE__)
-#define SAVED_ZMM SAVED_YMM /* macOS saves the others from the first instruction that needs them on */
+#define SAVED_ZMM                                                                                  \
+    SAVED_YMM /* macOS saves the others from the first instruction that needs them on */
 #else
 #define SAVED_ZMM 0xe6u /* these, the mask registers, the upper halves of zmm, zmm16 to zmm31 */
 #endif
@@ -82,10 +83,7 @@ static int machine_has_avx512(void)
 #if defined(__x86_64__) && defined(NDEBUG)
 enum { STATE_LEAF = 13, XGETBV_1 = 4, YMM = 4, ZMM = 64 };
 
-static int upper_halves(void)
-{
-    return (xgetbv(1) & (YMM | ZMM)) != 0;
-}
+static int upper_halves(void) { return (xgetbv(1) & (YMM | ZMM)) != 0; }
 
 int fd_upper_halves_in_use(void)
 {
@@ -102,16 +100,10 @@ int fd_upper_halves_in_use(void)
     return before && !upper_halves() ? in_use : -1;
 }
 #else /* without optimisation nobody clears them */
-int fd_upper_halves_in_use(void)
-{
-    return -1;
-}
+int fd_upper_halves_in_use(void) { return -1; }
 #endif
 
-static int always(void)
-{
-    return 1;
-}
+static int always(void) { return 1; }
 
 static const struct {
     const fd_kernels *kernels;
@@ -133,20 +125,11 @@ const fd_kernels *fd_active_kernels(void)
     return atomic_load_explicit(&active, memory_order_relaxed);
 }
 
-int fd_level_count(void)
-{
-    return (int)(sizeof levels / sizeof levels[0]);
-}
+int fd_level_count(void) { return (int)(sizeof levels / sizeof levels[0]); }
 
-const char *fd_level_name(int level)
-{
-    return levels[level].kernels->name;
-}
+const char *fd_level_name(int level) { return levels[level].kernels->name; }
 
-int fd_level_available(int level)
-{
-    return levels[level].available();
-}
+int fd_level_available(int level) { return levels[level].available(); }
 
 int fd_select_level(int level)
 {

@@ -4,20 +4,11 @@
 
 #include <stdint.h>
 
-static inline int64_t fd_smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
+static inline int64_t fd_smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-static inline int64_t fd_larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
+static inline int64_t fd_larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* a / b, rounded up; a + b may be out of range. */
-static inline int64_t fd_divide_up(int64_t a, int64_t b)
-{
-    return a / b + (a % b != 0);
-}
+static inline int64_t fd_divide_up(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 
 #endif

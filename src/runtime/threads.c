@@ -73,7 +73,7 @@ static atomic_int inside;      /* workers that may be looking at `current` */
 static atomic_int workers, sleepers, numbered;
 static atomic_int ending;                  /* whether the latest job is to end */
 static pthread_t worker_ids[MOST_WORKERS]; /* of the first `workers` */
-static atomic_int caller_core = -1; /* that the latest job was published from */
+static atomic_int caller_core = -1;        /* that the latest job was published from */
 
 int fd_has_threads(void)
 {
@@ -84,23 +84,14 @@ int fd_has_threads(void)
 #endif
 }
 
-int fd_get_num_threads(void)
-{
-    return fd_has_threads() ? configured_threads : 1;
-}
+int fd_get_num_threads(void) { return fd_has_threads() ? configured_threads : 1; }
 
 /* The one symbol that others see: threadpoolctl knows the compiled module by it. */
 __attribute__((visibility("default"))) int fastdrop_get_num_threads(void);
 
-int fastdrop_get_num_threads(void)
-{
-    return fd_get_num_threads();
-}
+int fastdrop_get_num_threads(void) { return fd_get_num_threads(); }
 
-void fd_set_num_threads(int threads)
-{
-    configured_threads = threads < 1 ? 1 : threads;
-}
+void fd_set_num_threads(int threads) { configured_threads = threads < 1 ? 1 : threads; }
 
 int fd_threads_for(int64_t work, int64_t minimum)
 {
@@ -118,7 +109,8 @@ static void work_on(const job *j, int own)
         const int64_t last = (j->tasks - 1 - s) / j->threads;
         /* To look costs many threads less than to claim what is not there. */
         while (atomic_load_explicit(&shares[s].claimed, memory_order_relaxed) <= last) {
-            const int64_t n = atomic_fetch_add_explicit(&shares[s].claimed, 1, memory_order_relaxed);
+            const int64_t n =
+                atomic_fetch_add_explicit(&shares[s].claimed, 1, memory_order_relaxed);
             if (n <= last) {
                 j->run(j->context, s + n * j->threads);
             }
@@ -180,10 +172,7 @@ static void get_up(const place *p)
     }
 }
 
-static int own_core(void)
-{
-    return sched_getcpu();
-}
+static int own_core(void) { return sched_getcpu(); }
 #else
 struct place {
     place *next;
@@ -195,20 +184,11 @@ static void avoid(place *p, int core)
     (void)core;
 }
 
-static void lie_down(place *p)
-{
-    (void)p;
-}
+static void lie_down(place *p) { (void)p; }
 
-static void get_up(const place *p)
-{
-    (void)p;
-}
+static void get_up(const place *p) { (void)p; }
 
-static int own_core(void)
-{
-    return -1;
-}
+static int own_core(void) { return -1; }
 #endif
 
 static place *sleeping; /* a list; changed by who has the bed's lock */
@@ -333,7 +313,8 @@ static _Thread_local int owner_forks; /* whether this thread has the pool while 
 
 static void before_fork(void)
 {
-    owner_forks = pthread_mutex_trylock(&owner) == 0; /* a call that has the pool is not waited for */
+    owner_forks =
+        pthread_mutex_trylock(&owner) == 0; /* a call that has the pool is not waited for */
     if (owner_forks) {
         end_workers();
     }

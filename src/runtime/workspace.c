@@ -23,10 +23,7 @@ static void release(void *pointer)
     own = NULL;
 }
 
-static void make_key(void)
-{
-    pthread_key_create(&key, release);
-}
+static void make_key(void) { pthread_key_create(&key, release); }
 
 void *fd_workspace(int slot, size_t bytes)
 {

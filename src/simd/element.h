@@ -25,10 +25,10 @@ static inline double f64_factor(double s) { return s; }
 
 /* Rounded once: the product of two halves is exact in float, and that of two bfloat16 unless it is below 2^-126 and
  * the scale below 2^-9. */
-#define FD_DEFINE_PRODUCT_ONE(R, type)                                          \
-    static inline type R##_product_one(type x, double scale)                    \
-    {                                                                           \
-        return R##_from_wide(R##_to_wide(x) * R##_factor(scale));               \
+#define FD_DEFINE_PRODUCT_ONE(R, type)                                                             \
+    static inline type R##_product_one(type x, double scale)                                       \
+    {                                                                                              \
+        return R##_from_wide(R##_to_wide(x) * R##_factor(scale));                                  \
     }
 FD_DEFINE_PRODUCT_ONE(f16, uint16_t)
 FD_DEFINE_PRODUCT_ONE(bf16, uint16_t)

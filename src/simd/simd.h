@@ -91,29 +91,38 @@
 static inline f32_vector f32_splat(double s) { return f32_one((float)s); }
 static inline f64_vector f64_splat(double s) { return f64_one(s); }
 
-#define FD_DEFINE_SINGLE_AND_DOUBLE(R)                                                                      \
-    static inline R##_vector R##_product(const R##_element *p, R##_vector s)                                \
-    {                                                                                                       \
-        return R##_multiply(R##_load(p), s);                                                                \
-    }                                                                                                       \
-    static inline R##_vector R##_constant(double value) { return R##_splat(value); }                        \
-    static inline void R##_add_to(R##_element *p, R##_vector v) { R##_store(p, R##_add(R##_load(p), v)); }
+#define FD_DEFINE_SINGLE_AND_DOUBLE(R)                                                             \
+    static inline R##_vector R##_product(const R##_element *p, R##_vector s)                       \
+    {                                                                                              \
+        return R##_multiply(R##_load(p), s);                                                       \
+    }                                                                                              \
+    static inline R##_vector R##_constant(double value) { return R##_splat(value); }               \
+    static inline void R##_add_to(R##_element *p, R##_vector v)                                    \
+    {                                                                                              \
+        R##_store(p, R##_add(R##_load(p), v));                                                     \
+    }
 FD_DEFINE_SINGLE_AND_DOUBLE(f32)
 FD_DEFINE_SINGLE_AND_DOUBLE(f64)
 
 /* The half types: vectors of float32, whose operations begin with V. */
-#define FD_DEFINE_HALF(R, V)                                                                                \
-    static inline R##_vector R##_multiply(R##_vector a, R##_vector b) { return V##_multiply(a, b); }        \
-    static inline R##_vector R##_add(R##_vector a, R##_vector b) { return V##_add(a, b); }                  \
-    static inline R##_vector R##_keep(R##_vector v, uint64_t bits) { return V##_keep(v, bits); }            \
-    static inline R##_vector R##_constant(double value) { return V##_one((float)value); }                   \
-    static inline R##_vector R##_splat(double s) { return V##_one(R##_factor(s)); }                         \
-    static inline R##_vector R##_product(const uint16_t *p, R##_vector s)                                   \
-    {                                                                                                       \
-        return V##_multiply(R##_load(p), s);                                                                \
-    }                                                                                                       \
-    static inline void R##_add_to(float *p, R##_vector v) { V##_store(p, V##_add(V##_load(p), v)); }        \
-    static inline void R##_widen(const uint16_t *p, float *to) { V##_store(to, R##_load(p)); }              \
+#define FD_DEFINE_HALF(R, V)                                                                       \
+    static inline R##_vector R##_multiply(R##_vector a, R##_vector b)                              \
+    {                                                                                              \
+        return V##_multiply(a, b);                                                                 \
+    }                                                                                              \
+    static inline R##_vector R##_add(R##_vector a, R##_vector b) { return V##_add(a, b); }         \
+    static inline R##_vector R##_keep(R##_vector v, uint64_t bits) { return V##_keep(v, bits); }   \
+    static inline R##_vector R##_constant(double value) { return V##_one((float)value); }          \
+    static inline R##_vector R##_splat(double s) { return V##_one(R##_factor(s)); }                \
+    static inline R##_vector R##_product(const uint16_t *p, R##_vector s)                          \
+    {                                                                                              \
+        return V##_multiply(R##_load(p), s);                                                       \
+    }                                                                                              \
+    static inline void R##_add_to(float *p, R##_vector v)                                          \
+    {                                                                                              \
+        V##_store(p, V##_add(V##_load(p), v));                                                     \
+    }                                                                                              \
+    static inline void R##_widen(const uint16_t *p, float *to) { V##_store(to, R##_load(p)); }     \
     static inline void R##_narrow(const float *p, uint16_t *to) { R##_store(to, V##_load(p)); }
 FD_DEFINE_HALF(bf16, f32)
 #if f16_lanes == f32_lanes

@@ -50,7 +50,10 @@ static inline __m256i fd_wide_lanes_of(uint64_t bits)
     return _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x((long long)bits), lane), lane);
 }
 static inline __m256 f32_lanes_of(uint64_t bits) { return _mm256_castsi256_ps(fd_lanes_of(bits)); }
-static inline __m256d f64_lanes_of(uint64_t bits) { return _mm256_castsi256_pd(fd_wide_lanes_of(bits)); }
+static inline __m256d f64_lanes_of(uint64_t bits)
+{
+    return _mm256_castsi256_pd(fd_wide_lanes_of(bits));
+}
 static inline f32_vector f32_load_lanes(const float *p, uint64_t bits)
 {
     return _mm256_maskload_ps(p, fd_lanes_of(bits));
@@ -59,7 +62,10 @@ static inline void f32_store_lanes(float *p, f32_vector v, uint64_t bits)
 {
     _mm256_maskstore_ps(p, fd_lanes_of(bits), v);
 }
-static inline f32_vector f32_keep(f32_vector v, uint64_t bits) { return _mm256_and_ps(v, f32_lanes_of(bits)); }
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+{
+    return _mm256_and_ps(v, f32_lanes_of(bits));
+}
 static inline void f32_store(float *p, f32_vector v) { _mm256_storeu_ps(p, v); }
 static inline void f32_stream(float *p, f32_vector v) { _mm256_stream_ps(p, v); }
 
@@ -74,7 +80,10 @@ static inline void f64_store_lanes(double *p, f64_vector v, uint64_t bits)
 {
     _mm256_maskstore_pd(p, fd_wide_lanes_of(bits), v);
 }
-static inline f64_vector f64_keep(f64_vector v, uint64_t bits) { return _mm256_and_pd(v, f64_lanes_of(bits)); }
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
+{
+    return _mm256_and_pd(v, f64_lanes_of(bits));
+}
 static inline void f64_store(double *p, f64_vector v) { _mm256_storeu_pd(p, v); }
 static inline void f64_stream(double *p, f64_vector v) { _mm256_stream_pd(p, v); }
 
@@ -291,7 +300,10 @@ static inline f64_vector f64_choose(f64_vector old, f64_vector new_one, uint64_t
 
 /* For noise. */
 typedef __m256i u32_vector; /* as many lanes as f32_vector */
-static inline u32_vector u32_load(const uint32_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+static inline u32_vector u32_load(const uint32_t *p)
+{
+    return _mm256_loadu_si256((const __m256i *)p);
+}
 static inline u32_vector u32_set(uint32_t value) { return _mm256_set1_epi32((int)value); }
 static inline u32_vector u32_add(u32_vector a, u32_vector b) { return _mm256_add_epi32(a, b); }
 static inline u32_vector u32_and(u32_vector a, u32_vector b) { return _mm256_and_si256(a, b); }

@@ -25,10 +25,7 @@ static inline fd_words words_pack(fd_words low, fd_words high)
 }
 
 /* Unpacking works on the even, then the odd lanes of each 128-bit part. */
-static inline fd_words words_lane_numbers(void)
-{
-    return _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0);
-}
+static inline fd_words words_lane_numbers(void) { return _mm512_set_epi64(7, 3, 6, 2, 5, 1, 4, 0); }
 
 static inline void words_store(uint8_t *to, fd_words a, fd_words b)
 {
@@ -111,8 +108,7 @@ static inline __m256i bf16_round(bf16_vector v)
     const __m512i sum = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     const __m512i rounded = _mm512_srli_epi32(sum, 16);
-    return _mm512_cvtepi32_epi16(
-        _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)));
+    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)));
 }
 static inline void bf16_store(uint16_t *p, bf16_vector v)
 {

@@ -163,7 +163,10 @@ static inline u32_vector u32_or(u32_vector a, u32_vector b) { return vorrq_u32(a
 static inline u32_vector u32_xor(u32_vector a, u32_vector b) { return veorq_u32(a, b); }
 #define u32_left(v, by) vshlq_n_u32(v, by)
 #define u32_right(v, by) vshrq_n_u32(v, by)
-static inline f32_vector f32_of_signed(u32_vector v) { return vcvtq_f32_s32(vreinterpretq_s32_u32(v)); }
+static inline f32_vector f32_of_signed(u32_vector v)
+{
+    return vcvtq_f32_s32(vreinterpretq_s32_u32(v));
+}
 static inline f32_vector f32_of_bits(u32_vector v) { return vreinterpretq_f32_u32(v); }
 static inline u32_vector f32_bits(f32_vector v) { return vreinterpretq_u32_f32(v); }
 static inline f32_vector f32_where_negative(u32_vector v, f32_vector a, f32_vector b)

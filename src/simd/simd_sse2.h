@@ -24,8 +24,7 @@ static inline fd_words words_xor3(fd_words a, fd_words b, fd_words c)
 
 static inline fd_words words_pack(fd_words low, fd_words high)
 {
-    return _mm_or_si128(_mm_and_si128(low, _mm_set1_epi64x(0xffffffff)),
-                        _mm_slli_epi64(high, 32));
+    return _mm_or_si128(_mm_and_si128(low, _mm_set1_epi64x(0xffffffff)), _mm_slli_epi64(high, 32));
 }
 
 static inline fd_words words_lane_numbers(void) { return _mm_set_epi64x(1, 0); }
@@ -46,7 +45,10 @@ static inline __m128 f32_lanes_of(uint64_t bits)
     const __m128i lane = _mm_set_epi32(8, 4, 2, 1);
     return _mm_castsi128_ps(_mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32((int)bits), lane), lane));
 }
-static inline f32_vector f32_keep(f32_vector v, uint64_t bits) { return _mm_and_ps(v, f32_lanes_of(bits)); }
+static inline f32_vector f32_keep(f32_vector v, uint64_t bits)
+{
+    return _mm_and_ps(v, f32_lanes_of(bits));
+}
 static inline void f32_store(float *p, f32_vector v) { _mm_storeu_ps(p, v); }
 static inline void f32_stream(float *p, f32_vector v) { _mm_stream_ps(p, v); }
 
@@ -58,7 +60,10 @@ static inline __m128d f64_lanes_of(uint64_t bits)
     const __m128i lane = _mm_set_epi32(2, 2, 1, 1); /* a double's mask is two equal words */
     return _mm_castsi128_pd(_mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32((int)bits), lane), lane));
 }
-static inline f64_vector f64_keep(f64_vector v, uint64_t bits) { return _mm_and_pd(v, f64_lanes_of(bits)); }
+static inline f64_vector f64_keep(f64_vector v, uint64_t bits)
+{
+    return _mm_and_pd(v, f64_lanes_of(bits));
+}
 static inline void f64_store(double *p, f64_vector v) { _mm_storeu_pd(p, v); }
 static inline void f64_stream(double *p, f64_vector v) { _mm_stream_pd(p, v); }
 

@@ -66,8 +66,7 @@ void *wrong(fd_dtype dtype, int64_t n)
     return filled_bytes((size_t)(n * fd_element_bytes(dtype)), 0xa5);
 }
 
-void compare(fd_dtype dtype, const void *actual, const void *expected, int64_t n,
-                    const char *what)
+void compare(fd_dtype dtype, const void *actual, const void *expected, int64_t n, const char *what)
 {
     for (int64_t i = 0; i < n; i++) {
         if (memcmp((const char *)actual + i * fd_element_bytes(dtype),

@@ -25,8 +25,7 @@ void *wrong(fd_dtype dtype, int64_t n);
 uint8_t *draw_bits(int64_t n, uint64_t draw);
 
 /* Fails unless both arrays have the same bytes. */
-void compare(fd_dtype dtype, const void *actual, const void *expected, int64_t n,
-             const char *what);
+void compare(fd_dtype dtype, const void *actual, const void *expected, int64_t n, const char *what);
 
 /* golden.c: draws every mask of the file of at most `largest` elements, and applies those that are
  * drawn whole to an array; returns how many there were. */

@@ -103,10 +103,7 @@ static void check_bits(const golden_mask *mask, const uint8_t *bits, const char 
 }
 
 /* A number that every type but bfloat16, which rounds it and twice it alike, has exactly, also twice it. */
-static double number(int64_t i)
-{
-    return (double)(i % 1000 - 500);
-}
+static double number(int64_t i) { return (double)(i % 1000 - 500); }
 
 static void store_number(fd_dtype dtype, void *x, int64_t i, double value)
 {

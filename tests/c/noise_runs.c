@@ -17,7 +17,9 @@ static const struct {
     {FD_NORMAL, 0, 0, {0x3ca01db0, 0xbd8b2b94, 0xbff0ac83, 0x3f82246f}},
     {FD_NORMAL, 0, 62, {0x3d70e434, 0x3eb6ec27, 0xbf420136, 0xbef88d3d}},
     {FD_NORMAL, UINT64_C(1099511627779), 126, {0x3f0d9712, 0x401bf289, 0xbf5d929d, 0x3fc1bb43}},
-    {FD_NORMAL, UINT64_C(72057594037927935), INT64_C(549755813886),
+    {FD_NORMAL,
+     UINT64_C(72057594037927935),
+     INT64_C(549755813886),
      {0x3f6a2351, 0xbf3de788, 0xbfea3704, 0xbeae3bdf}},
     {FD_UNIFORM, 0, 62, {0xbf147e03, 0xbed8af72, 0xbc0679f6, 0xbee9557a}},
 };

@@ -56,8 +56,8 @@ int main(int count, char **arguments)
         if (masks == 0 || values == 0) {
             fail("nothing was checked");
         }
-        printf("%s: %d masks and %d other results as they should be\n", fd_level_name(level),
-               masks, values);
+        printf("%s: %d masks and %d other results as they should be\n", fd_level_name(level), masks,
+               values);
     }
     return 0;
 }

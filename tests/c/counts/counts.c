@@ -135,7 +135,8 @@ static void backward_strided(operands *o)
 static void unit_mask(operands *o)
 {
     const int64_t shape[] = {N / 64, 64}, strides[] = {256, 4}, mask_strides[] = {0, 1};
-    fd_apply_mask(FD_FLOAT32, 2, shape, o->x, strides, o->out, strides, o->bits, mask_strides, 1, 2.0);
+    fd_apply_mask(FD_FLOAT32, 2, shape, o->x, strides, o->out, strides, o->bits, mask_strides, 1,
+                  2.0);
 }
 static void relu(operands *o) { fd_rectify(FD_FLOAT32, o->out, N, o->bits, 2.0, o->gate); }
 
@@ -239,10 +240,15 @@ static void update(operands *o, const fd_rule *rule, int masked)
         fail("no memory for an update");
     }
 }
-static const fd_rule sgd = {.kind = FD_SGD, .learning_rate = 0.25, .beta1 = 0.5, .max_norm = INFINITY};
+static const fd_rule sgd = {
+    .kind = FD_SGD, .learning_rate = 0.25, .beta1 = 0.5, .max_norm = INFINITY};
 static const fd_rule bounded = {.kind = FD_SGD, .learning_rate = 0.25, .beta1 = 0.5, .max_norm = 1};
-static const fd_rule adam = {.kind = FD_ADAM, .learning_rate = 0.1, .beta1 = 0.5, .beta2 = 0.5,
-                             .epsilon = 1e-3, .max_norm = INFINITY};
+static const fd_rule adam = {.kind = FD_ADAM,
+                             .learning_rate = 0.1,
+                             .beta1 = 0.5,
+                             .beta2 = 0.5,
+                             .epsilon = 1e-3,
+                             .max_norm = INFINITY};
 static void update_sgd(operands *o) { update(o, &sgd, 0); }
 static void update_sgd_units(operands *o) { update(o, &sgd, 1); }
 static void update_max_norm(operands *o) { update(o, &bounded, 1); }
@@ -254,16 +260,44 @@ static const struct {
     const char *name;
     void (*run)(operands *o);
 } cases[] = {
-    CASE(mask_half), CASE(mask_any_rate), CASE(mask_digit), CASE(mask_exact_count),
-    CASE(noise_normal), CASE(noise_uniform), CASE(noise_applied),
-    CASE(dropout_f16), CASE(dropout_bf16), CASE(dropout_f32), CASE(dropout_f64), CASE(dropout_any_rate),
+    CASE(mask_half),
+    CASE(mask_any_rate),
+    CASE(mask_digit),
+    CASE(mask_exact_count),
+    CASE(noise_normal),
+    CASE(noise_uniform),
+    CASE(noise_applied),
+    CASE(dropout_f16),
+    CASE(dropout_bf16),
+    CASE(dropout_f32),
+    CASE(dropout_f64),
+    CASE(dropout_any_rate),
     CASE(dropout_streamed),
-    CASE(backward_f16), CASE(backward_bf16), CASE(backward_f32), CASE(backward_f64), CASE(backward_streamed),
-    CASE(backward_strided), CASE(unit_mask), CASE(scale_kept), CASE(relu),
-    CASE(gather), CASE(scatter), CASE(all_finite), CASE(masked_sums),
-    CASE(product_per_sample), CASE(product_batchwise), CASE(product_batchwise_transposed),
-    CASE(product_grouped), CASE(product_small), CASE(gradient_batchwise), CASE(gradient_grouped),
-    CASE(update_sgd), CASE(update_sgd_units), CASE(update_max_norm), CASE(update_adam), CASE(update_adam_units),
+    CASE(backward_f16),
+    CASE(backward_bf16),
+    CASE(backward_f32),
+    CASE(backward_f64),
+    CASE(backward_streamed),
+    CASE(backward_strided),
+    CASE(unit_mask),
+    CASE(scale_kept),
+    CASE(relu),
+    CASE(gather),
+    CASE(scatter),
+    CASE(all_finite),
+    CASE(masked_sums),
+    CASE(product_per_sample),
+    CASE(product_batchwise),
+    CASE(product_batchwise_transposed),
+    CASE(product_grouped),
+    CASE(product_small),
+    CASE(gradient_batchwise),
+    CASE(gradient_grouped),
+    CASE(update_sgd),
+    CASE(update_sgd_units),
+    CASE(update_max_norm),
+    CASE(update_adam),
+    CASE(update_adam_units),
 };
 
 static void *positive_numbers(int64_t n, uint32_t seed)
