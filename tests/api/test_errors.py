@@ -330,7 +330,7 @@ def test_masks_are_not_made_by_calling_the_class():
         Mask()
 
 
-@pytest.mark.parametrize("array", [["a"], [object()], [1j]], ids=str)
+@pytest.mark.parametrize("array", [["a"], [Ellipsis], [1j]], ids=str)
 def test_from_array_takes_numbers(array):
     with raises(TypeError, "a", numpy.asarray(array).dtype):
         Mask.from_array(array)

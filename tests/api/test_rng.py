@@ -59,7 +59,7 @@ def test_a_source_moves_on(source):
     "wrong",
     [
         -1, [-1], 1.5, True, numpy.bool_(True), "0", b"0", [1.5], ["0"], [None], [True], {1}, {},
-        object(), numpy.random, numpy.array([1.5]), [[1], "a"],
+        Ellipsis, numpy.random, numpy.array([1.5]), [[1], "a"],
     ],
     ids=repr,
 )  # fmt: skip

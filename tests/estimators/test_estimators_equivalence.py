@@ -123,8 +123,8 @@ def test_parameters_are_scikit_learns_and_some_more(kind):
     for name, parameter in other.items():
         assert mine[name].default == parameter.default, name
         assert mine[name].kind == parameter.kind, name
-    more = ["dropout", "input_dropout", "rows_per_mask", "exact_count", "max_norm", "dtype"]
-    more += ["scoring", "class_weight" if kind == "classifier" else "tau"]
+    more = ["dropout", "input_dropout", "dropout_kind", "rows_per_mask", "exact_count", "max_norm"]
+    more += ["dtype", "scoring", "class_weight" if kind == "classifier" else "tau"]
     assert list(mine)[len(other) :] == more
 
 

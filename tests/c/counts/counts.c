@@ -219,6 +219,85 @@ static void product_small(operands *o)
     o->work = fd_matmul(&p);
 }
 
+static void product_masked_weights(operands *o)
+{
+    fd_product p = product_of(o, FD_PACKED, 1);
+    p.mask_a.bits = NULL;
+    p.mask_b = (fd_row_mask){o->more_bits, 1, 2.0, 0.5};
+    o->work = fd_matmul(&p);
+}
+static void gradient_masked_weights(operands *o)
+{
+    fd_product p = product_of(o, FD_PACKED, 1);
+    p.mask_a.bits = NULL;
+    p.mask_b = (fd_row_mask){o->more_bits, 1, 2.0, 0.5};
+    p.flags = FD_MASKED_COLUMNS_OF_B;
+    p.b = (fd_matrix){o->w, 1, DEPTH};
+    o->work = fd_matmul(&p);
+}
+
+/* The kinds of dropout: a matrix of N / 256 rows. */
+enum { WIDTH = 256 };
+
+static void alpha(operands *o)
+{
+    const int64_t n = N, stride = 4, mask_stride = 1;
+    const fd_affine affine = {0.8, 0.3, -1.2};
+    fd_apply_affine(FD_FLOAT32, 1, &n, o->x, &stride, o->out, &stride, o->bits, &mask_stride, 1,
+                    &affine);
+}
+static fd_residual residual_of(operands *o)
+{
+    return (fd_residual){.x = o->x,
+                         .bias = o->y,
+                         .residual = (float *)o->x + N,
+                         .out = o->out,
+                         .rows = N / WIDTH,
+                         .width = WIDTH,
+                         .bits = o->bits,
+                         .scale = 2.0};
+}
+static void residual(operands *o)
+{
+    const fd_residual call = residual_of(o);
+    fd_residual_forward(FD_FLOAT32, &call);
+}
+static void residual_gradient(operands *o)
+{
+    const fd_residual call = residual_of(o);
+    double sums[WIDTH];
+    if (fd_residual_backward(FD_FLOAT32, &call, sums) != 0) {
+        fail("no memory for sums of gradients");
+    }
+}
+static fd_softmax softmax_of(operands *o)
+{
+    return (fd_softmax){.x = o->x,
+                        .rows = N / WIDTH,
+                        .width = WIDTH,
+                        .bits = o->bits,
+                        .scale = 2.0,
+                        .probabilities = (float *)o->x + N,
+                        .out = o->out};
+}
+static void softmax(operands *o)
+{
+    const fd_softmax call = softmax_of(o);
+    fd_softmax_forward(FD_FLOAT32, &call);
+}
+static void softmax_gradient(operands *o)
+{
+    const fd_softmax call = softmax_of(o);
+    fd_softmax_backward(FD_FLOAT32, &call);
+}
+static void blocks(operands *o)
+{
+    const fd_blocks shape = {.maps = N / 4096, .extent = {1, 64, 64}, .block = {1, 7, 7}};
+    if (fd_drop_blocks(&shape, o->bits, o->gate) < 0) {
+        fail("no memory for blocks");
+    }
+}
+
 static void update(operands *o, const fd_rule *rule, int masked)
 {
     static int64_t row_counts[DEPTH], column_counts[COLUMNS];
@@ -289,6 +368,14 @@ static const struct {
     CASE(product_per_sample),
     CASE(product_batchwise),
     CASE(product_batchwise_transposed),
+    CASE(product_masked_weights),
+    CASE(gradient_masked_weights),
+    CASE(alpha),
+    CASE(residual),
+    CASE(residual_gradient),
+    CASE(softmax),
+    CASE(softmax_gradient),
+    CASE(blocks),
     CASE(product_grouped),
     CASE(product_small),
     CASE(gradient_batchwise),
