@@ -23,7 +23,7 @@ __all__ = [
 TUNED_ARMS = ("none", "per-sample", "32 rows", "batchwise", "exact count")
 GRID = Grid((0.01, 0.02, 0.05, 0.1, 0.2, 0.5), (None,), (2.0,), seeds=(100,))
 DEPTH_GRID = Grid((0.006, 0.02, 0.06, 0.2, 0.6, 1.8), seeds=(100,))
-LONG_DEPTH_GRID = Grid((0.02, 0.06, 0.2, 0.6), seeds=(100,))
+LONG_DEPTH_GRID = Grid((0.006, 0.02, 0.06, 0.2, 0.6), seeds=(100,))
 
 
 @dataclasses.dataclass(frozen=True)
