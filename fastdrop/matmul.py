@@ -58,8 +58,9 @@ def masked_matmul(
         C-ordered w.
     bias : array_like, dtype of `x`, shape (units_out,), optional
     skip_zeros : bool, optional
-        Leave out zeros of x that no mask made, too (behind a ReLU, half of them). Zero times
-        infinity or NaN of w is then 0, not NaN.
+        Leave out zeros of x that no mask made, too (behind a ReLU, half of them), where that is
+        faster. A zero of x times an infinity or NaN of w gives 0 where it is left out, as by
+        ``method="skip"``, and NaN where it is multiplied.
     method : {"auto", "compact", "skip", "dense"}, optional
         "compact" multiplies the active rows and columns of w, gathered while they are packed for
         the caches (masks shared by the same groups of rows); "skip" multiplies the stored elements
@@ -187,7 +188,7 @@ def masked_matmul_backward(
     grad_y : array_like, dtype of `x`, shape (..., units_out)
         Gradient with respect to the result.
     x, w, mask_in, mask_out, mask_weight, skip_zeros, method
-        As in the forward call. `skip_zeros` holds for zeros of `grad_y` as well.
+        As in the forward call. With `skip_zeros`, zeros of `grad_y` may be left out in grad_x, too.
     out : tuple of three numpy.ndarray or None, optional
         Where the gradients go; C-contiguous, none may overlap an operand. Arrays of the size of the
         weights that are new in every step cost the system as much as a small product.

@@ -41,7 +41,7 @@ class Sequential(Layer):
         float32 or float64: of parameters, activations and results.
     skip_zeros : bool, optional
         Leave out zeros of the network's input, too, in training where that is faster (pictures,
-        counts of words). Zero times infinity or NaN of a weight is then 0, not NaN.
+        counts of words). Zero times infinity or NaN of a weight is 0 where it is left out.
 
     Attributes
     ----------
