@@ -165,7 +165,7 @@ def _bars(machines):
         for bar in result["bars"]:
             if bar["reason"] is None:
                 measured = f"{bar['measured']:.3g}"
-                if bar["rival"] is None or "+" in bar["bar"]:
+                if bar["rival"] is None or bar["bar"].startswith(f"<= {bar['rival']} + "):
                     measured = amount(bar["measured"], result["unit"])
                 met = "met" if bar["met"] else "**missed**"
                 row = [f"`{result['name']}`", result["threads"], bar["contender"], bar["bar"]]
