@@ -26,6 +26,7 @@ __all__ = [
     "mask_plan",
     "native",
     "noise_axes",
+    "probability",
     "real_number",
     "threshold",
     "window_bounds",
@@ -186,11 +187,23 @@ def keep_probability(rate: Any, keep_prob: Any) -> float:
         both = "neither" if rate is None else "both"
         raise TypeError(f"give exactly one of rate and keep_prob, got {both}")
     name, value = ("rate", rate) if rate is not None else ("keep_prob", keep_prob)
+    value = probability(value, name)
+    return 1.0 - value if rate is not None else value
+
+
+def probability(value: Any, name: str) -> float:
+    """An argument as a float in [0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none.
+    """
     if type(value) is not float:
         value = real_number(value, name)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
-    return 1.0 - value if rate is not None else value
+    return float(value)
 
 
 def threshold(keep: float) -> int:

@@ -11,7 +11,7 @@ from fastdrop.arguments import integer, is_one_of, real_number
 from fastdrop.refusal import NoArithmetic
 from fastdrop.types import Array, Shape
 
-__all__ = ["KINDS", "Noise", "new_noise", "noise_operand"]
+__all__ = ["KINDS", "Noise", "check_kind", "new_noise", "noise_operand"]
 
 # By the kernels' numbers; `fastdrop.reference.NORMAL` and UNIFORM.
 KINDS: tuple[Literal["normal"], Literal["uniform"]] = ("normal", "uniform")
@@ -241,8 +241,7 @@ def noise_operand(
     ValueError
         If it does not broadcast to the array; `name` is the array's.
     """
-    if not isinstance(noise, Noise):
-        raise TypeError(f"noise must be a fastdrop.Noise, got {type(noise).__name__}")
+    _check_noise(noise)
     own = (1,) * (len(shape) - len(noise._shape)) + noise._shape
     if len(own) != len(shape) or any(
         mine not in (1, theirs) for mine, theirs in zip(own, shape, strict=True)
@@ -251,6 +250,42 @@ def noise_operand(
     if own != shape or noise._rows is not None:
         return own, None
     return own, (*noise._key, noise._draw, noise._kind, noise._scale, noise._additive)
+
+
+def check_kind(
+    noise: Any, kind: str, additive: bool, function: str, scale: float | None = None
+) -> None:
+    """Check that a noise is such as a function draws.
+
+    Parameters
+    ----------
+    noise : Noise
+    kind, additive
+        What it has to be.
+    function : str
+        The function's name.
+    scale : float, optional
+        That of all its noises, if there is one.
+
+    Raises
+    ------
+    TypeError
+        If it is no noise.
+    ValueError
+        If it is another.
+    """
+    _check_noise(noise)
+    if (noise.kind, noise.additive) != (kind, additive) or scale not in (None, noise.scale):
+        factor = "" if scale is None else f" and scale={scale}"
+        raise ValueError(
+            f"noise must be as {function} draws it, {kind} with additive={additive}{factor}, got "
+            f"{noise!r}"
+        )
+
+
+def _check_noise(noise: object) -> None:
+    if not isinstance(noise, Noise):
+        raise TypeError(f"noise must be a fastdrop.Noise, got {type(noise).__name__}")
 
 
 def _unpickle(

@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from fastdrop.arguments import integer, real_number
+from fastdrop.arguments import integer, probability, real_number
 
 __all__ = [
     "Cosine",
@@ -33,8 +33,6 @@ __all__ = [
     "Linear",
     "Piecewise",
     "Warmup",
-    "described",
-    "evaluated",
 ]
 
 
@@ -53,6 +51,8 @@ class _Schedule:
                 value = real_number(value, field.name)
                 if not math.isfinite(value):
                     raise ValueError(f"{field.name} must be finite, got {value}")
+                if field.name == "rate":
+                    probability(value, "rate")
             object.__setattr__(self, field.name, value)
 
     def __call__(self, step: int) -> float:

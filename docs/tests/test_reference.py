@@ -13,6 +13,7 @@ MODULES = {
     "fastdrop": "__init__.py",
     "fastdrop.nn": "nn/__init__.py",
     "fastdrop.optim": "optim/__init__.py",
+    "fastdrop.schedules": "schedules.py",
     "fastdrop.dask": "interop/dask/__init__.py",
     "fastdrop.mpi": "interop/mpi/__init__.py",
     "fastdrop.torch": "interop/torch/__init__.py",

@@ -109,6 +109,8 @@ def alpha_dropout(
     >>> f"{y.std():.2f} {y.var():.2f}"
     '1.00 1.00'
     """
+    if mask is not None:
+        check_given(mask, rate, keep_prob, rng, training)
     if not training:
         return dropout(x, rate, keep_prob=keep_prob, training=False, out=out)
     x = float_array(x, "x")
@@ -117,7 +119,6 @@ def alpha_dropout(
         y = result_array(out, x)
         mask = as_stream(rng).draw(x.shape, keep_prob=keep, shared_axes=shared_axes)
     else:
-        check_given(mask, rate, keep_prob, rng)
         if mask.keep_prob is None:
             raise ValueError("mask must have a keep_prob, which determines the constants, got None")
         keep = mask.keep_prob

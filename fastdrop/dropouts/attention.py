@@ -99,7 +99,7 @@ def softmax_dropout(
         attend = _attended(attend, x.shape)
     bits, scale, dropping = None, 1.0, True
     if mask is not None:
-        check_given(mask, rate, keep_prob, rng)
+        check_given(mask, rate, keep_prob, rng, training)
         bits = flat_bits(mask, x.shape)
         y = result_array(out, x)
     else:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastdrop._backend import kernels
 from fastdrop.arguments import integer, is_one_of, keep_probability
-from fastdrop.dropouts.given import check_given, flat_bits, result_array, with_mask, written
+from fastdrop.dropouts.given import check_given, flat_bits, result_array, written
 from fastdrop.functional import apply_mask, dropout, dropout_backward, float_array
 from fastdrop.mask import Mask, mask_operand, new_mask
 from fastdrop.pair import OutputAndMask
@@ -254,14 +254,15 @@ def _blocks(
     out: Array | None,
 ) -> OutputAndMask:
     _normalised(normalise)
+    if mask is not None:
+        check_given(mask, rate, keep_prob, rng, training)
     if not training:
         return dropout(x, rate, keep_prob=keep_prob, training=False, out=out)
     x = float_array(x, "x")
     block = fitting_block(block_size, space, x.shape)
     if mask is not None:
         if normalise != "example":
-            return with_mask(x, mask, rate, keep_prob, rng, training, out)
-        check_given(mask, rate, keep_prob, rng)
+            return OutputAndMask((apply_mask(x, mask, out=out), mask))
         y = result_array(out, x)
     else:
         keep = keep_probability(rate, keep_prob)

@@ -116,9 +116,7 @@ def dropconnect(
     if out is not None:
         check_output(out, shape, x.dtype)
     if mask is not None:
-        check_given(mask, rate, keep_prob, rng)
-        if not training:
-            raise TypeError("mask must be None with training=False: nothing is dropped then")
+        check_given(mask, rate, keep_prob, rng, training)
         _check_fits(mask, x, w)
     else:
         keep = keep_probability(rate, keep_prob)

@@ -13,19 +13,23 @@ from fastdrop.types import Array, Shape
 __all__ = ["check_given", "flat_bits", "result_array", "with_mask", "written"]
 
 
-def check_given(mask: object, rate: object, keep_prob: object, rng: object) -> None:
-    """Check that a mask is one, and that nothing says how to draw another.
+def check_given(
+    mask: object, rate: object, keep_prob: object, rng: object, training: bool = True
+) -> None:
+    """Check that a mask is one, that nothing says how to draw another, and that it has a use.
 
     Raises
     ------
     TypeError
-        If it is no Mask, or a rate or `rng` is given as well.
+        If it is no Mask, a rate or `rng` is given as well, or outside of training.
     """
     if not isinstance(mask, Mask):
         raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
     for name, value in (("rate", rate), ("keep_prob", keep_prob), ("rng", rng)):
         if value is not None:
             raise TypeError(f"give a mask or {name}, not both: with a mask nothing is drawn")
+    if not training:
+        raise TypeError("mask must be None with training=False: nothing is dropped then")
 
 
 def with_mask(
@@ -38,9 +42,7 @@ def with_mask(
     out: Array | None,
 ) -> OutputAndMask:
     """Apply a mask that is given instead of a drawn one; ``(y, mask)`` as `dropout` returns it."""
-    check_given(mask, rate, keep_prob, rng)
-    if not training:
-        raise TypeError("mask must be None with training=False: nothing is dropped then")
+    check_given(mask, rate, keep_prob, rng, training)
     return OutputAndMask((apply_mask(x, mask, out=out), mask))
 
 

@@ -10,10 +10,11 @@ import numpy
 from numpy.typing import ArrayLike
 
 from fastdrop.arguments import mask_plan, real_number
+from fastdrop.dropouts.given import check_given
 from fastdrop.dropouts.noise import check_given_noise
 from fastdrop.functional import float_array
 from fastdrop.mask import Mask
-from fastdrop.noise import Noise, new_noise, noise_operand
+from fastdrop.noise import Noise, check_kind, new_noise, noise_operand
 from fastdrop.pair import OutputAndMask, OutputAndNoise
 from fastdrop.stream import RandomSource, as_stream, draw_with
 from fastdrop.types import Array, Axes, Shape
@@ -68,7 +69,7 @@ def concrete_dropout(
     TypeError
         If `x` is of another dtype, or a number none.
     ValueError
-        If an argument is out of its range.
+        If an argument is out of its range, or `noise` is not of this function.
 
     References
     ----------
@@ -87,14 +88,13 @@ def concrete_dropout(
     plan = mask_plan(x.shape, shared_axes, 1)
     if noise is not None:
         check_given_noise(noise, {"rng": rng}, training)
-        noise_operand(noise, x.shape)
     elif not training:
         return OutputAndNoise((given, None))
     else:
         noise = _drawn(rng, plan.shape)
     kept = _concrete(x, rate, temperature, noise)
     with numpy.errstate(invalid="ignore", over="ignore"):
-        y = (x * (kept / kept.dtype.type(1 - rate))).astype(x.dtype, copy=False)
+        y = numpy.asarray(x * (kept / kept.dtype.type(1 - rate)), x.dtype)
     return OutputAndNoise((y, noise))
 
 
@@ -138,7 +138,7 @@ def concrete_dropout_backward(
     rate, temperature = _checked(rate, temperature)
     kept = _concrete(x, rate, temperature, noise)
     slope = kept * (rate - (1 - kept) / temperature) / (1 - rate)
-    grad_x = (grad_y * (kept / kept.dtype.type(1 - rate))).astype(x.dtype, copy=False)
+    grad_x = numpy.asarray(grad_y * (kept / kept.dtype.type(1 - rate)), x.dtype)
     grad_logit = numpy.sum(grad_y * x * slope, dtype=numpy.float64)
     return grad_x, float(grad_logit)
 
@@ -209,7 +209,7 @@ def standout(
         kept = mask.to_array()
     elif not training:
         with numpy.errstate(invalid="ignore"):
-            return OutputAndMask(((x * keep).astype(x.dtype, copy=False), None))
+            return OutputAndMask((numpy.asarray(x * keep, x.dtype), None))
     else:
         kept = _kept(_drawn(rng, x.shape), keep)
         mask = Mask.from_array(kept)
@@ -283,9 +283,9 @@ def standout_backward(
     a = numpy.asarray(a, keep.dtype)
     slope = grad_y * x * (keep * (1 - keep))
     grad_x = numpy.where(mask.to_array(), grad_y, grad_y.dtype.type(0)).astype(x.dtype, copy=False)
-    grad_a = (slope * keep.dtype.type(alpha)).astype(x.dtype, copy=False)
+    grad_a = numpy.asarray(slope * keep.dtype.type(alpha), x.dtype)
     sums = (slope * a).sum(dtype=numpy.float64), slope.sum(dtype=numpy.float64)
-    return grad_x, grad_a, *map(float, sums)
+    return grad_x, grad_a, float(sums[0]), float(sums[1])
 
 
 def _kept(noise: Noise, keep: Array) -> Array:
@@ -313,6 +313,7 @@ def _drawn(rng: RandomSource, shape: Shape) -> Noise:
 
 def _concrete(x: Array, rate: float, temperature: float, noise: Noise) -> Array:
     """How much of each value is kept, in [0, 1]."""
+    check_kind(noise, "uniform", False, "concrete_dropout", scale=1.0)
     own, _ = noise_operand(noise, x.shape)
     v = noise.to_array(numpy.promote_types(x.dtype, numpy.float32)).reshape(own)
     with numpy.errstate(divide="ignore", over="ignore"):
@@ -344,12 +345,7 @@ def _same_shape(grad_y: Array, x: Array) -> None:
         raise ValueError(f"grad_y must have the shape of x, expected {x.shape}, got {grad_y.shape}")
 
 
-def _check_mask(mask: object, shape: Shape, rng: RandomSource, training: bool) -> None:
-    if not isinstance(mask, Mask):
-        raise TypeError(f"mask must be a fastdrop.Mask, got {type(mask).__name__}")
-    if rng is not None:
-        raise TypeError("give a mask or rng, not both: with a mask nothing is drawn")
-    if not training:
-        raise TypeError("mask must be None with training=False: nothing is dropped then")
+def _check_mask(mask: Mask, shape: Shape, rng: RandomSource, training: bool) -> None:
+    check_given(mask, None, None, rng, training)
     if mask.shape != shape:
         raise ValueError(f"mask of shape {mask.shape} does not fit x of shape {shape}")

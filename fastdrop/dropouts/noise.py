@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from fastdrop._backend import kernels
 from fastdrop.arguments import keep_probability, mask_plan, real_number
 from fastdrop.functional import float_array, output_for
-from fastdrop.noise import Noise, new_noise, noise_operand
+from fastdrop.noise import Noise, check_kind, new_noise, noise_operand
 from fastdrop.pair import OutputAndNoise
 from fastdrop.stream import RandomSource, as_stream, draw_with
 from fastdrop.types import Array, Axes, Shape
@@ -65,7 +65,8 @@ def gaussian_dropout(
     TypeError
         If `x` or `out` is of another dtype, or not exactly one of `rate` and `keep_prob` is given.
     ValueError
-        If an argument is out of its range: at rate 1 the variance is infinite.
+        If an argument is out of its range: at rate 1 the variance is infinite. If `noise` is of
+        another kind, or added.
 
     Notes
     -----
@@ -92,7 +93,9 @@ def gaussian_dropout(
     if noise is None:
         scale = math.sqrt(_variance(rate, keep_prob, "gaussian_dropout"))
     given = {"rate": rate, "keep_prob": keep_prob}
-    return _noisy(x, "normal", scale, False, rng, noise, given, shared_axes, training, out)
+    return _noisy(
+        "gaussian_dropout", x, "normal", scale, False, rng, noise, given, shared_axes, training, out
+    )
 
 
 def uniform_dropout(
@@ -147,7 +150,9 @@ def uniform_dropout(
     if noise is None:
         scale = math.sqrt(3 * _variance(rate, keep_prob, "uniform_dropout"))
     given = {"rate": rate, "keep_prob": keep_prob}
-    return _noisy(x, "uniform", scale, False, rng, noise, given, shared_axes, training, out)
+    return _noisy(
+        "uniform_dropout", x, "uniform", scale, False, rng, noise, given, shared_axes, training, out
+    )
 
 
 def gaussian_noise(
@@ -202,7 +207,9 @@ def gaussian_noise(
             raise ValueError(f"std must be at least 0 and finite, got {std}")
     given = {"std": std}
     scale = 1.0 if std is None else std
-    return _noisy(x, "normal", scale, True, rng, noise, given, shared_axes, training, out)
+    return _noisy(
+        "gaussian_noise", x, "normal", scale, True, rng, noise, given, shared_axes, training, out
+    )
 
 
 def apply_noise(x: ArrayLike, noise: Noise, *, out: Array | None = None) -> Array:
@@ -302,6 +309,7 @@ def _variance(rate: float | None, keep_prob: float | None, name: str) -> float:
 
 
 def _noisy(
+    function: str,
     x: ArrayLike,
     kind: Literal["normal", "uniform"],
     scale: float,
@@ -318,6 +326,7 @@ def _noisy(
     x = float_array(x, "x")
     if noise is not None:
         check_given_noise(noise, given | {"rng": rng}, training)
+        check_kind(noise, kind, additive, function)
         return OutputAndNoise((_applied(x, noise, out, "x"), noise))
     plan = mask_plan(x.shape, shared_axes, 1)
     if not training:

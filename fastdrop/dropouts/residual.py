@@ -84,7 +84,7 @@ def bias_dropout_residual(
         bias = _like(bias, x, x.shape[-1:], "bias")
     bits, scale = None, 1.0
     if mask is not None:
-        check_given(mask, rate, keep_prob, rng)
+        check_given(mask, rate, keep_prob, rng, training)
         bits = flat_bits(mask, x.shape)
         y = result_array(out, x)
     else:

@@ -5,7 +5,7 @@ from numpy.typing import ArrayLike
 
 from fastdrop.arguments import keep_probability
 from fastdrop.dropouts.given import check_given
-from fastdrop.functional import apply_mask, float_array, output_for
+from fastdrop.functional import apply_mask, float_array, output_for, overlap
 from fastdrop.mask import Mask, mask_operand
 from fastdrop.pair import OutputAndMask
 from fastdrop.stream import RandomSource, as_stream
@@ -50,7 +50,7 @@ def zoneout(
     training : bool, optional
         False: nothing is drawn.
     out : numpy.ndarray, optional
-        Where the result goes; `new` itself, or an array that overlaps neither.
+        Where the result goes; `new` or `previous` itself, or an array that overlaps neither.
 
     Returns
     -------
@@ -63,7 +63,8 @@ def zoneout(
     TypeError
         If an argument is of another type, or not exactly one of `rate` and `keep_prob` is given.
     ValueError
-        If `previous` has another shape, or an argument is out of its range.
+        If `previous` has another shape, an argument is out of its range, or `out` overlaps `new` or
+        `previous` in part.
 
     References
     ----------
@@ -84,20 +85,17 @@ def zoneout(
             f"got {previous.shape} and {previous.dtype}"
         )
     if mask is not None:
-        check_given(mask, rate, keep_prob, rng)
-        if not training:
-            raise TypeError("mask must be None with training=False: nothing is dropped then")
+        check_given(mask, rate, keep_prob, rng, training)
         mask_operand(mask, new.shape, "new")
         mask = mask.with_scale(1.0)
-        return OutputAndMask((_mixed(new, previous, mask, out), mask))
+        return OutputAndMask((_mixed(new, previous, mask, _result(out, new, previous)), mask))
     keep = keep_probability(rate, keep_prob)
+    y = _result(out, new, previous)
     if not training:
-        return OutputAndMask((_expected(new, previous, keep, out), None))
-    if out is not None:
-        output_for(out, new, "new")
+        return OutputAndMask((_expected(new, previous, keep, y), None))
     stream = as_stream(rng)
     mask = stream.draw(new.shape, keep_prob=keep, shared_axes=shared_axes).with_scale(1.0)
-    return OutputAndMask((_mixed(new, previous, mask, out), mask))
+    return OutputAndMask((_mixed(new, previous, mask, y), mask))
 
 
 def zoneout_backward(grad_h: ArrayLike, mask: Mask) -> tuple[Array, Array]:
@@ -133,16 +131,25 @@ def zoneout_backward(grad_h: ArrayLike, mask: Mask) -> tuple[Array, Array]:
     return apply_mask(grad_h, mask, scale=1.0), apply_mask(grad_h, ~mask, scale=1.0)
 
 
-def _mixed(new: Array, previous: Array, mask: Mask, out: Array | None) -> Array:
-    y = numpy.empty_like(new) if out is None else output_for(out, new, "new")
+def _result(out: Array | None, new: Array, previous: Array) -> Array:
+    """`out`, checked against both states that are read, or a new array."""
+    if out is None:
+        return numpy.empty_like(new)
+    return output_for(output_for(out, new, "new"), previous, "previous")
+
+
+def _mixed(new: Array, previous: Array, mask: Mask, y: Array) -> Array:
+    taken = mask.to_array()
+    if overlap(y, previous):  # the previous state itself: it stays where it is
+        numpy.copyto(y, new, where=taken)
+        return y
     if y is not new:
         numpy.copyto(y, new)
-    numpy.copyto(y, previous, where=~mask.to_array())
+    numpy.copyto(y, previous, where=~taken)
     return y
 
 
-def _expected(new: Array, previous: Array, keep: float, out: Array | None) -> Array:
-    y = numpy.empty_like(new) if out is None else output_for(out, new, "new")
+def _expected(new: Array, previous: Array, keep: float, y: Array) -> Array:
     working = numpy.promote_types(new.dtype, numpy.float32).type
     with numpy.errstate(all="ignore"):
         y[...] = new * working(keep) + previous * working(1.0 - keep)

@@ -200,6 +200,11 @@ def check_layers(layers: Sequence[Any]) -> None:
                 f"layers must hold fastdrop.nn layers, got {type(layer).__name__}"
                 + (" (the class, not an object of it)" if isinstance(layer, type) else "")
             )
+        if not layer.takes_one_array:
+            raise TypeError(
+                f"layers must each take one array, got {type(layer).__name__}, which takes more: "
+                "call its forward and backward in a layer of your own"
+            )
         if hasattr(layer, "layers"):
             raise TypeError(
                 f"layers must not hold a network, got {type(layer).__name__}: hand over its layers"

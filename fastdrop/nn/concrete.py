@@ -18,6 +18,9 @@ from fastdrop.types import Array
 
 __all__ = ["ConcreteDropout"]
 
+# The ends of the rates that are floats in (0, 1).
+SMALLEST, LARGEST = math.nextafter(0.0, 1.0), math.nextafter(1.0, 0.0)
+
 
 class ConcreteDropout(WeightedLayer, RandomLayer):
     """Dropout that learns its rate; see `fastdrop.concrete_dropout` [1]_.
@@ -38,7 +41,7 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
     Attributes
     ----------
     rate : float
-        As it is now. Setting it sets the logit.
+        As it is now, in (0, 1) however large the logit is. Setting it sets the logit.
 
     Raises
     ------
@@ -86,7 +89,7 @@ class ConcreteDropout(WeightedLayer, RandomLayer):
         """float: the current rate."""
         made = self._made
         logit = self._initial_logit if made is None else float(made["logit"].value[0])
-        return 1 / (1 + math.exp(-logit))
+        return _rate_of(logit)
 
     @rate.setter
     def rate(self, rate: float) -> None:
@@ -211,6 +214,13 @@ def _logit(rate: float) -> float:
     if not 0 < rate < 1:
         raise ValueError(f"rate must be in (0, 1), both ends excluded, got {rate}")
     return math.log(rate) - math.log1p(-rate)
+
+
+def _rate_of(logit: float) -> float:
+    """The sigmoid of a logit, within the rates that `concrete_dropout` takes."""
+    power = math.exp(-abs(logit))  # never overflows
+    rate = 1 / (1 + power) if logit >= 0 else power / (1 + power)
+    return min(max(rate, SMALLEST), LARGEST)
 
 
 def _negative_entropy(rate: float) -> float:

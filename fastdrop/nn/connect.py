@@ -34,6 +34,8 @@ class DropConnect(RateLayer):
         Of the last training forward.
     """
 
+    _argument = "drop_connect"
+
     def __init__(self, rate: Rate, rows_per_mask: RowsPerMask, rng: RandomSource) -> None:
         super().__init__(rate, rng=rng)
         self.rows_per_mask = mask_plan((1, 1), (), rows_per_mask).rows_per_mask

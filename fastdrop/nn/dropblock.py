@@ -111,8 +111,22 @@ class DropBlock2d(_DropBlock):
 
 
 class DropBlock3d(_DropBlock):
-    """Drop blocks of neighbouring places of arrays of shape (N, C, D, H, W); see `DropBlock2d`."""
+    """Drop blocks of neighbouring places of arrays of shape (N, C, D, H, W); see `DropBlock2d`.
+
+    Blocks are cubes of 3 places along each axis, unless `block_size` says otherwise.
+    """
 
     _sealed = True
     _space = 3
     _function = staticmethod(dropblock3d)
+
+    def __init__(
+        self,
+        rate: Rate | None = None,
+        block_size: int | tuple[int, ...] = 3,
+        *,
+        keep_prob: float | None = None,
+        normalise: Normalised = "batch",
+        rng: RandomSource = None,
+    ) -> None:
+        super().__init__(rate, block_size, keep_prob=keep_prob, normalise=normalise, rng=rng)

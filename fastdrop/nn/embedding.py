@@ -1,5 +1,7 @@
 """Embedding: a vector for each word, with dropout of words."""
 
+from typing import Any
+
 import numpy
 from numpy.typing import ArrayLike
 
@@ -106,7 +108,7 @@ class Embedding(WeightedLayer, RateLayer):
         if x.size and not (x.min() >= 0 and x.max() < self._words):
             raise ValueError(
                 f"{self.name}: x must hold numbers of words from 0 to {self._words - 1}, got "
-                f"numbers from {x.min()} to {x.max()}"
+                f"numbers from {_printed(x.min())} to {_printed(x.max())}"
             )
         numbers = x.astype(numpy.intp)
         if x.dtype.kind == "f" and (numbers != x).any():
@@ -179,3 +181,8 @@ class Embedding(WeightedLayer, RateLayer):
 
     def __repr__(self) -> str:
         return f"Embedding({self._words}, {self._units}, word_dropout={self._chosen_rate()})"
+
+
+def _printed(number: Any) -> str:
+    """A number, as the int that it is where it is whole."""
+    return str(int(number)) if float(number).is_integer() else f"{number}"

@@ -66,6 +66,7 @@ class Layer(Sealed):
 
     fused_as: str | None = None
     draws_masks = False
+    takes_one_array = True  # else a network cannot call it
     _name: str | None = None  # until a network gives one
     # Whose training forward was the last one, where the layer keeps what its backward pass needs.
     _forward_of: object = None

@@ -12,7 +12,7 @@ from fastdrop.dropouts import (
     uniform_dropout,
 )
 from fastdrop.nn.random import DrawnLayer, RateLayer
-from fastdrop.nn.types import Kind, Rows
+from fastdrop.nn.types import Kind, Rate, Rows
 from fastdrop.nn.windows import draw_noise
 from fastdrop.noise import Noise
 from fastdrop.stream import RandomSource
@@ -40,6 +40,11 @@ class _FactorLayer(_NoiseLayer, RateLayer):
     _function: Any = None
     _kind: Kind
     _of_variance: int  # of the noise's numbers, inverted
+
+    def __init__(
+        self, rate: Rate | None = None, *, keep_prob: float | None = None, rng: RandomSource = None
+    ) -> None:
+        RateLayer.__init__(self, rate, keep_prob, rng)
 
     def _set_keep_prob(self, keep_prob: float) -> None:
         if keep_prob == 0:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy
 from numpy.typing import ArrayLike
 
-from fastdrop.arguments import is_one_of, keep_probability, threshold
+from fastdrop.arguments import is_one_of, keep_probability, probability, threshold
 from fastdrop.attributes import read_only
 from fastdrop.functional import dropout_backward
 from fastdrop.mask import Mask
@@ -103,6 +103,7 @@ class RateLayer(RandomLayer):
     """
 
     _schedule: Any = None  # a function of the number of the draw
+    _argument = "rate"  # what the layer's user calls it
     _keep_prob: float
     _threshold: int
 
@@ -115,6 +116,8 @@ class RateLayer(RandomLayer):
                 raise TypeError("give exactly one of rate and keep_prob, got both")
             self.rate = rate
         else:
+            if rate is not None and keep_prob is None:
+                rate = probability(rate, self._argument)
             self._set_keep_prob(keep_probability(rate, keep_prob))
 
     @property
@@ -125,7 +128,7 @@ class RateLayer(RandomLayer):
     @rate.setter
     def rate(self, rate: Rate) -> None:
         if not callable(rate):
-            self._set_keep_prob(keep_probability(_given(rate, "rate"), None))
+            self._set_keep_prob(1.0 - probability(rate, self._argument))
             self._schedule = None
             return
         before, self._schedule = self._schedule, rate
@@ -142,7 +145,7 @@ class RateLayer(RandomLayer):
 
     @keep_prob.setter
     def keep_prob(self, keep_prob: float) -> None:
-        self._set_keep_prob(keep_probability(None, _given(keep_prob, "keep_prob")))
+        self._set_keep_prob(probability(keep_prob, "keep_prob"))
         self._schedule = None
 
     @read_only("assign a function of the draw to rate")
@@ -164,9 +167,8 @@ class RateLayer(RandomLayer):
         # Without a stream nothing has been drawn: making one here would be too early.
         step = 0 if self._stream is None else self._stream.position
         step = max(step - 1, 0) if drawn else step
-        rate = evaluated(self._schedule, step, "rate")
-        if not 0 <= rate <= 1:
-            raise ValueError(f"rate({step}) must be in [0, 1], got {rate}")
+        rate = evaluated(self._schedule, step, self._argument)
+        probability(rate, f"{self._argument}({step})")
         if 1.0 - rate != getattr(self, "_keep_prob", None):
             self._set_keep_prob(1.0 - rate)
 
@@ -300,11 +302,4 @@ def one_of(value: _Word, words: Sequence[str], name: str) -> _Word:
     if not is_one_of(value, words):
         known = " or ".join(f'"{word}"' for word in words)
         raise ValueError(f"{name} must be {known}, got {value!r}")
-    return value
-
-
-def _given(value: Any, name: str) -> Any:
-    """A probability that is set, which must be there."""
-    if value is None:
-        raise TypeError(f"{name} must be a real number, got None")
     return value

@@ -3,9 +3,9 @@
 import numpy
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastdrop.arguments import integer
+from fastdrop.arguments import as_array, contiguous, integer
 from fastdrop.dropouts import bias_dropout_residual, bias_dropout_residual_backward
-from fastdrop.nn.layer import as_floats, fitting_gradient
+from fastdrop.nn.layer import fitting_gradient
 from fastdrop.nn.random import RateLayer
 from fastdrop.nn.types import Rate
 from fastdrop.parameters import Parameter
@@ -52,6 +52,7 @@ class BiasDropoutResidual(RateLayer):
 
     _sealed = True
     _mask = _drawn_for = None
+    takes_one_array = False
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class BiasDropoutResidual(RateLayer):
         -------
         numpy.ndarray, shape of `x`
         """
-        x, residual = as_floats(x, self.name), as_floats(residual, self.name)
+        x, residual = self._checked(x, "x"), self._checked(residual, "residual")
         if training:
             self.follow_schedule()
         y, mask = bias_dropout_residual(
@@ -107,6 +108,21 @@ class BiasDropoutResidual(RateLayer):
         if training:
             self._mask, self._drawn_for = mask, (x.shape, x.dtype)
         return y
+
+    def _checked(self, given: ArrayLike, argument: str) -> Array:
+        """An argument as an array of the layer's dtype."""
+        array, bias = as_array(given, argument), self.bias
+        wide = numpy.dtype(numpy.float32) if array.dtype == numpy.float16 else array.dtype
+        if wide != bias.dtype:
+            raise TypeError(
+                f"{self.name}: {argument} must have the layer's dtype, {bias.dtype}, got "
+                f"{array.dtype}"
+            )
+        if array.shape[-1:] != bias.shape:
+            raise ValueError(
+                f"{self.name}: {argument} must have shape (..., {bias.size}), got {array.shape}"
+            )
+        return contiguous(array, bias.dtype)
 
     def backward(  # type: ignore[override]
         self, grad: ArrayLike, input_gradient: bool = True

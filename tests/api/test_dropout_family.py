@@ -189,6 +189,18 @@ def test_the_layer_of_bias_dropout_residual():
             nn.BiasDropoutResidual(wrong, 0.5)
     with pytest.raises(TypeError, match="dtype must be float32 or float64"):
         nn.BiasDropoutResidual(3, 0.5, dtype=numpy.float16)
+    half = layer.forward(x.astype("f2"), residual.astype("f2"))
+    assert half.dtype == numpy.float32
+    wide, narrow = x.astype(float), x[:, :6]
+    position = layer.stream.position
+    for name, wrong, error, message in (
+        ("x", (wide, wide), TypeError, "must have the layer's dtype, float32, got float64"),
+        ("residual", (x, wide), TypeError, "must have the layer's dtype, float32, got float64"),
+        ("x", (narrow, narrow), ValueError, r"must have shape \(\.\.\., 7\), got \(5, 6\)"),
+    ):
+        with pytest.raises(error, match=f"^biasdropoutresidual: {name} {message}"):
+            layer.forward(*wrong, training=True)
+    assert layer.stream.position == position
 
 
 SHAPES = [

@@ -166,6 +166,8 @@ def test_a_mask_can_be_pickled_and_given(kind):
                 kind.call(x, mask=mask, **wrong)
         with pytest.raises(TypeError, match=r"must be a fastdrop\.Mask, got ndarray"):
             kind.call(x, mask=mask.to_array())
+        with pytest.raises(TypeError, match="mask must be None with training=False"):
+            kind.call(x, mask=mask, training=False)
         other = Mask.from_array(numpy.ones((2, 3, 2, 3, 2, 3)), keep_prob=0.5)
         with pytest.raises(ValueError, match="does not fit"):
             kind.call(x, mask=other)
@@ -239,6 +241,36 @@ def test_the_layer_in_a_network(kind):
     other = nn.Sequential([kind.layer(0.5, rng=None)], rng=2)
     other.load_state_dict(net.state_dict(), strict=True)
     assert_identical(other.forward(x, training=True), net.forward(x, training=True))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("state", ["new", "previous"])
+def test_zoneout_into_one_of_its_states(state, training):
+    states = {"new": values((4, 37)), "previous": values((4, 37), seed=1)}
+    expected, mask = fastdrop.zoneout(**states, rate=0.3, rng=1, training=training)
+    given = {name: array.copy() for name, array in states.items()}
+    y, _ = fastdrop.zoneout(**given, rate=0.3, rng=1, training=training, out=given[state])
+    assert y is given[state]
+    assert_identical(y, expected)
+    other = "new" if state == "previous" else "previous"
+    assert_identical(given[other], states[other])
+    if training:
+        view = states[state].copy()
+        kept = states | {state: view}
+        assert_identical(fastdrop.zoneout(**kept, mask=mask, out=view[:])[0], expected)
+    buffer, stream = numpy.zeros(38, numpy.float32), MaskStream(0)
+    overlapping = {"new": numpy.ones(37, "f"), "previous": numpy.ones(37, "f"), state: buffer[1:]}
+    with pytest.raises(ValueError, match=f"out must be {state} itself or not overlap it"):
+        fastdrop.zoneout(**overlapping, rate=0.3, rng=stream, training=training, out=buffer[:-1])
+    assert stream.position == 0
+
+
+@pytest.mark.parametrize("space", [1, 2, 3])
+def test_blocks_of_layer_and_function_have_one_size_by_default(space):
+    x = values((2, 3) + (9,) * space)
+    expected = getattr(fastdrop, f"dropblock{space}d")(x, 0.3, rng=5)[0]
+    layer = getattr(nn, f"DropBlock{space}d")(0.3, rng=5)
+    assert_identical(layer.forward(x, training=True), expected)
 
 
 def test_the_table_names_every_kind_of_fastdrop():

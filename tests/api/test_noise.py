@@ -135,6 +135,22 @@ def test_a_noise_is_pickled_copied_and_given(name):
 
 
 @kinds
+def test_a_noise_of_another_kind_is_refused(name):
+    x = values((4, 5))
+    for other, (function, *_) in KINDS.items():
+        noise = function(x, 0.3, rng=6)[1]
+        if other != name:
+            with pytest.raises(ValueError, match=f"noise must be as {name} draws it, .* got Noise"):
+                KINDS[name][0](x, noise=noise)
+        for call in (
+            lambda noise=noise: fastdrop.concrete_dropout(x, 0.3, noise=noise),
+            lambda noise=noise: fastdrop.concrete_dropout_backward(x, x, 0.3, noise),
+        ):
+            with pytest.raises(ValueError, match="noise must be as concrete_dropout draws it"):
+                call()
+
+
+@kinds
 def test_a_position_repeats_a_draw_on_any_number_of_threads(name, restore_threads):
     function, x = KINDS[name][0], numpy.ones(100_000, numpy.float32)
     stream = MaskStream(9)
@@ -222,6 +238,8 @@ def test_the_layer_is_the_function(name):
     other.load_state_dict(net.state_dict(), strict=True)
     assert_identical(other.forward(x, training=True), net.forward(x, training=True))
     assert "0.3" in repr(layer)
+    with pytest.raises(TypeError, match="positional argument"):
+        make(None, 0.5)
 
 
 def test_normal_numbers_are_normal():

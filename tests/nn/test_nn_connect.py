@@ -148,7 +148,7 @@ def test_parts_of_a_batch_have_its_mask(every):
 
 def test_what_cannot_be_is_named():
     for rate in (-0.1, 1.5):
-        with pytest.raises(ValueError, match="rate must be in"):
+        with pytest.raises(ValueError, match=r"^drop_connect must be in"):
             nn.Dense(2, 3, drop_connect=rate)
     with pytest.raises(ValueError, match="rows_per_mask"):
         nn.Dense(2, 3, drop_connect=0.5, rows_per_mask="row")
@@ -164,6 +164,6 @@ def test_what_cannot_be_is_named():
         dropping.drop_connect = None
     with pytest.raises(AttributeError, match="make a new layer"):
         dropping.rows_per_mask = 1
-    with pytest.raises(ValueError, match="rate must be in"):
+    with pytest.raises(ValueError, match=r"^drop_connect must be in \[0, 1\], got 2.0"):
         dropping.drop_connect = 2.0
     assert dropping.drop_connect == 0.5

@@ -28,6 +28,17 @@ from fastdrop import nn
         (lambda: nn.Dropout(0.5, rows_per_mask="all"), ValueError, "an int or 'batch', got 'all'"),
         (lambda: nn.Dropout(0.5, shared_axes=0.5), TypeError, "shared_axes must be an int"),
         (lambda: nn.Dropout(0.5, scale_at="never"), ValueError, 'must be "train" or "test"'),
+        (lambda: nn.Dense(3, 4, drop_connect="a"), TypeError, "^drop_connect must be a real"),
+        (
+            lambda: nn.Dense(3, 4, drop_connect=lambda step: 2),
+            ValueError,
+            r"^drop_connect\(0\) must be in \[0, 1\], got 2",
+        ),
+        (
+            lambda: nn.Sequential([nn.BiasDropoutResidual(4, 0.3)]),
+            TypeError,
+            "^layers must each take one array, got BiasDropoutResidual",
+        ),
         (lambda: nn.Sequential([]), ValueError, "layers must hold at least one layer"),
         (lambda: nn.Sequential([nn.ReLU]), TypeError, "got type .the class, not an object of it."),
         (lambda: nn.Sequential([print]), TypeError, "nn layers, got builtin_function_or_method"),

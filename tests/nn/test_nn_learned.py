@@ -36,6 +36,29 @@ def test_concrete_dropout_is_the_formula(dtype, each_backend):
     assert fastdrop.concrete_dropout(x, 0.3, training=False)[0] is x
 
 
+def test_arrays_without_axes_stay_arrays():
+    y, noise = fastdrop.concrete_dropout(2.0, 0.3, rng=1)
+    grad, _ = fastdrop.concrete_dropout_backward(1.0, 2.0, 0.3, noise)
+    results = [y, grad, fastdrop.standout(2.0, 0.5, training=False)[0]]
+    y, mask = fastdrop.standout(2.0, 0.5, rng=1)
+    results += [y, *fastdrop.standout_backward(1.0, 2.0, 0.5, mask)[:2]]
+    for result in results:
+        assert type(result) is numpy.ndarray
+        assert result.shape == ()
+
+
+@pytest.mark.parametrize("logit", [50.0, -50.0, 800.0, -800.0])
+def test_a_rate_that_was_learned_far_out_is_still_one(logit):
+    dense, layer = nn.Dense(5, 3), nn.ConcreteDropout(0.3)
+    net = nn.Sequential([layer, dense], rng=1)
+    layer.parameters()[0].value[0] = logit
+    assert 0 < layer.rate < 1
+    assert layer.rate == pytest.approx(float(logit > 0))
+    net.forward(values((6, 5)), training=True)
+    net.backward(values((6, 3), 1))
+    assert numpy.isfinite(layer.regularise(dense, dropout=0.2, weight=0.01))
+
+
 def test_concrete_dropout_keeps_mostly_all_or_nothing():
     y, _ = fastdrop.concrete_dropout(numpy.ones(200_000), 0.2, temperature=0.02, rng=1)
     kept = y * 0.8

@@ -167,6 +167,8 @@ def test_embedding_drops_words_wherever_they_stand():
     [
         ([[-1]], "from 0 to 4, got numbers from -1"),
         ([[5]], "from 0 to 4"),
+        ([[3.0, 10.0]], "got numbers from 3 to 10$"),
+        ([[3.5, 10.0]], "got numbers from 3.5 to 10$"),
         ([[0.5]], "whole numbers"),
         ([[numpy.nan]], "from 0 to 4"),
         (3, r"must have shape \(batch"),

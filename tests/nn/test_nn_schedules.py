@@ -62,6 +62,9 @@ def test_every_schedule_is_a_value(schedule):
         (lambda: Exponential(1, 0, 3), "factor must be greater than 0"),
         (lambda: Piecewise([1], [2]), "one more than boundaries"),
         (lambda: Piecewise([1, 2, 3], [4, 4]), "must ascend"),
+        (lambda: Curriculum(2, 10), r"rate must be in \[0, 1\], got 2.0"),
+        (lambda: Early(1.5, 10), r"rate must be in \[0, 1\], got 1.5"),
+        (lambda: Late(-0.1, 10), r"rate must be in \[0, 1\], got -0.1"),
         (lambda: Warmup(3, "x"), "then must be a real number"),
     ],
 )
