@@ -109,19 +109,6 @@ def _products(machines, works, other, title):
     return grid(machines, [*header, f"{title}: 1 thread", "2 threads"], rows)
 
 
-def _any(machines):
-    rows = [
-        [
-            f"{shape.replace('x', '×')}, {label}",
-            *(ratio_of(f"matmul/any-{kind}/{share}/{shape}", NUMPY_MASKED)
-              for share in ("0.05", "0.5", "0.9")),
-        ]
-        for shape in ("8x64x64", "64x256x256", "128x1024x1024")
-        for kind, label in (("unit", "unit masks"), ("sample", "a mask per element"))
-    ]  # fmt: skip
-    return grid(machines, ["x · w", "0.05 kept", "0.5 kept", "0.9 kept"], rows)
-
-
 def _updates(machines):
     rows = [
         [
@@ -321,7 +308,6 @@ BLOCKS = {
     "everybody": _everybody,
     "unit-steps": _unit_steps,
     "sparse": _sparse,
-    "any": _any,
     "updates": _updates,
     "estimators": _estimators,
     "torch": _torch,
