@@ -12,7 +12,7 @@ import pytest
 from conftest import values
 
 import fastdrop
-from fastdrop import Mask
+from fastdrop import Mask, nn
 
 pytestmark = pytest.mark.torch
 NAN = float("nan")
@@ -126,6 +126,9 @@ def test_what_the_page_says_of_torch(functional):
     assert (y == y[..., :1]).all()  # (N, C, L)
     assert functional.dropout(x, 0.5, inplace=True) is x
     assert functional.dropout(x, 0.5, training=False) is x
+    normalise = torch.nn.BatchNorm1d(3)
+    normalise(torch.ones(2, 3, 4))  # (batch, units, length)
+    assert torch.allclose(normalise.running_mean, torch.full((3,), 0.1))
 
 
 def test_what_the_page_says_of_keras(keras):
@@ -144,6 +147,11 @@ def test_what_the_page_says_of_keras(keras):
         assert set(numpy.unique(one)) == {0, 2}
     with pytest.raises(Exception, match="negative power"):
         layers.AlphaDropout(1.0)(x, training=True)
+    with pytest.raises(ZeroDivisionError):
+        layers.GaussianDropout(1.0)(x, training=True)
+    normalise = layers.BatchNormalization()
+    normalise(x, training=True)
+    numpy.testing.assert_allclose(numbers(normalise.moving_mean), numpy.full(64, 0.01), rtol=1e-5)
 
 
 def test_alpha_dropout_has_the_values_of_keras(keras):
@@ -159,6 +167,11 @@ def test_what_the_page_says_of_fastdrop():
     x = numpy.ones(4)
     assert fastdrop.dropout(x, 0.5, training=False)[0] is x
     assert fastdrop.dropout(x, 0.5, out=x)[0] is x
+    with pytest.raises(ValueError, match="rate must be below 1"):
+        fastdrop.gaussian_dropout(x, 1.0)
+    normalise = nn.BatchNorm1d(3)
+    normalise.forward(numpy.ones((2, 4, 3)), training=True)
+    numpy.testing.assert_allclose(normalise.running_mean, numpy.full(3, 0.1), rtol=1e-6)
     with pytest.raises(TypeError, match="must be float16, float32 or float64"):
         fastdrop.dropout(numpy.ones(4, int), 0.5)
 
