@@ -150,8 +150,8 @@ struct fd_kernels {
      * infinity or NaN was stored. */
     int (*store_c[3])(const void *tile, int64_t stride, const kept_units *n, int64_t panel,
                       const fd_product *p, double scale, int64_t row, int64_t rows);
-    /* A row of C, `length` long: what the groups have for it, in their order, times scale, with accumulate added to
-     * what is there. */
+    /* A row of C, `length` long: the sums of all groups, added in the order of the groups, times scale. With
+     * accumulate the row is added to C's. */
     void (*store_row[3])(const row_of_sums *groups, int64_t count, int64_t length, double scale,
                          int accumulate, void *c);
 

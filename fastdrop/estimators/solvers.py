@@ -132,7 +132,7 @@ class Solver:
         """Change the rate of the steps to come; a step under way keeps its speed.
 
         Scikit-learn's velocities hold the rate they were made with, those of `optim.SGD` get the
-        present one: they are divided by what the rate is multiplied by.
+        present one. A rate that is multiplied by a factor divides the velocities by it.
         """
         factor = self.learning_rate / rate
         for optimiser in (self._weights, self._biases):

@@ -48,11 +48,12 @@ class DropConnect(RateLayer):
         every = self.rows_per_mask
         drawn: dict[str, Any]
         # Elsewhere all parts of a batch draw the same mask.
-        self._in_parts = self._rows is not None and every != "batch"
-        if self._rows is not None and every != "batch":
+        rows = None if every == "batch" else self._rows
+        self._in_parts = rows is not None
+        if rows is not None:
             shape = (x.shape[0], *weight.shape)
             options = {"keep_prob": self.keep_prob, "rows_per_mask": every}
-            drawn = {"mask": draw_rows(self.stream, shape, self._rows, **options)}
+            drawn = {"mask": draw_rows(self.stream, shape, rows, **options)}
         else:
             drawn = {"keep_prob": self.keep_prob, "rng": self.stream, "rows_per_mask": every}
         y, self.mask = dropconnect(x, weight, bias=bias, **drawn)

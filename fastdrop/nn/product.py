@@ -127,8 +127,7 @@ class DenseProduct:
 
     def infer(self, signal: Signal) -> Array:
         """Return the array of the product at test time, a fresh one."""
-        if signal.units != self._units_in:
-            self._dense.check_input(signal.shape)
+        self.units_out(signal)
         parameters = self._dense.parameters()
         y: Array = numpy.matmul(signal.array, parameters[0].value)
         if len(parameters) > 1:

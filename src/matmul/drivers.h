@@ -126,4 +126,8 @@ void fd_scatter_row(fd_dtype dtype, const void *x, int64_t room, const fd_units 
 int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t stride, int64_t rows,
                           int64_t columns, int64_t every);
 
+/* Whether a matrix, float32 or float64, holds no infinity and no NaN; its rows or its columns are contiguous.
+ * (sums.c) */
+int fd_matrix_is_finite(fd_dtype dtype, const fd_matrix *x, int64_t rows, int64_t columns);
+
 #endif

@@ -165,33 +165,16 @@ static int64_t multiply_small(const fd_product *p, int *finite)
 
 /* --- Zero times infinity --------------------------------------------------------------------------- */
 
-static int is_finite(fd_dtype dtype, const fd_matrix *x, int64_t rows, int64_t columns)
-{
-    const int64_t size = fd_element_bytes(dtype);
-    const int along_rows = columns <= 1 || x->column_stride == 1;
-    const int64_t runs = along_rows ? rows : columns, length = along_rows ? columns : rows;
-    const int64_t stride = along_rows ? x->row_stride : x->column_stride;
-    if (stride == length) {
-        return fd_all_finite(dtype, x->data, runs * length);
-    }
-    for (int64_t i = 0; i < runs; i++) {
-        if (!fd_all_finite(dtype, (const char *)x->data + i * stride * size, length)) {
-            return 0;
-        }
-    }
-    return 1;
-}
-
 /* Whether no infinity or NaN of an operand can have met the zero of a dropped element. It would be in C, too:
  * the smaller one is looked at. */
 static int none_leaked(const fd_product *p, int b_met_zeros, int a_met_zeros)
 {
     const int64_t looked_at = (b_met_zeros ? p->k * p->n : 0) + (a_met_zeros ? p->m * p->k : 0);
     if (looked_at >= p->m * p->n) {
-        return is_finite(p->dtype, &p->c, p->m, p->n);
+        return fd_matrix_is_finite(p->dtype, &p->c, p->m, p->n);
     }
-    return (!b_met_zeros || is_finite(p->dtype, &p->b, p->k, p->n)) &&
-           (!a_met_zeros || is_finite(p->dtype, &p->a, p->m, p->k));
+    return (!b_met_zeros || fd_matrix_is_finite(p->dtype, &p->b, p->k, p->n)) &&
+           (!a_met_zeros || fd_matrix_is_finite(p->dtype, &p->a, p->m, p->k));
 }
 
 typedef struct {

@@ -59,19 +59,6 @@ static int multiply_unpacked(const small_pass *s, int64_t row, int64_t rows, int
     return 0;
 }
 
-/* Whether some rows are finite; those that follow each other are looked at at once. */
-static int rows_are_finite(fd_dtype dtype, const char *x, int64_t stride, int64_t rows,
-                           int64_t columns)
-{
-    const int64_t runs = stride == columns ? 1 : rows,
-                  length = stride == columns ? rows * columns : columns;
-    int finite = 1;
-    for (int64_t i = 0; i < runs; i++) {
-        finite &= fd_all_finite(dtype, x + i * stride * fd_element_bytes(dtype), length);
-    }
-    return finite;
-}
-
 static void multiply_part(const void *context, int64_t task)
 {
     small_pass *s = (small_pass *)context;
@@ -82,9 +69,9 @@ static void multiply_part(const void *context, int64_t task)
     if (multiply_unpacked(s, row, rows, first, columns) != 0) {
         s->failed = 1;
     } else if (p->k >= p->m) { /* else B is looked at, which is smaller */
-        const char *c =
-            (const char *)p->c.data + (row * p->c.row_stride + first) * fd_element_bytes(p->dtype);
-        if (!rows_are_finite(p->dtype, c, p->c.row_stride, rows, columns)) {
+        const int64_t start = (row * p->c.row_stride + first) * fd_element_bytes(p->dtype);
+        const fd_matrix c = {(char *)p->c.data + start, p->c.row_stride, 1};
+        if (!fd_matrix_is_finite(p->dtype, &c, rows, columns)) {
             s->infinite = 1;
         }
     }
@@ -103,7 +90,7 @@ int64_t fd_small_gemm(const fd_product *p, int *finite)
     s.parts = fd_divide_up(p->n, s.columns);
     fd_parallel(threads, fd_divide_up(p->m, s.rows) * s.parts, multiply_part, &s);
     if (p->k < p->m) {
-        s.infinite = !rows_are_finite(p->dtype, p->b.data, p->b.row_stride, p->k, p->n);
+        s.infinite = !fd_matrix_is_finite(p->dtype, &p->b, p->k, p->n);
     }
     *finite = !s.infinite;
     return s.failed ? -1 : p->m * p->n * p->k;

@@ -75,3 +75,20 @@ int64_t fd_count_nonzeros(fd_dtype dtype, const void *x, int64_t stride, int64_t
     }
     return count;
 }
+
+int fd_matrix_is_finite(fd_dtype dtype, const fd_matrix *x, int64_t rows, int64_t columns)
+{
+    const int64_t size = fd_element_bytes(dtype);
+    const int along_rows = columns <= 1 || x->column_stride == 1;
+    const int64_t runs = along_rows ? rows : columns, length = along_rows ? columns : rows;
+    const int64_t stride = along_rows ? x->row_stride : x->column_stride;
+    if (stride == length) {
+        return fd_all_finite(dtype, x->data, runs * length);
+    }
+    for (int64_t i = 0; i < runs; i++) {
+        if (!fd_all_finite(dtype, (const char *)x->data + i * stride * size, length)) {
+            return 0;
+        }
+    }
+    return 1;
+}

@@ -44,7 +44,7 @@ def test_gradients_of_masked_weights(each_isa, each_thread_count, dtype, method)
 @pytest.mark.parametrize("method", ["packed", "dense"])
 @pytest.mark.parametrize("columns_of_b", [False, True])
 def test_a_dropped_weight_meets_infinity(each_isa, each_thread_count, dtype, method, columns_of_b):
-    """Neither a dropped weight nor what it would have been multiplied by is in a sum."""
+    """A dropped weight and the element of x that it meets have no part in a sum."""
     m, k, n = 7, 20, 36
     mask = random_mask((n, k) if columns_of_b else (k, n), 1, 2.0)
     kept = mask.kept((n, k)).T if columns_of_b else mask.kept((k, n))

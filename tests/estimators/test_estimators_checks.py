@@ -19,7 +19,7 @@ EXCUSED = dict.fromkeys(
     ),
     "a weight of 2 is one row with one mask, two rows have two",
 )
-# Each mask and kind of dropout with one of the two: what they share is one class.
+# Each mask and kind of dropout with one of the two: both inherit their fits from one class.
 MODELS = [
     MLPClassifier(),
     MLPRegressor(),
