@@ -31,8 +31,8 @@ typedef struct {
     int64_t tile_stride, tile_bytes;                 /* of a group's sums */
     int64_t together;                                /* groups whose sums are kept at a time */
     int64_t micro_panels, micro_panel_bytes;         /* of B; of the widest group */
-    packed_operand
-        packed; /* B: group after group, of each block after block, of each all micro-panels */
+    /* B: group after group, of each block after block, of each all micro-panels */
+    packed_operand packed;
     atomic_int failed;
 } grad_w_pass;
 

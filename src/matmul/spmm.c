@@ -33,8 +33,8 @@ typedef struct {
     int64_t first, k, blocks;      /* of the columns of A, cut into blocks of kc */
     int64_t kc, vectors;           /* of a panel, at most */
     int64_t panels, strip;         /* columns of a strip */
-    int64_t
-        behind; /* columns that the first panel lacks, so that the others' rows are aligned in B */
+    /* columns that the first panel lacks, so that the others' rows are aligned in B */
+    int64_t behind;
     spmm_lists *lists;  /* one per block of k, of each block of rows */
     atomic_int *failed; /* a thread had no memory */
     int64_t *stored;
